@@ -1,0 +1,1 @@
+"""HTTP edge: FastAPI app, routes by step, authentication, problem+json errors."""

@@ -1,0 +1,1 @@
+"""The protocol, its parties and its server-side steps."""

@@ -1,0 +1,1 @@
+"""Differential privacy: exact integer noise, costs, the owner's ledger, audits of mechanisms."""

@@ -1,0 +1,1 @@
+"""Matching: codebook, target, clearing flow, marginal values, match report; arrays in and out."""

@@ -1,0 +1,1 @@
+"""Blind scoring: integer models, the key holder (secret), the evaluator (public), openings."""

@@ -1,0 +1,1 @@
+"""Valuation: semivalues, KNN values, sampled values, quotes, contests; arrays in and out."""
