@@ -1,1 +1,70 @@
-"""Blind scoring: integer models, the key holder (secret), the evaluator (public), openings."""
+"""Blind scoring: integer models, the key holder (secret), the evaluator (public), openings.
+
+Names are handed out lazily: importing this package, or the evaluator, loads neither the key holder
+nor the rehearsal. Take what you need with `from secure_eval import rehearse`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secure_eval.comparison import hidden_edges
+    from secure_eval.evaluator import Opened, PublicKeys, ScoringRun, TargetOpening
+    from secure_eval.from_onnx import from_onnx
+    from secure_eval.from_sklearn import from_sklearn
+    from secure_eval.histogram import Histogram
+    from secure_eval.integer_model import Column, IntegerModel, IntegerTree
+    from secure_eval.layout import Layout
+    from secure_eval.noise import Table
+    from secure_eval.params import PARAMETERS
+    from secure_eval.rehearse import rehearse
+
+_HOMES = {
+    "PARAMETERS": "params",
+    "Column": "integer_model",
+    "Histogram": "histogram",
+    "IntegerModel": "integer_model",
+    "IntegerTree": "integer_model",
+    "Layout": "layout",
+    "Opened": "evaluator",
+    "PublicKeys": "evaluator",
+    "ScoringRun": "evaluator",
+    "Table": "noise",
+    "TargetOpening": "evaluator",
+    "from_onnx": "from_onnx",
+    "from_sklearn": "from_sklearn",
+    "hidden_edges": "comparison",
+    "rehearse": "rehearse",
+}
+
+__all__ = [
+    "PARAMETERS",
+    "Column",
+    "Histogram",
+    "IntegerModel",
+    "IntegerTree",
+    "Layout",
+    "Opened",
+    "PublicKeys",
+    "ScoringRun",
+    "Table",
+    "TargetOpening",
+    "from_onnx",
+    "from_sklearn",
+    "hidden_edges",
+    "rehearse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load and return a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"secure_eval.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,62 @@
+"""The application: routes by step, problems, and the thread that moves requests on."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from fastapi import FastAPI
+
+from api import bodies, problems
+from api.recorder import Recorder
+from api.routes import blobs, health, intake, log, requests, tasks
+from clearinghouse.clock import Clock
+from clearinghouse.rounds.desk import open_desk
+from clearinghouse.rounds.runner import Runner
+from clearinghouse.settings import Settings
+from clearinghouse.worker import make_worker
+
+
+def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
+    """Build the server: it opens its folder now and starts to work with the application.
+
+    Raises:
+        InputError: The folder belongs to another version or another key.
+    """
+    desk = open_desk(settings, make_worker(settings), clock)
+    runner = Runner(desk)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        with at_work(runner):
+            yield
+
+    app = FastAPI(
+        title="Clearinghouse",
+        version="1",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.desk, app.state.runner = desk, runner
+    problems.install(app)
+    for module in (intake, blobs, requests, tasks, log):
+        app.include_router(module.router, prefix="/v1")
+    app.include_router(health.router)
+    if settings.record_bodies is not None:
+        app.add_middleware(Recorder, folder=settings.record_bodies)
+    bodies.describe(app)
+    return app
+
+
+@contextmanager
+def at_work(runner: Runner) -> Iterator[None]:
+    """The server's thread and worker run meanwhile; afterwards everything is closed.
+
+    An ASGI server enters this through the application's lifespan. Whoever calls the application
+    without one enters `at_work(app.state.runner)` itself.
+    """
+    runner.start()
+    try:
+        yield
+    finally:
+        runner.close()

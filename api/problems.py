@@ -1,0 +1,68 @@
+"""Every error as application/problem+json (RFC 9457), also those of the framework."""
+
+import http
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from clearinghouse.errors import ClearinghouseError
+
+MEDIA_TYPE = "application/problem+json"
+_TYPES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "bad-input"}
+
+_log = structlog.get_logger("api")
+
+
+def problem(status: int, kind: str, detail: str, headers: dict[str, str] | None = None) -> Any:
+    """A problem document as a response."""
+    body = {
+        "type": f"/problems/{kind}",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a message: place and rule of the first fault, never the value."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the message"
+    return f"{place}: {first['msg']}"
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+
+    @app.exception_handler(ClearinghouseError)
+    def _ours(_request: Request, error: ClearinghouseError) -> Any:
+        if error.status >= 500:
+            _log.warning("problem", kind=error.problem_type)
+        headers = {"Retry-After": "1"} if error.status == 503 else None
+        return problem(error.status, error.problem_type, str(error), headers)
+
+    @app.exception_handler(ValidationError)
+    def _message(_request: Request, error: ValidationError) -> Any:
+        return problem(422, "bad-input", explain(error))
+
+    @app.exception_handler(RequestValidationError)
+    def _parameters(_request: Request, error: RequestValidationError) -> Any:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return problem(422, "bad-input", f"{place}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    def _framework(_request: Request, error: HTTPException) -> Any:
+        kind = _TYPES.get(error.status_code, "http")
+        headers = dict(error.headers) if error.headers else None
+        return problem(error.status_code, kind, str(error.detail), headers)
+
+    @app.exception_handler(Exception)
+    def _ours_to_fix(_request: Request, error: Exception) -> Any:
+        _log.error("internal", error=type(error).__name__)
+        return problem(500, "internal", "the server made a mistake; it was written to its log")

@@ -1,0 +1,1 @@
+"""Routes, by step of the flow."""

@@ -1,0 +1,66 @@
+"""Blobs: ciphertexts, keys, sealed records and models, streamed and named by their SHA-256."""
+
+import re
+
+from fastapi import APIRouter, Request, status
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from api.calls import CallOf, DeskOf, TooLargeError, find_caller
+from clearinghouse.blobs import CHUNK, Upload
+from clearinghouse.errors import InputError
+from clearinghouse.rounds.desk import Desk
+
+router = APIRouter(tags=["blobs"])
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_KIND = re.compile(r"[a-z][a-z0-9._-]{0,39}")
+
+
+@router.put("/blobs/{digest}", status_code=status.HTTP_201_CREATED, response_class=Response)
+async def put_blob(request: Request, desk: DeskOf, digest: str, kind: str) -> Response:
+    """Upload bytes under their SHA-256; 201 if they are new to the caller, else 200.
+
+    The signature covers Content-Digest, which must be the one in the URL, so it is checked before
+    the first byte is stored; that the bytes have this digest is checked when they are all there.
+    """
+    if not _DIGEST.fullmatch(digest) or not _KIND.fullmatch(kind):
+        raise InputError("PUT /blobs/{SHA-256 in lower-case hex}?kind={a short word}")
+    caller = await run_in_threadpool(find_caller, request, desk, None, bytes.fromhex(digest))
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > desk.settings.blob_bytes:
+        raise TooLargeError(f"a blob may have at most {desk.settings.blob_bytes} bytes")
+    with desk.blobs.upload() as upload:
+        await _receive(request, upload)
+        is_new = await run_in_threadpool(_keep, desk, upload, digest, caller.id)
+    return Response(status_code=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
+
+
+async def _receive(request: Request, upload: Upload) -> None:
+    """Write the body piece by piece, off the event loop."""
+    pending = bytearray()
+    async for chunk in request.stream():
+        pending += chunk
+        if len(pending) >= CHUNK:
+            await run_in_threadpool(upload.write, bytes(pending))
+            pending.clear()
+    await run_in_threadpool(upload.write, bytes(pending))
+
+
+def _keep(desk: Desk, upload: Upload, digest: str, org_id: str) -> bool:
+    size = upload.finish(digest)
+    with desk.store.write() as tx:
+        return tx.blobs.add(digest, size, org_id)
+
+
+@router.get("/blobs/{digest}", response_class=Response)
+def get_blob(call: CallOf, digest: str) -> StreamingResponse:
+    """A blob's bytes, for who uploaded it and whom it was sent to."""
+    with call.desk.store.read() as tx:
+        tx.access.blob(digest, call.org.id)
+    size = call.desk.blobs.path(digest).stat().st_size
+    return StreamingResponse(
+        call.desk.blobs.chunks(digest),
+        media_type="application/octet-stream",
+        headers={"Content-Length": str(size)},
+    )

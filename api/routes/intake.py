@@ -1,0 +1,102 @@
+"""Step 1: organisations, schemas, sources, validation sets."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from api.bodies import takes
+from api.calls import JSON, CallOf, DeskOf, registering_call
+from clearinghouse.messages.intake import (
+    OrgView,
+    PublishSummary,
+    RegisterOrg,
+    RegisterSchema,
+    RegisterSource,
+    SchemaView,
+    SealValset,
+    SourceList,
+    SourceView,
+    ValsetView,
+)
+from clearinghouse.rounds import intake, views
+
+router = APIRouter(tags=["intake"])
+
+
+@router.post("/orgs", response_model=OrgView, openapi_extra=takes(RegisterOrg))
+def register_org(
+    desk: DeskOf, message: Annotated[RegisterOrg, Depends(registering_call)]
+) -> Response:
+    """Register an organisation; the call is signed with the key it registers."""
+    with desk.store.write() as tx:
+        view = intake.register_org(tx, desk, message)
+    return Response(view.model_dump_json(), media_type=JSON)
+
+
+@router.get("/orgs/{org_id}")
+def get_org(call: CallOf, org_id: str) -> OrgView:
+    """An organisation and its key."""
+    with call.desk.store.read() as tx:
+        return views.org(tx.parties.get(org_id))
+
+
+@router.post("/schemas", response_model=SchemaView, openapi_extra=takes(RegisterSchema))
+def register_schema(call: CallOf) -> Response:
+    """Register a schema; the same schema gets the same id."""
+    message = call.message(RegisterSchema)
+    return call.write(lambda tx: intake.register_schema(tx, message))
+
+
+@router.get("/schemas/{schema_id}")
+def get_schema(call: CallOf, schema_id: str) -> SchemaView:
+    """A schema; schemas are public."""
+    with call.desk.store.read() as tx:
+        return views.schema(tx.cohorts.schema(schema_id))
+
+
+@router.post("/sources", response_model=SourceView, openapi_extra=takes(RegisterSource))
+def register_source(call: CallOf) -> Response:
+    """Register a cohort by its row commitments."""
+    message = call.message(RegisterSource)
+    return call.write(lambda tx: intake.register_source(tx, call.desk, call.org, message))
+
+
+@router.get("/sources")
+def list_sources(call: CallOf, schema_id: str | None = None) -> SourceList:
+    """All sources, or those of one schema."""
+    with call.desk.store.read() as tx:
+        found = tx.cohorts.sources(schema_id)
+    return SourceList(sources=[views.source(source) for source in found])
+
+
+@router.get("/sources/{source_id}")
+def get_source(call: CallOf, source_id: str) -> SourceView:
+    """One source; what is shown of a source is public among participants."""
+    with call.desk.store.read() as tx:
+        return views.source(tx.cohorts.source(source_id))
+
+
+@router.post(
+    "/sources/{source_id}/summary", response_model=SourceView, openapi_extra=takes(PublishSummary)
+)
+def publish_summary(call: CallOf, source_id: str) -> Response:
+    """Publish a source's one DP summary."""
+    message = call.message(PublishSummary)
+    return call.write(
+        lambda tx: intake.publish_summary(tx, call.desk, call.org, source_id, message), keyed=True
+    )
+
+
+@router.post("/valsets", response_model=ValsetView, openapi_extra=takes(SealValset))
+def seal_valset(call: CallOf) -> Response:
+    """Register an encrypted validation set whose blobs are uploaded."""
+    message = call.message(SealValset)
+    return call.write(lambda tx: intake.seal_valset(tx, call.desk, call.org, message))
+
+
+@router.get("/valsets/{valset_id}")
+def get_valset(call: CallOf, valset_id: str) -> ValsetView:
+    """A validation set, for its owner and for those who take part in a request on it."""
+    with call.desk.store.read() as tx:
+        return views.valset(tx.access.valset(valset_id, call.org.id))

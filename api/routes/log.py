@@ -1,0 +1,56 @@
+"""Step 7: the log, its proofs, and receipts."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import PlainTextResponse
+
+from api.calls import CallOf, DeskOf
+from clearinghouse.messages.results import CheckpointView, LogProofView, LogView
+
+router = APIRouter(tags=["audit"])
+
+Index = Annotated[int, Query(ge=0, lt=2**31)]
+
+
+@router.get("/log/checkpoint")
+def get_checkpoint(desk: DeskOf) -> CheckpointView:
+    """The signed head of the log; anybody may ask."""
+    with desk.store.read() as tx:
+        note = tx.log.stored_checkpoint()
+    if note is None:
+        with desk.store.write() as tx:
+            note = desk.checkpoint(tx)
+    return CheckpointView(checkpoint=note, vkey=desk.vkey)
+
+
+@router.get("/log/entries")
+def get_entries(call: CallOf, start: Index = 0, limit: Index = 1000) -> LogView:
+    """Entries from an index on; at most 1000 at a time."""
+    with call.desk.store.read() as tx:
+        found = tx.log.entries(start, limit)
+        size = tx.log.size()
+    return LogView(start=start, entries=[body.decode() for body in found], size=size)
+
+
+@router.get("/log/proof")
+def get_proof(desk: DeskOf, index: Index, size: Index) -> LogProofView:
+    """The audit path of an entry; anybody may ask."""
+    with desk.store.read() as tx:
+        path = tx.log.proof(index, size)
+    return LogProofView(index=index, size=size, path=[item.hex() for item in path])
+
+
+@router.get("/log/consistency")
+def get_consistency(desk: DeskOf, old: Index, size: Index) -> LogProofView:
+    """The proof that a later tree only appended to an earlier one; anybody may ask."""
+    with desk.store.read() as tx:
+        path = tx.log.consistency(old, size)
+    return LogProofView(index=old, size=size, path=[item.hex() for item in path])
+
+
+@router.get("/receipts/{receipt_id}", response_class=PlainTextResponse)
+def get_receipt(call: CallOf, receipt_id: str) -> PlainTextResponse:
+    """A receipt as the text that `clearinghouse verify` checks offline."""
+    with call.desk.store.read() as tx:
+        return PlainTextResponse(tx.access.receipt(receipt_id, call.org.id).body)

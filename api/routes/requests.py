@@ -1,0 +1,83 @@
+"""Requests and what they leave behind."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.bodies import takes
+from api.calls import JSON, Call, CallOf
+from clearinghouse.errors import NotFoundError
+from clearinghouse.messages.intake import OpenRequest, RequestView
+from clearinghouse.messages.results import (
+    ClearingView,
+    PriceList,
+    RunList,
+    StatementView,
+    TargetView,
+)
+from clearinghouse.rounds import intake, pipeline, views
+
+router = APIRouter(tags=["requests"])
+
+
+@router.post("/requests", response_model=RequestView, openapi_extra=takes(OpenRequest))
+def open_request(call: CallOf) -> Response:
+    """Open a request; its whole budget goes into escrow."""
+    message = call.message(OpenRequest)
+    return call.write(
+        lambda tx: pipeline.show(tx, intake.open_request(tx, call.desk, call.org, message)),
+        keyed=True,
+    )
+
+
+@router.get("/requests/{request_id}")
+def get_request(call: CallOf, request_id: str) -> RequestView:
+    """Where a request stands and what it waits for."""
+    with call.desk.store.read() as tx:
+        return pipeline.show(tx, tx.access.request(request_id, call.org.id))
+
+
+@router.get("/requests/{request_id}/target", response_model=TargetView)
+def get_target(call: CallOf, request_id: str) -> Response:
+    """The opened target and the frozen inputs of the clearing."""
+    return _document(call, request_id, "target")
+
+
+@router.get("/requests/{request_id}/clearing")
+def get_clearing(call: CallOf, request_id: str) -> ClearingView:
+    """Quotas and payments, and what was delivered and paid so far."""
+    with call.desk.store.read() as tx:
+        tx.access.request(request_id, call.org.id)
+        view = views.clearing(tx, request_id)
+    if view is None:
+        raise NotFoundError(f"request {request_id} has no clearing yet")
+    return view
+
+
+@router.get("/requests/{request_id}/prices", response_model=PriceList)
+def get_prices(call: CallOf, request_id: str) -> Response:
+    """Every source's price with its reasons: the same bytes each time."""
+    return _document(call, request_id, "prices")
+
+
+@router.get("/requests/{request_id}/runs")
+def get_runs(call: CallOf, request_id: str) -> RunList:
+    """The blind scorings of a request."""
+    with call.desk.store.read() as tx:
+        tx.access.request(request_id, call.org.id)
+        return views.runs(tx, request_id)
+
+
+@router.get("/requests/{request_id}/statement")
+def get_statement(call: CallOf, request_id: str) -> StatementView:
+    """Every posting of a request."""
+    with call.desk.store.read() as tx:
+        return views.statement(tx, tx.access.request(request_id, call.org.id))
+
+
+def _document(call: Call, request_id: str, kind: str) -> Response:
+    with call.desk.store.read() as tx:
+        tx.access.request(request_id, call.org.id)
+        body = tx.requests.document(request_id, kind)
+    if body is None:
+        raise NotFoundError(f"request {request_id} has no {kind} yet")
+    return Response(body, media_type=JSON)

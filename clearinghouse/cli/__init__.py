@@ -1,0 +1,1 @@
+"""The `clearinghouse` command: noun verb, --json everywhere, documented exit codes."""

@@ -1,0 +1,196 @@
+"""`clearinghouse`: noun verb, `--json` everywhere, exit codes 0, 2, 3, 4, 5 as documented.
+
+Commands import what they need when they run: the server's command must never load a party's
+secrets, and a party must not need the server's packages.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from clearinghouse.errors import ClearinghouseError, InputError
+
+EXIT_CODES = (
+    "Exit codes: 0 ok, 2 usage or bad input, 3 refused, "
+    "4 an id the server does not know, 5 try again."
+)
+
+app = typer.Typer(
+    name="clearinghouse",
+    help="A hospital gets a model that fits its own patients without anyone seeing them.\n\n"
+    + EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+schema_app = typer.Typer(no_args_is_help=True, help="Public columns, bounds, strata and label.")
+log_app = typer.Typer(no_args_is_help=True, help="The transparency log.")
+app.add_typer(schema_app, name="schema")
+app.add_typer(log_app, name="log")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Quiet = Annotated[bool, typer.Option("--no-progress", help="No progress on stderr.")]
+
+
+def emit(as_json: bool, value: object, words: str) -> None:
+    """Print a result once: as JSON for machines or as words for people."""
+    sys.stdout.write((json.dumps(value, allow_nan=False) if as_json else words) + "\n")
+
+
+def _rehearse(market: Path, out: Path, as_json: bool, quiet: bool, in_process: bool) -> None:
+    # Loaded here: the rehearsal plays every part, so it is the one place that imports them all.
+    from clearinghouse.rehearsal.command import run_rehearsal
+
+    run_rehearsal(market, out, as_json=as_json, quiet=quiet, in_process=in_process)
+
+
+@app.command()
+def rehearse(
+    market: Annotated[Path, typer.Argument(help="MARKET.yaml: schema, tables and terms.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for report, receipts and log.")],
+    as_json: Json = False,
+    no_progress: Quiet = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="The same code without sockets or processes.")
+    ] = False,
+) -> None:
+    """Run a whole market on local tables through the real code paths."""
+    _rehearse(market, out, as_json, no_progress, in_process)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")] = Path(
+        "demo-report"
+    ),
+    as_json: Json = False,
+    no_progress: Quiet = False,
+) -> None:
+    """Rehearse the built-in market: UCI heart disease, four real hospitals."""
+    import tempfile
+
+    from clearinghouse.demo import write_market
+
+    with tempfile.TemporaryDirectory(prefix="clearinghouse-demo-") as directory:
+        _rehearse(write_market(Path(directory)), out, as_json, no_progress, False)
+
+
+@app.command()
+def serve(
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder for database, blobs and keys.")
+    ] = Path("clearinghouse-data"),
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.")] = 8765,
+    record_bodies: Annotated[
+        Path | None,
+        typer.Option("--record-bodies", help="Write every HTTP body here; for privacy tests."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the server: API, pipeline and one worker process for encrypted arithmetic."""
+    from clearinghouse.cli.operator import run_server
+
+    def announce(url: str) -> None:
+        emit(as_json, {"event": "listening", "url": url}, f"listening on {url}")
+        sys.stdout.flush()
+
+    run_server(data, host, port, announce, record_bodies)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A receipt file.")],
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="vkey of the log you trust.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a receipt offline: statement, signatures, inclusion in the log, checkpoint."""
+    from clearinghouse.cli.audit import verify_file
+
+    value, words = verify_file(file, log_key)
+    emit(as_json, value, words)
+
+
+@log_app.command("audit")
+def log_audit(
+    directory: Annotated[Path, typer.Argument(help="An exported log/ folder.")],
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="vkey of the log you trust.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute an exported log from its first entry and sum what each owner released."""
+    from clearinghouse.cli.audit import audit_log
+
+    value, words = audit_log(directory, log_key)
+    emit(as_json, value, words)
+
+
+@schema_app.command("check")
+def schema_check(
+    file: Annotated[Path, typer.Argument(help="schema.yaml or JSON.")],
+    table: Annotated[
+        Path | None, typer.Option("--table", help="A CSV or Parquet table to check against it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a schema, and a table against it; nothing is written or sent."""
+    from clearinghouse.cli.audit import check_schema
+
+    value, words = check_schema(file, table)
+    emit(as_json, value, words)
+
+
+def _interrupted(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signum)
+
+
+def run(arguments: list[str] | None, report: Callable[[str], object]) -> int:
+    """Run one command; errors become one message through `report` and an exit code."""
+    try:
+        app(args=arguments, standalone_mode=False)
+    except ClearinghouseError as error:
+        report(f"error: {error}")
+        return error.exit_code
+    except typer.Exit as leave:
+        return int(leave.exit_code)
+    except typer.Abort:
+        return 2
+    except KeyboardInterrupt:
+        report("interrupted: every process that was started has been stopped")
+        return 130
+    except BrokenPipeError:
+        return 141
+    except Exception as error:  # click's usage errors; anything else is our own bug
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):
+            report(f"error: {error.format_message()}")
+            return 2
+        raise
+    return 0
+
+
+def main() -> None:
+    """Entry point of the `clearinghouse` command."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    arguments = sys.argv[1:]
+
+    def report(message: str) -> None:
+        if "--json" in arguments:
+            message = json.dumps({"error": message.removeprefix("error: ")})
+        sys.stderr.write(message + "\n")
+
+    sys.exit(run(arguments, report))
+
+
+__all__ = ["InputError", "app", "main"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What a recipient checks before it believes a delivery; findings name no value of any record."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clearinghouse import cells
+from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.sealed_body import Body, Entry, read_body
+from clearinghouse.errors import ClearinghouseError, InputError, TableError, VerificationError
+from clearinghouse.messages.tasks import DeliveryCheck, DeliveryRef
+from clearinghouse.rows import record_bytes, row_leaf
+from clearinghouse.schema import Schema
+from clearinghouse.tables import Table, from_records
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A delivery after the checks.
+
+    Attributes:
+        ref: What was announced.
+        table: Its real records, or None if there are none or it was refused.
+        faults: Why it was refused; empty if it was accepted.
+        notes: What else was found.
+    """
+
+    ref: DeliveryRef
+    table: Table | None
+    faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def real(self) -> int:
+        """Proven records."""
+        return 0 if self.table is None else self.table.n
+
+    def check(self, more: Sequence[str] = ()) -> DeliveryCheck:
+        """The finding as it is sent to the server."""
+        problems = [text[:300] for text in (*self.faults, *self.notes, *more)]
+        return DeliveryCheck(
+            delivery_id=self.ref.delivery_id,
+            real=self.real,
+            accepted=not self.faults,
+            problems=problems,
+        )
+
+
+def open_delivery(schema: Schema, ref: DeliveryRef, sealed: bytes, keystore: Keystore) -> Opened:
+    """Open and check one delivery: seal, form, order, quota, commitments, bounds, cells."""
+    try:
+        body = read_body(keystore.unseal(sealed))
+    except InputError as error:
+        return Opened(ref, None, (str(error),))
+    real = [entry for entry in body.entries if entry.weight]
+    faults = _order_faults(schema, ref, body) + _proof_faults(ref, real)
+    if faults or not real:
+        return Opened(ref, None, tuple(faults))
+    try:
+        table = from_records(schema, [entry.record for entry in real], file=ref.delivery_id)
+        places = cells.places(table, ref.level)
+    except TableError as error:
+        # Not the error's own words: they may quote the value.
+        return Opened(ref, None, (f"record {error.row or 1} breaks the schema",))
+    except ClearinghouseError as error:
+        return Opened(ref, None, (str(error),))
+    strangers = sum(int(place) != entry.place for place, entry in zip(places, real, strict=True))
+    if strangers:
+        return Opened(ref, None, (f"{strangers} records are of another cell than ordered",))
+    return Opened(ref, table, (), tuple(_inside_notes(real)))
+
+
+def _order_faults(schema: Schema, ref: DeliveryRef, body: Body) -> list[str]:
+    faults = []
+    if (body.order_id, body.source_id) != (ref.order_id, ref.source_id):
+        faults.append("the sealed body is of another order")
+    if len(ref.quota) != cells.n_places(schema, ref.level):
+        faults.append("the quota does not fit the strata level")
+    found = Counter(entry.place for entry in body.entries)
+    if found != Counter({place: n for place, n in enumerate(ref.quota) if n}):
+        faults.append("the number of entries of a cell is not its quota")
+    real = sum(entry.weight for entry in body.entries)
+    if real != ref.real:
+        faults.append(f"{real} records came and {ref.real} were announced")
+    return faults
+
+
+def _proof_faults(ref: DeliveryRef, real: Sequence[Entry]) -> list[str]:
+    """Every record must open a committed leaf of its source, and each leaf once."""
+    faults = []
+    root = bytes.fromhex(ref.rows_root)
+    altered = unproven = 0
+    for entry in real:
+        try:
+            entry.proof.verify(root, ref.leaves)
+        except VerificationError:
+            unproven += 1
+        if row_leaf(entry.salt, entry.record) != entry.proof.leaf:
+            altered += 1
+    if unproven:
+        faults.append(f"{unproven} records have no proof that leads to the source's root")
+    if altered:
+        faults.append(f"{altered} records do not open their commitments")
+    repeated = len(real) - len({entry.proof.index for entry in real})
+    if repeated:
+        faults.append(f"{repeated} committed rows were delivered more than once")
+    return faults
+
+
+def _inside_notes(real: Sequence[Entry]) -> list[str]:
+    """Equal records of different patients are legal, so they are reported and kept."""
+    same = len(real) - len({record_bytes(entry.record) for entry in real})
+    return [f"{same} records repeat another record of this source"] if same else []
+
+
+def across_notes(deliveries: Sequence[Opened]) -> list[list[str]]:
+    """For each delivery, how many of its records also came from another source."""
+    texts = [
+        [] if item.table is None else [record_bytes(record) for record in item.table.records()]
+        for item in deliveries
+    ]
+    owners: dict[bytes, set[int]] = {}
+    for index, found in enumerate(texts):
+        for text in found:
+            owners.setdefault(text, set()).add(index)
+    notes = []
+    for found in texts:
+        shared = sum(len(owners[text]) > 1 for text in found)
+        notes.append([f"{shared} records came from another source too"] if shared else [])
+    return notes

@@ -1,0 +1,139 @@
+"""A developer: opens and checks deliveries, keeps the training set, submits an integer model."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clearinghouse.client.checks import Opened, across_notes, open_delivery
+from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.party import Party
+from clearinghouse.client.recipes import ModelSource, publish_bins
+from clearinghouse.client.transport import Transport
+from clearinghouse.columns import NumberColumn
+from clearinghouse.errors import NotFoundError, RefusedError
+from clearinghouse.messages.tasks import (
+    Answer,
+    DeliveryRef,
+    ModelSubmitAnswer,
+    ModelSubmitTask,
+    ReceiveAnswer,
+    ReceiveTask,
+    TaskView,
+)
+from clearinghouse.schema import Schema
+from clearinghouse.tables import Table, pooled, read_table, write_parquet
+
+TRAINING_SET = "training_set.parquet"
+NONCE_BYTES = 16
+
+
+class Developer(Party):
+    """A developer with one model on offer."""
+
+    def __init__(
+        self,
+        name: str,
+        keystore: Keystore,
+        transport: Transport,
+        schema: Schema,
+        make_model: ModelSource,
+    ) -> None:
+        super().__init__(name, "developer", keystore, transport, schema)
+        self.make_model = make_model
+
+    def handle(self, view: TaskView) -> Answer:
+        """Receive deliveries, then train and submit."""
+        task = view.task
+        if isinstance(task, ReceiveTask | ModelSubmitTask):
+            if task.schema_id != self.schema_id:
+                raise RefusedError("the request uses another schema than this developer's")
+            if isinstance(task, ReceiveTask):
+                return self._receive(view.request_id, task.deliveries)
+            return self._submit(view.request_id, task.published_bins)
+        return super().handle(view)
+
+    def _receive(self, request_id: str, refs: Sequence[DeliveryRef]) -> ReceiveAnswer:
+        opened = [self._open(ref) for ref in refs]
+        notes = across_notes(opened)
+        path = self.training_path(request_id)
+        write_training_set(self.schema, opened, path)
+        self.keystore.write(TRAINING_SET, path.read_bytes())
+        checks = [item.check(more) for item, more in zip(opened, notes, strict=True)]
+        return ReceiveAnswer(checks=checks)
+
+    def _open(self, ref: DeliveryRef) -> Opened:
+        try:
+            sealed = self.transport.get_blob(ref.sealed_blob)
+        except NotFoundError:
+            return Opened(ref, None, ("the sealed body is not there",))
+        return open_delivery(self.schema, ref, sealed, self.keystore)
+
+    def training_path(self, request_id: str) -> Path:
+        """Where the records of a request are kept; the newest set is also in the directory."""
+        return self.keystore.path(f"requests/{request_id}/{TRAINING_SET}")
+
+    def _submit(self, request_id: str, published_bins: int) -> ModelSubmitAnswer:
+        path = self.training_path(request_id)
+        if not path.exists():
+            raise RefusedError("nothing was received for this request")
+        table = read_training_set(self.schema, path)
+        model = publish_bins(
+            self.make_model(self.schema, table), self.schema, table, published_bins
+        )
+        text = model.to_json().encode("ascii")
+        return ModelSubmitAnswer(
+            name=self.name,
+            model_blob=self.transport.put_blob(text, "model"),
+            nonce=secrets.token_hex(NONCE_BYTES),
+        )
+
+
+def source_column(schema: Schema) -> str:
+    """Name of the column of a training set that says which source a record came from."""
+    taken = {column.name for column in schema.columns} | {schema.label.name}
+    name = "source"
+    while name in taken:
+        name += "_id"
+    return name
+
+
+def write_training_set(schema: Schema, deliveries: Sequence[Opened], path: Path) -> None:
+    """Write all accepted records, in the order of the deliveries, with their sources' ids.
+
+    No records give a file without rows.
+    """
+    accepted = [item for item in deliveries if item.table is not None]
+    tables = [item.table for item in accepted if item.table is not None]
+    table = pooled(tables) if tables else _no_rows(schema)
+    write_parquet(table, path)
+    sources = [item.ref.source_id for item in accepted for _ in range(item.real)]
+    written = pq.read_table(path)
+    column = pa.array(sources, pa.string())
+    pq.write_table(written.append_column(source_column(schema), column), path)
+    path.chmod(0o600)
+
+
+def _no_rows(schema: Schema) -> Table:
+    numbers = [column.name for column in schema.columns if isinstance(column, NumberColumn)]
+    others = [column.name for column in schema.columns if not isinstance(column, NumberColumn)]
+    return Table(
+        schema,
+        0,
+        {name: np.zeros(0, np.float64) for name in numbers},
+        {name: np.zeros(0, np.int64) for name in others},
+        np.zeros(0, np.int64) if schema.label.kind == "category" else np.zeros(0, np.float64),
+        np.zeros(0, np.int64),
+    )
+
+
+def read_training_set(schema: Schema, path: Path) -> Table | None:
+    """The records of a training set, or None if it has none."""
+    if not pq.read_metadata(path).num_rows:
+        return None
+    # Patients' ids are never delivered.
+    return read_table(path, replace(schema, patient_id=None))

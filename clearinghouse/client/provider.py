@@ -1,0 +1,265 @@
+"""A provider: one source, its committed rows, its single DP summary, its asks and deliveries."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pyrage
+from numpy.typing import NDArray
+
+from clearinghouse import cells
+from clearinghouse.asks import ask_commitment
+from clearinghouse.canonical import canonical_bytes
+from clearinghouse.client.budget import Budget
+from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.party import Party
+from clearinghouse.client.sealed_body import Entry, check_room, write_body
+from clearinghouse.client.transport import Transport
+from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.messages.intake import PublishSummary, RegisterSource, SourceView
+from clearinghouse.messages.tasks import (
+    Answer,
+    AskCommitAnswer,
+    AskCommitTask,
+    AskRevealAnswer,
+    AskRevealTask,
+    DeliverAnswer,
+    DeliverTask,
+    Recipient,
+    TaskView,
+)
+from clearinghouse.rows import (
+    RowCommitments,
+    RowProof,
+    commit_rows,
+    draw_key,
+    tree_size,
+    write_proofs,
+)
+from clearinghouse.tables import Table
+from dp.noise import geometric
+
+SUMMARY_SHARE = 0.5
+"""A source's summary has at most half as many cells x labels as epsilon x size class."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTerms:
+    """What a provider decides about its source.
+
+    Attributes:
+        size_class: Power of two not above its rows, stated without looking at them.
+        ask_micro: Standing ask in micro-money per record.
+        epsilon_micro: Spent once, on the summary.
+        limit_micro: Most epsilon its rows may ever cost.
+    """
+
+    size_class: int
+    ask_micro: int
+    epsilon_micro: int
+    limit_micro: int
+
+
+class Provider(Party):
+    """A provider with one source."""
+
+    def __init__(
+        self, name: str, keystore: Keystore, transport: Transport, table: Table, terms: SourceTerms
+    ) -> None:
+        super().__init__(name, "provider", keystore, transport, table.schema)
+        self.table, self.terms = table, terms
+        self.budget = Budget(keystore.ledger_path, terms.limit_micro)
+        self._records = table.records()
+        self._commitments: RowCommitments | None = None
+
+    @property
+    def commitments(self) -> RowCommitments:
+        """The row commitments, made from the stored seed; equal each time."""
+        if self._commitments is None:
+            seed = self.keystore.read("rows.seed")
+            if seed is None:
+                check_room(self.schema, self._records)
+                seed = secrets.token_bytes(32)
+                self.keystore.write("rows.seed", seed)
+            size = tree_size(self.terms.size_class, self.table.n)
+            self._commitments = commit_rows(self._records, seed, size)
+        return self._commitments
+
+    @property
+    def source_id(self) -> str:
+        """The id of the registered source."""
+        known = self.keystore.recall("source")
+        if known is None:
+            raise RefusedError(f"{self.name} has no registered source yet; call publish first")
+        return str(known["source_id"])
+
+    def publish(self) -> str:
+        """Register the source and publish its summary, both once; returns the source id.
+
+        Raises:
+            BudgetExceededError: The summary costs more epsilon than the limit leaves.
+            ProtocolError: The table is not the one that was committed to before.
+        """
+        self.register()
+        known = self.keystore.recall("source")
+        if known is None:
+            message = RegisterSource(
+                name=self.name,
+                schema_id=self.schema_id,
+                size_class=self.terms.size_class,
+                rows_root=self.commitments.root.hex(),
+                leaves=self.commitments.size,
+            )
+            key = f"{self.org_id}.source.{self.schema_id}"
+            view = self.transport.post("/sources", message, SourceView, idempotency_key=key)
+            known = {"source_id": view.id, "rows_root": message.rows_root}
+            self.keystore.remember("source", known)
+        if known["rows_root"] != self.commitments.root.hex():
+            raise ProtocolError(
+                f"the table of {self.name} is not the one it committed to. "
+                "Register it as a new source"
+            )
+        self.transport.post(
+            f"/sources/{self.source_id}/summary",
+            self.summary(),
+            SourceView,
+            idempotency_key=f"{self.source_id}.summary",
+        )
+        return self.source_id
+
+    def summary(self) -> PublishSummary:
+        """The one noised table of this source, drawn at the first call and replayed ever after.
+
+        Guarantee: epsilon-DP for adding or removing one patient, for all calls together.
+        Assumes: one row per patient; level and epsilon read no row.
+        Proof: a patient is in one place of the table, so its L1 sensitivity is 1 and two-sided
+        geometric noise gives epsilon; the ledger debits before the draw and stores the answer,
+        and every later call returns the stored bytes.
+        """
+        terms = self.terms
+        level = cells.finest_level(
+            self.schema,
+            epsilon_micro=terms.epsilon_micro,
+            size_class=terms.size_class,
+            share=SUMMARY_SHARE,
+        )
+        body = {"source": self.source_id, "level": list(level), "epsilon": terms.epsilon_micro}
+
+        def draw() -> bytes:
+            exact = cells.counts(self.table, level)
+            noised = geometric(exact, Fraction(terms.epsilon_micro, 1_000_000))
+            return canonical_bytes([int(value) for value in noised])
+
+        key = f"{self.source_id}.summary"
+        counts = self.budget.release(key, body, terms.epsilon_micro, draw, "summary")
+        return PublishSummary(
+            level=list(level), counts=json.loads(counts), epsilon_micro=terms.epsilon_micro
+        )
+
+    def handle(self, view: TaskView) -> Answer:
+        """Commit and reveal the ask, deliver what was sold."""
+        task = view.task
+        if isinstance(task, AskCommitTask | AskRevealTask | DeliverTask):
+            if task.source_id != self.source_id:
+                raise RefusedError(f"{task.source_id} is not a source of {self.name}")
+            if isinstance(task, AskCommitTask):
+                return self._commit_ask(view.request_id)
+            if isinstance(task, AskRevealTask):
+                return self._reveal_ask(view.request_id)
+            return self._deliver(view.request_id, task)
+        return super().handle(view)
+
+    def _commit_ask(self, request_id: str) -> AskCommitAnswer:
+        name = f"asks/{request_id}"
+        stored = self.keystore.recall(name)
+        if stored is None:
+            stored = {"ask_micro": self.terms.ask_micro, "salt": secrets.token_hex(32)}
+            self.keystore.remember(name, stored)
+        salt, ask = bytes.fromhex(stored["salt"]), int(stored["ask_micro"])
+        return AskCommitAnswer(commitment=ask_commitment(salt, request_id, self.source_id, ask))
+
+    def _reveal_ask(self, request_id: str) -> AskRevealAnswer:
+        stored = self.keystore.recall(f"asks/{request_id}")
+        if stored is None:
+            raise RefusedError("no ask was committed for this request")
+        return AskRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
+
+    def _deliver(self, request_id: str, task: DeliverTask) -> DeliverAnswer:
+        if self.keystore.recall(f"asks/{request_id}") is None:
+            raise RefusedError("an order came for a request in which this source made no ask")
+        known = self.keystore.recall(f"orders/{request_id}")
+        if known is not None and known["order_id"] != task.order_id:
+            raise RefusedError("a second order came for one request")
+        self.keystore.remember(f"orders/{request_id}", {"order_id": task.order_id})
+        entries = self.draw(task.level, task.quota, bytes.fromhex(task.draw_seed))
+        body = write_body(
+            self.schema,
+            self.commitments.size,
+            order_id=task.order_id,
+            source_id=task.source_id,
+            purpose=task.purpose,
+            entries=entries,
+        )
+        sealed = seal(body, task.recipients)
+        proofs = write_proofs([entry.proof for entry in entries if entry.weight])
+        return DeliverAnswer(
+            sealed_blob=self.transport.put_blob(sealed, "delivery"),
+            proofs_blob=self.transport.put_blob(proofs, "proofs"),
+            real=sum(entry.weight for entry in entries),
+        )
+
+    def draw(self, level: Sequence[str], quota: Sequence[int], draw_seed: bytes) -> list[Entry]:
+        """Exactly `quota` entries: committed rows in the seed's order, then dummies.
+
+        Args:
+            level: Strata level of the quota.
+            quota: Entries wanted in each (cell, label) place.
+            draw_seed: Public; decides which rows of a place are taken.
+
+        Raises:
+            ProtocolError: The quota has another number of places than the level.
+        """
+        wanted = np.asarray(quota, dtype=np.int64)
+        expected = cells.n_places(self.schema, level)
+        if wanted.shape != (expected,):
+            raise ProtocolError(f"the quota must have {expected} places, not {len(quota)}")
+        place_of = cells.places(self.table, level)
+        entries: list[Entry] = []
+        for place in np.flatnonzero(wanted).tolist():
+            need = int(wanted[place])
+            rows = self._ordered(np.flatnonzero(place_of == place), draw_seed)[:need]
+            entries += [self._entry(place, row) for row in rows]
+            entries += [self._dummy(place) for _ in range(need - len(rows))]
+        return entries
+
+    def _ordered(self, rows: NDArray[np.int64], draw_seed: bytes) -> list[int]:
+        leaves = self.commitments.leaves
+        return sorted(rows.tolist(), key=lambda row: draw_key(draw_seed, leaves[row]))
+
+    def _entry(self, place: int, row: int) -> Entry:
+        commitments = self.commitments
+        return Entry(place, 1, self._records[row], commitments.salts[row], commitments.proof(row))
+
+    def _dummy(self, place: int) -> Entry:
+        """An entry that carries nothing; the recipient leaves it out."""
+        depth = self.commitments.size.bit_length() - 1
+        path = tuple(secrets.token_bytes(32) for _ in range(depth))
+        proof = RowProof(secrets.randbelow(self.commitments.size), secrets.token_bytes(32), path)
+        blank = dict.fromkeys(self._records[0], None)
+        return Entry(place, 0, blank, secrets.token_bytes(32), proof)
+
+
+def seal(body: bytes, recipients: Sequence[Recipient]) -> bytes:
+    """Encrypt a body to every recipient's age key.
+
+    Raises:
+        ProtocolError: A recipient's key is malformed.
+    """
+    try:
+        keys = [pyrage.x25519.Recipient.from_str(item.age_recipient) for item in recipients]
+    except pyrage.RecipientError:
+        raise ProtocolError("a recipient's age key is malformed") from None
+    return bytes(pyrage.encrypt(body, keys))

@@ -1,0 +1,190 @@
+"""Step 1, intake: who takes part and what each declares, publishes or seals."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from clearinghouse.messages.base import (
+    Base64,
+    Count,
+    Id,
+    Level,
+    Message,
+    Micro,
+    Name,
+    Sha256,
+    SignedCount,
+)
+
+Role = Literal["hospital", "provider", "developer", "auditor"]
+
+SizeClass = Annotated[int, Field(ge=1, le=2**40)]
+"""A power of two not above the owner's number of rows, stated without looking at the table."""
+
+
+class RegisterOrg(Message):
+    """POST /v1/orgs, signed with the very key it registers."""
+
+    name: Name
+    role: Role
+    public_key: Base64
+    """32 raw bytes of the Ed25519 public key."""
+    age_recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{58}$")] | None = None
+    """Where sealed records for this organisation are encrypted to; developers need one."""
+
+
+class OrgView(Message):
+    """An organisation as others see it."""
+
+    id: Id
+    name: Name
+    role: Role | Literal["clearinghouse"]
+    """Only the server itself is a clearinghouse; nobody can register as one."""
+    key_id: str
+    public_key: Base64
+    age_recipient: str | None
+
+
+class RegisterSchema(Message):
+    """POST /v1/schemas. `body` is `Schema.to_dict()`; the same schema gets the same id."""
+
+    body: dict[str, Any]
+
+
+class SchemaView(Message):
+    """A registered schema."""
+
+    id: Id
+    digest: Sha256
+    body: dict[str, Any]
+
+
+class RegisterSource(Message):
+    """POST /v1/sources: a cohort, committed row by row before anything is matched or priced."""
+
+    name: Name
+    schema_id: Id
+    size_class: SizeClass
+    rows_root: Sha256
+    """RFC 6962 root over salted row commitments, padded with random leaves to `leaves`."""
+    leaves: SizeClass
+    """A power of two that depends on the size class only, so the root tells nothing about n."""
+
+
+class SourceView(Message):
+    """A source as everybody sees it."""
+
+    id: Id
+    org_id: Id
+    name: Name
+    schema_id: Id
+    size_class: SizeClass
+    rows_root: Sha256
+    leaves: SizeClass
+    published: bool
+    """Whether the source's summary has been published."""
+
+
+class SourceList(Message):
+    """GET /v1/sources?schema_id=."""
+
+    sources: list[SourceView]
+
+
+class PublishSummary(Message):
+    """POST /v1/sources/{id}/summary: one DP release, reused for free, never repeated."""
+
+    level: Level
+    counts: Annotated[list[SignedCount], Field(max_length=2**20)]
+    """Row-major (cells, labels) counts with two-sided geometric noise."""
+    epsilon_micro: Micro
+
+
+class SealValset(Message):
+    """POST /v1/valsets: an encrypted validation set; every blob was uploaded before."""
+
+    schema_id: Id
+    size_class: SizeClass
+    level: Level
+    """Strata level of the sealed (cell x label) one-hots."""
+    layout: dict[str, Any]
+    """`secure_eval` Layout: blocks, columns, labels, cells, groups; never n."""
+    keys_blob: Sha256
+    upload_blobs: Annotated[list[Sha256], Field(min_length=1, max_length=1024)]
+    """One blob for each block."""
+    commitment: Sha256
+    """Salted commitment to the sealed rows and seeds."""
+    target_noise_commitment: Sha256
+    """Commitment to the key of the target's noise, made before any nonce is known."""
+
+
+class ValsetView(Message):
+    """A sealed validation set."""
+
+    id: Id
+    org_id: Id
+    schema_id: Id
+    size_class: SizeClass
+    level: Level
+    commitment: Sha256
+
+
+class Purse(Message):
+    """What the hospital pays for a model, and when."""
+
+    kind: Literal["acceptance"]
+    amount_micro: Micro
+    metric: Literal["auc", "accuracy", "sensitivity", "specificity"]
+    threshold_micro: Micro
+    confidence_micro: Micro
+
+
+class Deadlines(Message):
+    """Seconds each party has for one task of a kind; a silent party never blocks the others."""
+
+    agent_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    ask_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    deliver_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    model_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+
+
+class OpenRequest(Message):
+    """POST /v1/requests: the hospital's wish. Its digest freezes every public input."""
+
+    valset_id: Id
+    source_ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
+    developer_ids: Annotated[list[Id], Field(min_length=1, max_length=1000)]
+    records: Annotated[int, Field(ge=1, le=10_000_000)]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    tariff_micro: Micro
+    distance_price_micro: Micro
+    label_cost_micro: Micro = 4_000_000
+    """Distance of a label mismatch, where the label counts at all."""
+    share_cap_micro: Annotated[int, Field(gt=1_000_000, le=1_000_000_000)]
+    fee_micro: Annotated[int, Field(ge=0, le=1_000_000)]
+    fairness_pot_micro: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Share of records x tariff, fixed before asks."""
+    epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    purse: Purse
+    deadlines: Deadlines = Deadlines()
+
+
+class RequestView(Message):
+    """GET /v1/requests/{id}: where it stands and, always, what it is waiting for."""
+
+    id: Id
+    org_id: Id
+    step: Literal["intake", "match", "clear", "deliver", "score", "settle", "audit"]
+    state: Literal["running", "done", "failed"]
+    reason: str
+    waiting_for: list[str]
+    """Sentences such as "cleveland (org_...) to commit its ask"."""
+    done_tasks: Count
+    open_tasks: Count
+    terms: OpenRequest
+    terms_digest: Sha256
+    step_seconds: dict[str, str]
+    """Seconds spent in each finished step, as decimal strings."""
+    message_bytes: dict[str, int]
+    """Bytes moved so far for each message kind."""

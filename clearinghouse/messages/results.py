@@ -1,0 +1,154 @@
+"""What a request leaves behind, as its participants may read it."""
+
+from typing import Any, Literal
+
+from clearinghouse.messages.base import Count, Id, Level, Message, Micro, Name, Sha256, SignedCount
+
+
+class TargetView(Message):
+    """GET /v1/requests/{id}/target: the DP target, the codebook and the frozen inputs."""
+
+    run_id: Id
+    level: Level
+    cells: Count
+    labels: Count
+    noised: list[SignedCount]
+    """Row-major (cells, labels), exactly as opened."""
+    wanted: list[Count]
+    """Row-major (cells, labels) records wanted; sums to the request's records."""
+    label_cost_applied: bool
+    distances_micro: list[list[int]]
+    """(cells*labels, cells*labels) money lost per unit of distance, as the clearing sees it."""
+    supplies: dict[str, list[Count]]
+    """By source id: projected counts at this level, before the share cap."""
+    capped: dict[str, list[Count]]
+    """By source id: what it may sell."""
+    frozen_digest: Sha256
+
+
+class OrderView(Message):
+    """One source's part of a clearing."""
+
+    order_id: Id | None
+    source_id: Id
+    ask_micro: Micro | None
+    units: Count
+    quota: list[Count]
+    marginal_micro: Micro
+    real: Count | None
+    paid_micro: Micro | None
+    status: Literal["sold", "unsold", "silent"]
+
+
+class ClearingView(Message):
+    """GET /v1/requests/{id}/clearing."""
+
+    objective_micro: int
+    reserve_micro: Micro
+    orders: list[OrderView]
+    unserved: list[Count]
+    """Row-major (cells, labels) wanted records that no source serves within the tariff."""
+    method: Name
+    draw_seed: Name | None
+
+
+class PriceView(Message):
+    """One source's price, with its reasons."""
+
+    source_id: Id
+    point_micro: Micro
+    low_micro: Micro
+    high_micro: Micro
+    basis: Literal["per record"]
+    status: Literal["indicative", "firm"]
+    n_effective: Count
+    components: dict[str, Micro]
+    """reserve, marginal, dividend, holdback: in micro-money per record."""
+    counterfactual: dict[str, int]
+    """objective_without_micro: what the market would be worth without this source."""
+    shapley_micro: int
+    leave_one_out_micro: int
+    marginal_micro: Micro
+    calls: Count
+    seed: Count
+    mechanism_version: Name
+    commit_hash: Sha256
+
+
+class PriceList(Message):
+    """GET /v1/requests/{id}/prices: same query, same bytes."""
+
+    request_id: Id
+    prices: list[PriceView]
+
+
+class RunView(Message):
+    """GET /v1/requests/{id}/runs: one blind scoring each."""
+
+    id: Id
+    model_id: Id
+    org_id: Id
+    model_name: Name
+    model_kind: Name
+    model_digest: Sha256
+    state: Literal["running", "released", "failed"]
+    reason: str
+    edges: list[int]
+    threshold_edge: Count
+    counts: list[list[SignedCount]]
+    """(labels, bins) as opened, noise included."""
+    groups: dict[str, list[list[SignedCount]]]
+    """(levels, labels) predicted positive, noise included."""
+    tables: list[dict[str, Any]]
+    epsilon_micro: Micro
+    scorecard: dict[str, Any]
+    """Metrics and intervals as decimal strings."""
+    transcript_digest: Sha256 | None
+    receipt: str | None
+
+
+class RunList(Message):
+    """The runs of one request."""
+
+    runs: list[RunView]
+
+
+class PostingView(Message):
+    """One side of a double entry; the amounts of a transfer sum to zero."""
+
+    transfer: Name
+    account: Name
+    amount_micro: int
+
+
+class StatementView(Message):
+    """GET /v1/requests/{id}/statement: postings and balances, balanced to the micro-unit."""
+
+    postings: list[PostingView]
+    balances: dict[str, int]
+    balanced: bool
+    award: dict[str, Any]
+
+
+class LogView(Message):
+    """GET /v1/log/entries: canonical entry texts from an index on."""
+
+    start: Count
+    entries: list[str]
+    size: Count
+
+
+class CheckpointView(Message):
+    """GET /v1/log/checkpoint: a C2SP signed note and the key that signs it."""
+
+    checkpoint: str
+    vkey: str
+
+
+class LogProofView(Message):
+    """GET /v1/log/proof: RFC 6962 hashes in hex, of one entry or between two tree sizes."""
+
+    index: Count
+    """Index of the entry, or the older size."""
+    size: Count
+    path: list[Sha256]

@@ -1,0 +1,269 @@
+"""The stage of a rehearsal: who plays, what each party is told, and the real processes they are."""
+
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from clearinghouse.market import Market
+from clearinghouse.money import MICRO, micro_epsilon
+from clearinghouse.rehearsal.processes import Child, PartyProcessError, children
+
+START_S = 120.0
+"""Longest time a party may take to register, publish or seal."""
+
+TASK_S = 600
+"""Deadline of every task: long enough for two cores, short enough to end a silent party."""
+
+
+class Actor(Protocol):
+    """A party process, or the same code in a thread."""
+
+    name: str
+
+    def expect(self, event: str, timeout_s: float) -> dict[str, Any]:
+        """Wait for an event of that name."""
+        ...
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell it something."""
+        ...
+
+    def check(self) -> None:
+        """Raise if it has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that runs.
+
+    Attributes:
+        url: The server's address.
+        directory: Working folder; parties have folders `agent`, `providers`, `developers`.
+        actors: Agent, providers and developers.
+        connect: Makes an httpx client that reaches the server.
+        pids: Process id of each part; empty in one process.
+        server_data: The server's folder.
+    """
+
+    url: str
+    directory: Path
+    actors: Mapping[str, Actor]
+    connect: Callable[[], Any]
+    pids: Mapping[str, int]
+    server_data: Path
+
+    def check(self) -> None:
+        """Raise if any part has ended."""
+        for actor in self.actors.values():
+            actor.check()
+
+
+def party_configs(market: Market, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """The configuration of each party process, but for its address and folder.
+
+    Args:
+        market: The market.
+        sizes: Rows of each table, for the default size class.
+    """
+    customer, epsilon = market.customer, market.epsilon
+    common: dict[str, Any] = {"seed": market.seed}
+    agent: dict[str, Any] = {
+        "name": customer.name,
+        "table": str(customer.table),
+        "holdout_fraction": str(customer.holdout_fraction),
+        "limit_micro": micro_epsilon(market.budget_limits.customer),
+    }
+    providers = [
+        {
+            "name": source.name,
+            "table": str(source.table),
+            "size_class": source.size_class or _size_class(sizes[source.name]),
+            "ask_micro": int(source.price_per_record),
+            "epsilon_micro": micro_epsilon(epsilon.source),
+            "limit_micro": micro_epsilon(market.budget_limits.source),
+        }
+        for source in market.sources
+    ]
+    developers = [
+        {"name": developer.name, "onnx": str(developer.onnx)}
+        if developer.onnx is not None
+        else {"name": developer.name, "recipe": developer.recipe}
+        for developer in market.developers
+    ]
+    return {
+        "agent": {**common, "role": "agent", "parties": [agent], "request": _terms(market)},
+        "providers": {**common, "role": "providers", "parties": providers},
+        "developers": {**common, "role": "developers", "parties": developers},
+    }
+
+
+def _size_class(rows: int) -> int:
+    """Largest power of two not above the number of rows."""
+    return int(1 << (rows.bit_length() - 1))
+
+
+def _terms(market: Market) -> dict[str, Any]:
+    """The fields of OpenRequest but for ids."""
+    seconds = ("agent_s", "ask_s", "deliver_s", "model_s")
+    return {
+        "records": market.records,
+        "currency": market.currency,
+        "tariff_micro": int(market.tariff),
+        "distance_price_micro": int(market.distance_price),
+        "share_cap_micro": int(market.share_cap * MICRO),
+        "fee_micro": int(market.fee * MICRO),
+        "fairness_pot_micro": int(market.fairness_pot * MICRO),
+        "epsilon_target_micro": micro_epsilon(market.epsilon.target),
+        "epsilon_score_micro": micro_epsilon(market.epsilon.score),
+        "purse": {
+            "kind": market.purse.kind,
+            "amount_micro": int(market.purse.amount),
+            "metric": market.purse.metric,
+            "threshold_micro": int(market.purse.threshold * MICRO),
+            "confidence_micro": int(market.purse.confidence * MICRO),
+        },
+        "deadlines": dict.fromkeys(seconds, TASK_S),
+    }
+
+
+def _write_configs(
+    configs: Mapping[str, dict[str, Any]], market: Market, url: str, directory: Path
+) -> dict[str, Path]:
+    schema = directory / "schema.json"
+    schema.write_text(json.dumps(market.schema.to_dict()))
+    paths = {}
+    for role, config in configs.items():
+        paths[role] = directory / f"{role}.json"
+        placed = {**config, "url": url, "directory": str(directory), "schema": str(schema)}
+        paths[role].write_text(json.dumps(placed))
+    return paths
+
+
+@contextmanager
+def processes(
+    market: Market, sizes: Mapping[str, int], directory: Path, *, record_bodies: Path | None = None
+) -> Iterator[Stage]:
+    """Server, agent, providers and developers as processes of their own, over HTTP on loopback.
+
+    Raises:
+        PartyProcessError: A process did not start.
+    """
+    from clearinghouse.client.transport import make_client
+
+    data = directory / "server"
+    arguments = ["clearinghouse.cli.main", "serve", "--data", str(data), "--port", "0", "--json"]
+    if record_bodies is not None:
+        arguments += ["--record-bodies", str(record_bodies)]
+    with children() as started:
+        server = Child("server", arguments, directory)
+        started.append(server)
+        url = str(server.expect("listening", START_S)["url"])
+        paths = _write_configs(party_configs(market, sizes), market, url, directory)
+        actors: dict[str, Actor] = {"server": server}
+        for role, path in paths.items():
+            child = Child(role, ["clearinghouse.party_process", str(path)], directory)
+            started.append(child)
+            actors[role] = child
+        yield Stage(
+            url,
+            directory,
+            actors,
+            lambda: make_client(url),
+            {child.name: child.pid for child in started},
+            data,
+        )
+
+
+class ThreadActor:
+    """A party process's main function in a thread of this process."""
+
+    def __init__(self, name: str, target: Callable[["ThreadActor"], None]) -> None:
+        self.name = name
+        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.failure: BaseException | None = None
+
+        def run() -> None:
+            try:
+                target(self)
+            except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+                self.failure = error
+
+        self.thread = threading.Thread(target=run, name=name, daemon=True)
+        self.thread.start()
+
+    def expect(self, event: str, timeout_s: float) -> dict[str, Any]:
+        """Wait for an event of that name."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            try:
+                found = self.events.get(timeout=0.1)
+            except queue.Empty:
+                self.check()
+                continue
+            if found.get("event") == event:
+                return found
+        raise PartyProcessError(f"{self.name} did not report '{event}' in {timeout_s:.0f} s")
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell it something."""
+        self.messages.put(message)
+
+    def check(self) -> None:
+        """Raise what ended the thread, if something has."""
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextmanager
+def threads(market: Market, sizes: Mapping[str, int], directory: Path) -> Iterator[Stage]:
+    """The same parts in threads of this process, without sockets; for quick tests."""
+    from starlette.testclient import TestClient
+
+    from api.app import create_app
+    from clearinghouse.client.transport import Transport
+    from clearinghouse.clock import SystemClock
+    from clearinghouse.party_process import read_config, serve
+    from clearinghouse.settings import Settings
+
+    data, url = directory / "server", "http://testserver"
+    stop = threading.Event()
+    app = create_app(replace(Settings(data), in_process=True))
+    with TestClient(app, base_url=url) as client:
+        paths = _write_configs(party_configs(market, sizes), market, url, directory)
+        actors: dict[str, Actor] = {}
+
+        def play(role: str) -> Callable[[ThreadActor], None]:
+            config = read_config(json.loads(paths[role].read_text()))
+
+            def target(actor: ThreadActor) -> None:
+                def connect(keystore: Any) -> Transport:
+                    return Transport(url, keystore.signing_key, SystemClock(), client)
+
+                serve(config, connect, actor.events.put, actor.messages.get, stop)
+
+            return target
+
+        for role in paths:
+            actors[role] = ThreadActor(role, play(role))
+        try:
+            yield Stage(url, directory, actors, lambda: client, {}, data)
+        finally:
+            stop.set()
+            for actor in actors.values():
+                actor.send({})
+                if isinstance(actor, ThreadActor):
+                    actor.thread.join(timeout=10)
+
+
+def python_version() -> str:
+    """Version of the interpreter, for the report."""
+    return sys.version.split()[0]

@@ -1,0 +1,368 @@
+"""Every table of the report as plain text cells, used by the page and by the terminal alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from clearinghouse.report.headline import REFERENCES, method_words
+from clearinghouse.report.words import (
+    MISSING,
+    amount,
+    compact,
+    count,
+    decimal,
+    interval,
+    items,
+    mapping,
+    money,
+    number,
+    one_line,
+    pair,
+    percent,
+    seconds,
+    size,
+    text_of,
+)
+
+STEPS = {
+    "intake": "Parties seal the validation rows and publish noised summaries",
+    "match": "The agent opens a noised histogram of encrypted rows; transport finds the target",
+    "clear": "Asks are committed, then revealed; one exact flow buys the records",
+    "deliver": "Providers seal exactly the ordered records to the developers' keys",
+    "score": "Models run on ciphertexts; only noised counts are opened",
+    "settle": "Sources and models are paid from a ledger that sums to zero",
+    "audit": "Every step is in a signed log; receipts verify offline",
+}
+"""The seven steps, in order, with what happens in each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its head, whether it holds numbers, and whether only the page has room for it."""
+
+    title: str
+    numeric: bool = False
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text cells; the first cell of a row names the row.
+
+    Attributes:
+        marked: Index of the row to stress, or -1.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: int = -1
+
+    def narrow(self) -> "Table":
+        """Without the columns that only a page has room for."""
+        keep = [i for i, column in enumerate(self.columns) if not column.wide]
+        rows = tuple(tuple(row[i] for i in keep) for row in self.rows)
+        return Table(self.title, tuple(self.columns[i] for i in keep), rows, self.marked)
+
+
+def step_bytes(report: Mapping[str, object]) -> dict[str, int]:
+    """Bytes per step, for messages whose name is the step or begins with `step.` (or `/ : _ -`)."""
+    totals: dict[str, int] = {}
+    for message, value in mapping(report.get("bytes")).items():
+        parsed = number(value)
+        for step in STEPS:
+            rest = message.removeprefix(step)
+            if parsed is not None and rest != message and (not rest or rest[0] in "._/:- "):
+                totals[step] = totals.get(step, 0) + int(parsed)
+    return totals
+
+
+def steps_table(report: Mapping[str, object]) -> Table:
+    """The seven steps with seconds and bytes, then whatever else was timed."""
+    timings, sent = mapping(report.get("timings_s")), step_bytes(report)
+    names = [*STEPS, *(name for name in timings if name not in STEPS and name != "total")]
+    rows = [
+        (
+            f"{i + 1} {name}" if name in STEPS else one_line(name),
+            STEPS.get(name, "around the seven steps"),
+            seconds(timings.get(name)),
+            size(sent.get(name)),
+        )
+        for i, name in enumerate(names)
+    ]
+    columns = (Column("step"), Column("what happens"), Column("time", True), Column("sent", True))
+    return Table("The seven steps", columns, tuple(rows))
+
+
+def bytes_table(report: Mapping[str, object]) -> Table:
+    """Bytes by kind of message, largest first."""
+    sizes = mapping(report.get("bytes"))
+    order = sorted(sizes, key=lambda name: -(number(sizes[name]) or 0.0))
+    rows = tuple((one_line(name), size(sizes[name])) for name in order)
+    return Table("Bytes by message", (Column("message"), Column("bytes", True)), rows)
+
+
+def uncovered_words(report: Mapping[str, object]) -> list[str]:
+    """The target cells that nobody serves, in words, the largest share first."""
+    cells = items(mapping(report.get("match")).get("uncovered"))
+    cells = sorted(cells, key=lambda cell: -(number(cell.get("share")) or 0.0))
+    return [
+        text_of(cell["words"])
+        if cell.get("words")
+        else f"{percent(cell.get('share'), 1)} of the patients (cell {text_of(cell.get('cell'))})"
+        for cell in cells
+    ]
+
+
+def sources_in_order(report: Mapping[str, object]) -> list[str]:
+    """Every source, the largest seller first, then by name."""
+    clearing = mapping(report.get("clearing"))
+    quotas = mapping(clearing.get("quotas"))
+    names = {**mapping(report.get("values")), **mapping(clearing.get("asks")), **quotas}
+    return sorted(names, key=lambda name: (-(number(quotas.get(name)) or 0.0), name))
+
+
+def sources_table(report: Mapping[str, object]) -> Table:
+    """What each source sells, asks, gets, and what it is worth."""
+    clearing, values = mapping(report.get("clearing")), mapping(report.get("values"))
+    fields = [mapping(clearing.get(key)) for key in ("quotas", "asks", "payments", "pot")]
+    quotas, asks, payments, pot = fields
+    rows: list[tuple[str, ...]] = []
+    for name in sources_in_order(report):
+        value = mapping(values.get(name))
+        ends = pair([value.get("low"), value.get("high")])
+        row = (
+            one_line(name),
+            count(quotas.get(name)),
+            money(asks.get(name)),
+            money(value.get("price")),
+            interval(ends, 2),
+            money(payments.get(name)),
+            money(pot.get(name)),
+            money(value.get("marginal")),
+            decimal(value.get("shapley"), 2),
+            decimal(value.get("leave_one_out"), 2),
+            text_of(value.get("status")),
+        )
+        rows.append(row)
+    columns: tuple[Column, ...] = (
+        Column("source"),
+        Column("records", True),
+        Column("ask", True),
+        Column("price", True),
+        Column("90% interval", True, wide=True),
+        Column("paid", True),
+        Column("pot", True, wide=True),
+        Column("marginal value", True, wide=True),
+        Column("Shapley", True, wide=True),
+        Column("leave one out", True, wide=True),
+        Column("status"),
+    )
+    if not pot:
+        rows, columns = [(*r[:6], *r[7:]) for r in rows], (*columns[:6], *columns[7:])
+    return Table("Sources: records, prices and payments", columns, tuple(rows))
+
+
+def subgroups_table(report: Mapping[str, object]) -> Table:
+    """Target, delivered and available share of every level."""
+    rows = []
+    for attribute, levels in mapping(report.get("subgroups")).items():
+        for level in items(levels):
+            target, delivered = number(level.get("target")), number(level.get("delivered"))
+            known = target is not None and delivered is not None
+            points = round(100 * ((delivered or 0.0) - (target or 0.0)), 1) if known else None
+            row = (
+                f"{one_line(attribute)} {text_of(level.get('level'))}",
+                percent(target, 1),
+                percent(delivered, 1),
+                percent(level.get("available"), 1),
+                MISSING if points is None else f"{points + 0.0:+.1f}",
+            )
+            rows.append(row)
+    columns = (
+        Column("patients"),
+        Column("target", True),
+        Column("delivered", True),
+        Column("available", True),
+        Column("off by, points", True),
+    )
+    return Table("Demography: wanted, delivered, available", columns, tuple(rows))
+
+
+def _exact_words(value: object) -> str:
+    if not isinstance(value, bool):
+        return "not checked"
+    return "yes" if value else "NO"
+
+
+def scores_table(report: Mapping[str, object], marked: int = -1) -> Table:
+    """One row a model."""
+    rows = []
+    for score in items(report.get("scores")):
+        reference = mapping(score.get("plaintext_reference"))
+        intervals = mapping(score.get("intervals"))
+        row = (
+            text_of(score.get("developer")),
+            f"{text_of(score.get('model'))} ({text_of(score.get('kind'))})",
+            decimal(score.get("auc")),
+            interval(intervals.get("auc")),
+            decimal(reference.get("auc")),
+            decimal(score.get("accuracy")),
+            decimal(reference.get("accuracy")),
+            decimal(score.get("sensitivity")),
+            decimal(score.get("specificity")),
+            decimal(score.get("brier")),
+            _exact_words(score.get("exact_counts_match")),
+            compact(score.get("epsilon")),
+            text_of(score.get("status")),
+            text_of(score.get("receipt")),
+        )
+        rows.append(row)
+    columns = (
+        Column("developer"),
+        Column("model", wide=True),
+        Column("AUC", True),
+        Column("90% interval", True),
+        Column("AUC in clear", True),
+        Column("accuracy", True),
+        Column("accuracy in clear", True, wide=True),
+        Column("sensitivity", True, wide=True),
+        Column("specificity", True, wide=True),
+        Column("Brier", True, wide=True),
+        Column("exact"),
+        Column("epsilon", True, wide=True),
+        Column("status"),
+        Column("receipt", wide=True),
+    )
+    return Table("Models, scored on encrypted patients", columns, tuple(rows), marked)
+
+
+def score_groups_table(report: Mapping[str, object]) -> Table:
+    """Scores by subgroup where the run opened them: `{attribute: {level: {metric: number}}}`."""
+    rows = []
+    for score in items(report.get("scores")):
+        for attribute, levels in mapping(score.get("subgroups")).items():
+            for level, found in mapping(levels).items():
+                value = mapping(found)
+                auc = value.get("auc") if value else found
+                ends = mapping(value.get("intervals")).get("auc") or value.get("interval")
+                row = (
+                    text_of(score.get("developer")),
+                    f"{one_line(attribute)} {one_line(level)}",
+                    decimal(auc),
+                    interval(ends),
+                    text_of(value.get("status")),
+                )
+                rows.append(row)
+    heads = ("developer", "patients", "AUC", "90% interval", "status")
+    columns = tuple(Column(head, head in ("AUC", "90% interval")) for head in heads)
+    return Table("AUC by subgroup", columns, tuple(rows))
+
+
+def methods_table(report: Mapping[str, object]) -> Table:
+    """How close each way of choosing records comes; the best gap first, null last."""
+    methods = mapping(mapping(report.get("match")).get("methods"))
+    known = {name: mapping(value) for name, value in methods.items()}
+
+    def rank(name: str) -> tuple[float, float]:
+        gap, w2 = number(known[name].get("gap_closed")), number(known[name].get("w2"))
+        first = float("inf") if gap is None else -gap
+        return first, float("inf") if w2 is None else w2
+
+    order = sorted(known, key=rank)
+    rows = tuple(
+        (
+            method_words(name),
+            percent(known[name].get("gap_closed")),
+            decimal(known[name].get("w2")),
+            decimal(known[name].get("mmd"), 4),
+            count(known[name].get("rows")),
+            _method_kind(name),
+        )
+        for name in order
+    )
+    columns = (
+        Column("way of choosing records"),
+        Column("gap closed", True),
+        Column("W2", True),
+        Column("MMD", True, wide=True),
+        Column("rows", True),
+        Column("kind"),
+    )
+    marked = order.index("clearinghouse") if "clearinghouse" in order else -1
+    return Table("Distance to held-out patients", columns, rows, marked)
+
+
+def _method_kind(name: str) -> str:
+    if name == "clearinghouse":
+        return "this market"
+    return "not private" if name in REFERENCES else "baseline"
+
+
+def downstream_table(report: Mapping[str, object]) -> Table:
+    """The same recipe trained on each choice, tested on held-out patients; best AUC first."""
+    found = {name: mapping(value) for name, value in mapping(report.get("downstream")).items()}
+    order = sorted(found, key=lambda name: -(number(found[name].get("auc")) or 0.0))
+    rows = tuple(
+        (
+            method_words(name),
+            decimal(found[name].get("auc")),
+            decimal(found[name].get("log_loss")),
+            count(found[name].get("n")),
+            text_of(found[name].get("status")),
+        )
+        for name in order
+    )
+    columns = (
+        Column("trained on"),
+        Column("AUC", True),
+        Column("log loss", True),
+        Column("rows", True),
+        Column("status"),
+    )
+    marked = order.index("clearinghouse") if "clearinghouse" in order else -1
+    return Table("Downstream: tested on held-out patients", columns, rows, marked)
+
+
+def budget_table(report: Mapping[str, object]) -> Table:
+    """Epsilon spent, limit and rest of every organisation."""
+    rows = []
+    for name, entry in mapping(report.get("budget")).items():
+        spent, limit = amount(mapping(entry).get("spent")), amount(mapping(entry).get("limit"))
+        left = None if spent is None or limit is None else limit - spent
+        cells = (compact(value, 6) for value in (spent, limit, left))
+        rows.append((one_line(name), *cells))
+    columns = (
+        Column("organisation"),
+        Column("spent", True),
+        Column("limit", True),
+        Column("left", True),
+    )
+    return Table("Privacy budget (epsilon)", columns, tuple(rows))
+
+
+def statement_table(report: Mapping[str, object]) -> Table:
+    """The settled accounts and their exact sum."""
+    currency = one_line(mapping(report.get("market")).get("currency", ""))
+    lines = items(report.get("statement"))
+    rows = [
+        (text_of(line.get("account")), money(line.get("amount"), currency, exact=True))
+        for line in lines
+    ]
+    amounts = [amount(line.get("amount")) for line in lines]
+    if rows and None not in amounts:
+        total = sum((value for value in amounts if value is not None), Decimal(0))
+        rows.append(("sum", money(total, currency, exact=True)))
+    columns = (Column("account"), Column("amount", True))
+    marked = len(rows) - 1 if rows and None not in amounts else -1
+    return Table("Statement", columns, tuple(rows), marked)
+
+
+def parties_table(report: Mapping[str, object]) -> Table:
+    """Who learned what, and what each never sees."""
+    rows = tuple(
+        (text_of(row.get("party")), text_of(row.get("learned")), text_of(row.get("never")))
+        for row in items(report.get("who_saw_what"))
+    )
+    columns = (Column("party"), Column("learned"), Column("never sees"))
+    return Table("Who saw what", columns, rows)

@@ -1,0 +1,160 @@
+"""What every step works with: the store, the blobs, the clock, the server's keys, the worker."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from clearinghouse.blobs import BlobStore
+from clearinghouse.clock import Clock, SystemClock
+from clearinghouse.errors import InputError
+from clearinghouse.ids import new_id
+from clearinghouse.log.checkpoint import log_key
+from clearinghouse.log.entries import make_entry
+from clearinghouse.settings import Settings
+from clearinghouse.signing import SigningKey
+from clearinghouse.store.records import Org
+from clearinghouse.store.store import Store, Tx
+
+
+class Worker(Protocol):
+    """Does heavy jobs on hostile bytes, elsewhere."""
+
+    def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one job; arguments and result are JSON values, bytes travel as blobs."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Bell:
+    """Rings when something changed, so that those who wait need not ask the database."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.count = 0
+
+    def ring(self) -> None:
+        """Wake everybody who waits."""
+        with self._condition:
+            self.count += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, timeout_s: float) -> int:
+        """Wait until it has rung more than `seen` times, or the time is up; return the count."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.count > seen, timeout_s)
+            return self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The server's tools and its own identity.
+
+    Attributes:
+        key: Signs receipts and log entries' acts; its organisation is `org`.
+        log_key: Signs checkpoints.
+        bell: Rings after every commit that others may wait for.
+    """
+
+    settings: Settings
+    store: Store
+    blobs: BlobStore
+    clock: Clock
+    worker: Worker
+    key: SigningKey
+    log_key: SigningKey
+    org: Org
+    bell: Bell = field(default_factory=Bell)
+
+    @property
+    def vkey(self) -> str:
+        """The log's public key as text."""
+        return log_key(self.settings.origin, self.log_key).vkey
+
+    def record(
+        self,
+        tx: Tx,
+        entry_type: str,
+        actor: Org,
+        *,
+        objects: Mapping[str, str],
+        hashes: Mapping[str, str] | None = None,
+        amounts: Mapping[str, int | str] | None = None,
+        commit: str | None = None,
+    ) -> int:
+        """Append a log entry to the transaction and return its index."""
+        entry = make_entry(
+            entry_type,
+            now_s=self.clock.now(),
+            actor=actor.id,
+            key=actor.key_id,
+            objects=objects,
+            hashes=hashes,
+            amounts=amounts,
+            commit=commit,
+        )
+        return tx.log.append(entry.data)
+
+    def checkpoint(self, tx: Tx) -> str:
+        """Return the signed head of the log as the transaction sees it."""
+        return tx.log.checkpoint(self.settings.origin, self.log_key)
+
+
+def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) -> Desk:
+    """Open or make the server's folder: database, blobs, keys, and the server's own registration.
+
+    Raises:
+        InputError: The folder belongs to another version, or database and key file do not fit.
+    """
+    clock = clock or SystemClock()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    blobs = BlobStore(settings.data / "blobs", max_bytes=settings.blob_bytes)
+    blobs.sweep()
+    store = Store(settings.url)
+    key = _key(settings.data / "server.key")
+    head_key = _key(settings.data / "log.key")
+    with store.write() as tx:
+        org = _own_org(tx, settings, key)
+        desk = Desk(settings, store, blobs, clock, worker, key, head_key, org)
+        if tx.parties.by_key(key.key_id) is None:
+            tx.parties.add(org)
+            tx.set_meta("server_org", org.id)
+            desk.record(
+                tx,
+                "org.registered",
+                org,
+                objects={"org": org.id},
+                hashes={"public_key": key.verify_key.digest},
+            )
+        tx.requests.mark_all_due()
+    return desk
+
+
+def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:
+    known = tx.meta("server_org")
+    if known is None:
+        return Org(
+            new_id("org"),
+            settings.name,
+            "clearinghouse",
+            key.key_id,
+            key.verify_key.base64,
+            None,
+        )
+    org = tx.parties.get(known)
+    if org.key_id != key.key_id:
+        raise InputError("server.key is not the key this database was made with; restore it")
+    return org
+
+
+def _key(path: Path) -> SigningKey:
+    """Read a key file, or make it (mode 0600) at the first start."""
+    if path.exists():
+        return SigningKey.load(path)
+    key = SigningKey.generate()
+    key.save(path)
+    return key

@@ -1,0 +1,146 @@
+"""What a clearing may look at, frozen before any ask: target, supplies, caps, distances.
+
+Everything here is post-processing of published counts; nothing reads an ask.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearinghouse import cells
+from clearinghouse.canonical import digest
+from clearinghouse.messages.intake import OpenRequest
+from clearinghouse.messages.results import TargetView
+from clearinghouse.money import MICRO
+from clearinghouse.rounds.terms import reserve_micro
+from clearinghouse.schema import Schema
+from clearinghouse.store.records import Summary
+from matching.codebook import aggregate, cell_map
+from matching.target import (
+    joint_distances,
+    label_cost_needed,
+    money,
+    noise_variance,
+    round_to,
+    share_cap,
+    supply_counts,
+    target_counts,
+)
+
+Integers = NDArray[np.int64]
+
+
+def freeze(
+    run_id: str,
+    terms: OpenRequest,
+    terms_digest: str,
+    schema: Schema,
+    level: tuple[str, ...],
+    noised: Sequence[int],
+    summaries: Mapping[str, Summary],
+) -> TargetView:
+    """Everything that shapes the clearing, from public releases only: no ask is read.
+
+    A source whose summary is coarser than the request's level has its counts spread over the finer
+    cells in proportion to the pooled supply there of the sources that publish fine enough, evenly
+    where none does. That is a guess about where its records lie, made of public numbers; where it
+    is wrong the source delivers fewer real records than were ordered and is paid for those only.
+    """
+    book, labels = cells.codebook(schema, level), cells.n_labels(schema)
+    target = np.asarray(noised, np.int64).reshape(book.n_cells, labels)
+    wanted = target_counts(target, terms.records)
+    supplies = supply(schema, level, [summaries[source] for source in terms.source_ids])
+    costs_label = _label_cost_needed(terms, target, summaries)
+    label_cost = terms.label_cost_micro / MICRO if costs_label else 0.0
+    distances = money(
+        joint_distances(book.distances(), labels, label_cost), terms.distance_price_micro
+    )
+    flat = supplies.reshape(len(terms.source_ids), -1)
+    capped = share_cap(
+        distances,
+        wanted.reshape(-1),
+        flat,
+        reserve_micro(terms),
+        terms.share_cap_micro / MICRO,
+    )
+    shaped = {
+        "run_id": run_id,
+        "level": list(level),
+        "cells": book.n_cells,
+        "labels": labels,
+        "noised": [int(value) for value in noised],
+        "wanted": wanted.reshape(-1).tolist(),
+        "label_cost_applied": costs_label,
+        "distances_micro": distances.tolist(),
+        "supplies": dict(zip(terms.source_ids, flat.tolist(), strict=True)),
+        "capped": dict(zip(terms.source_ids, capped.tolist(), strict=True)),
+    }
+    frozen = digest({"terms": terms_digest, "reserve_micro": reserve_micro(terms), **shaped})
+    return TargetView.model_validate({**shaped, "frozen_digest": frozen})
+
+
+def supply(schema: Schema, level: tuple[str, ...], summaries: Sequence[Summary]) -> Integers:
+    """What each source may sell, (sources, cells, labels) at the request's level."""
+    book, labels = cells.codebook(schema, level), cells.n_labels(schema)
+    result = np.zeros((len(summaries), book.n_cells, labels), np.int64)
+    coarse: list[int] = []
+    for index, summary in enumerate(summaries):
+        own = cells.codebook(schema, summary.level)
+        counts = np.asarray(summary.counts, np.int64).reshape(own.n_cells, labels)
+        if set(level) <= set(summary.level):
+            result[index] = supply_counts(
+                aggregate(counts, own, book),
+                summary.epsilon_micro / MICRO,
+                noise_entries=counts.size,
+            )
+        else:
+            coarse.append(index)
+    pooled = result.sum(axis=0)
+    for index in coarse:
+        summary = summaries[index]
+        own = cells.codebook(schema, summary.level)
+        counts = np.asarray(summary.counts, np.int64).reshape(own.n_cells, labels)
+        sold = supply_counts(counts, summary.epsilon_micro / MICRO)
+        result[index] = spread(sold, cell_map(book, own), pooled)
+    return result
+
+
+def spread(coarse: Integers, parents: Integers, pooled: Integers) -> Integers:
+    """Counts of coarse cells over the fine cells inside them, in proportion to `pooled`.
+
+    Args:
+        coarse: (coarse cells, labels).
+        parents: (fine cells,) the coarse cell of each fine one.
+        pooled: (fine cells, labels) weights; where all are zero the cells share evenly.
+
+    Returns:
+        (fine cells, labels); sums within every coarse cell are kept exactly.
+    """
+    result = np.zeros_like(pooled)
+    for cell, label in zip(*np.nonzero(coarse), strict=True):
+        inside = np.flatnonzero(parents == cell)
+        weights = pooled[inside, label]
+        if not weights.any():
+            weights = np.ones_like(weights)
+        result[inside, label] = round_to(weights, int(coarse[cell, label]))
+    return result
+
+
+def _label_cost_needed(
+    terms: OpenRequest, target: Integers, summaries: Mapping[str, Summary]
+) -> bool:
+    labels = target.shape[1]
+    pooled = np.zeros(labels, np.int64)
+    variance = 0.0
+    for source in terms.source_ids:
+        summary = summaries[source]
+        counts = np.asarray(summary.counts, np.int64).reshape(-1, labels)
+        pooled += counts.sum(axis=0)
+        variance += len(counts) * noise_variance(summary.epsilon_micro / MICRO)
+    return label_cost_needed(
+        target,
+        pooled,
+        target_epsilon=terms.epsilon_target_micro / MICRO,
+        pooled_variance=variance,
+    )

@@ -1,0 +1,287 @@
+"""Step 1, intake: who takes part, what each declares, publishes or seals, and the request."""
+
+import json
+from collections.abc import Sequence
+
+from clearinghouse import cells
+from clearinghouse.canonical import canonical_bytes, digest
+from clearinghouse.errors import ConflictError, InputError, RefusedError
+from clearinghouse.ids import new_id
+from clearinghouse.messages.intake import (
+    OpenRequest,
+    OrgView,
+    PublishSummary,
+    RegisterOrg,
+    RegisterSchema,
+    RegisterSource,
+    SchemaView,
+    SealValset,
+    SourceView,
+    ValsetView,
+)
+from clearinghouse.model_columns import columns
+from clearinghouse.money import MICRO
+from clearinghouse.rounds import views
+from clearinghouse.rounds.desk import Desk
+from clearinghouse.rounds.levels import label_classes, read_schema
+from clearinghouse.rounds.terms import budget_micro
+from clearinghouse.schema import Schema
+from clearinghouse.signing import VerifyKey
+from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
+from clearinghouse.store.store import Tx
+from secure_eval.params import PARAMETERS
+
+MOST_POT_MICRO = 100_000
+"""A pot above a tenth of the budget would no longer leave prices to the market."""
+
+
+def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
+    """Register an organisation under the key that signed the call; again gives the same answer.
+
+    Raises:
+        ConflictError: The key is registered with another name, role or recipient.
+        InputError: A developer gives no age recipient.
+    """
+    key = VerifyKey.from_base64(message.public_key)
+    if message.role == "developer" and message.age_recipient is None:
+        raise InputError("a developer needs an age_recipient: records are sealed to it")
+    known = tx.parties.by_key(key.key_id)
+    if known is not None:
+        told = (message.name, message.role, message.age_recipient)
+        if (known.name, known.role, known.age_recipient) != told:
+            raise ConflictError(f"the key {key.key_id} is registered with other details")
+        return views.org(known)
+    org = Org(
+        new_id("org"), message.name, message.role, key.key_id, key.base64, message.age_recipient
+    )
+    tx.parties.add(org)
+    hashes = {"public_key": key.digest}
+    desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
+    return views.org(org)
+
+
+def register_schema(tx: Tx, message: RegisterSchema) -> SchemaView:
+    """Store a schema; the same schema gets the same id.
+
+    Raises:
+        InputError: It is no schema, or not in the form that `Schema.to_dict` writes.
+    """
+    schema = Schema.from_dict(message.body, file="schema")
+    if schema.to_dict() != message.body:
+        raise InputError("the schema must be in its normal form: send what Schema.to_dict() gives")
+    body = canonical_bytes(message.body).decode()
+    return views.schema(tx.cohorts.add_schema(SchemaRecord(new_id("sch"), schema.digest(), body)))
+
+
+def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) -> SourceView:
+    """Register a committed cohort.
+
+    Raises:
+        RefusedError: The caller is no provider.
+        NotFoundError: There is no such schema.
+        InputError: Size class or leaves are no powers of two, or do not fit each other.
+    """
+    _need_role(caller, "provider")
+    tx.cohorts.schema(message.schema_id)
+    _check_power("size_class", message.size_class)
+    _check_power("leaves", message.leaves)
+    if message.leaves < 2 * message.size_class:
+        raise InputError("leaves must be at least twice the size class, so that padding hides n")
+    source = Source(
+        new_id("src"),
+        caller.id,
+        message.name,
+        message.schema_id,
+        message.size_class,
+        message.rows_root,
+        message.leaves,
+        published=False,
+    )
+    tx.cohorts.add_source(source)
+    desk.record(
+        tx,
+        "source.registered",
+        caller,
+        objects={"source": source.id, "owner": caller.id, "schema": source.schema_id},
+        hashes={"rows_root": source.rows_root},
+        amounts={"leaves": source.leaves, "size_class": source.size_class},
+    )
+    return views.source(source)
+
+
+def publish_summary(
+    tx: Tx, desk: Desk, caller: Org, source_id: str, message: PublishSummary
+) -> SourceView:
+    """Store a source's one DP release; the identical one again changes nothing.
+
+    Raises:
+        NotFoundError: The source is not the caller's.
+        ConflictError: Another summary was published before.
+        InputError: Level or number of counts do not fit the schema, or epsilon is 0.
+    """
+    source = tx.access.own_source(source_id, caller.id)
+    schema = read_schema(tx.cohorts.schema(source.schema_id))
+    wanted = cells.codebook(schema, message.level).n_cells * label_classes(schema)
+    if len(message.counts) != wanted:
+        found = len(message.counts)
+        raise InputError(f"this level has {wanted} counts (cells x labels), not {found}")
+    if message.epsilon_micro < 1:
+        raise InputError("epsilon_micro must be above 0")
+    told = digest(message.model_dump(mode="json"))
+    level, counts = tuple(message.level), tuple(message.counts)
+    summary = Summary(source.id, level, counts, message.epsilon_micro, told)
+    if tx.cohorts.add_summary(summary):
+        desk.record(
+            tx,
+            "summary.released",
+            caller,
+            objects={"source": source.id, "owner": caller.id},
+            hashes={"release": told},
+            amounts={"epsilon_micro": message.epsilon_micro},
+        )
+    return views.source(tx.cohorts.source(source.id))
+
+
+def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetView:
+    """Register an encrypted validation set whose blobs are all uploaded.
+
+    Raises:
+        RefusedError: The caller is no hospital.
+        InputError: A blob is missing, or the level is not the schema's.
+    """
+    _need_role(caller, "hospital")
+    schema = read_schema(tx.cohorts.schema(message.schema_id))
+    _check_power("size_class", message.size_class)
+    check_layout(schema, message)
+    for blob in (message.keys_blob, *message.upload_blobs):
+        tx.blobs.size(blob, caller.id)
+    body = message.model_dump(mode="json")
+    valset = Valset(new_id("val"), caller.id, message.schema_id, canonical_bytes(body).decode())
+    tx.cohorts.add_valset(valset)
+    desk.record(
+        tx,
+        "valset.sealed",
+        caller,
+        objects={"valset": valset.id, "owner": caller.id, "schema": valset.schema_id},
+        hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
+        commit=message.commitment,
+    )
+    return views.valset(valset)
+
+
+def check_layout(schema: Schema, message: SealValset) -> None:
+    """Check that a sealed set has the shape its schema says, block by block.
+
+    Raises:
+        InputError: It has not; the message names the first field that differs.
+    """
+    expected = {
+        "version": PARAMETERS.version,
+        "n_blocks": len(message.upload_blobs),
+        "columns": len(columns(schema)),
+        "labels": label_classes(schema),
+        "cells": cells.codebook(schema, message.level).n_cells,
+        "groups": [[name, len(schema.stratum_names(name))] for name in schema.subgroups],
+    }
+    for name, value in expected.items():
+        if message.layout.get(name) != value:
+            raise InputError(f"layout.{name} must be {value} by schema and uploads")
+    if set(message.layout) != set(expected):
+        raise InputError(f"a layout has exactly {', '.join(expected)}")
+
+
+def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Request:
+    """Open a request and put its whole budget into escrow.
+
+    Raises:
+        NotFoundError: The validation set is not the caller's, or a source or developer is unknown.
+        RefusedError: The caller is no hospital, or a source has not published.
+        InputError: The terms do not fit together.
+    """
+    _need_role(caller, "hospital")
+    valset = tx.access.own_valset(message.valset_id, caller.id)
+    sources = [tx.cohorts.source(source_id) for source_id in message.source_ids]
+    developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
+    check_terms(message, valset, sources, developers)
+    body = message.model_dump(mode="json")
+    request = Request(
+        new_id("req"),
+        caller.id,
+        valset.id,
+        message,
+        digest(body),
+        "intake",
+        "running",
+        "",
+        0,
+    )
+    now = desk.clock.now()
+    parties = [source.org_id for source in sources] + [org.id for org in developers]
+    tx.requests.add(request, parties, now)
+    sealed = SealValset.model_validate(json.loads(valset.body))
+    tx.requests.moved(
+        request.id, "valset.keys", sealed.keys_blob, tx.blobs.size(sealed.keys_blob, caller.id)
+    )
+    for blob in sealed.upload_blobs:
+        tx.requests.moved(request.id, "valset.upload", blob, tx.blobs.size(blob, caller.id))
+    budget = budget_micro(message)
+    tx.ledger.transfer(
+        f"{request.id}:open",
+        request.id,
+        {f"external:{caller.id}": -budget, f"escrow:{request.id}": budget},
+    )
+    desk.record(
+        tx,
+        "request.opened",
+        caller,
+        objects={"request": request.id, "valset": valset.id, "owner": caller.id},
+        hashes={"terms": request.terms_digest},
+        amounts={"escrow_micro": budget},
+    )
+    tx.requests.enter(request.id, "match", now)
+    return tx.requests.get(request.id)
+
+
+def check_terms(
+    terms: OpenRequest, valset: Valset, sources: Sequence[Source], developers: Sequence[Org]
+) -> None:
+    """Check that the parts of a request fit together.
+
+    Raises:
+        InputError: Something comes twice, is of another schema or role, or is out of range.
+        RefusedError: A source has not published its summary.
+    """
+    for name, ids in (("source", terms.source_ids), ("developer", terms.developer_ids)):
+        if len(set(ids)) < len(ids):
+            raise InputError(f"a {name} is named twice; name each once")
+    for source in sources:
+        if source.schema_id != valset.schema_id:
+            raise InputError(f"source {source.id} has another schema than the validation set")
+        if not source.published:
+            raise RefusedError(f"source {source.id} has not published its summary yet")
+    for org in developers:
+        if org.role != "developer" or org.age_recipient is None:
+            raise InputError(f"{org.id} is no developer; only developers score models")
+    if terms.tariff_micro < 1:
+        raise InputError("tariff_micro must be above 0")
+    if terms.fairness_pot_micro > MOST_POT_MICRO:
+        raise InputError(f"fairness_pot_micro goes up to {MOST_POT_MICRO} (a tenth)")
+    if (
+        terms.purse.threshold_micro > MICRO
+        or not MICRO // 2 <= terms.purse.confidence_micro < MICRO
+    ):
+        raise InputError(
+            "the purse's threshold goes up to 1 and its confidence from 0.5 to below 1"
+        )
+    if budget_micro(terms) >= 2**53:
+        raise InputError("the budget is beyond 2**53 micro-units; ask for fewer records")
+
+
+def _need_role(caller: Org, role: str) -> None:
+    if caller.role != role:
+        raise RefusedError(f"only a {role} may do this, and {caller.words} is a {caller.role}")
+
+
+def _check_power(name: str, value: int) -> None:
+    if value & (value - 1):
+        raise InputError(f"{name} must be a power of two, not {value}")

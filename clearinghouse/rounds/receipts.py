@@ -1,0 +1,93 @@
+"""Score receipts: what server and hospital sign, and the text with its place in the log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from clearinghouse.canonical import digest
+from clearinghouse.clock import timestamp
+from clearinghouse.ids import new_id
+from clearinghouse.log.checkpoint import log_key, parse_note
+from clearinghouse.log.claim import Metric, ScoreClaim, Signer
+from clearinghouse.log.proof import LogProof
+from clearinghouse.log.receipt import build_receipt, read_claim, sign_claim
+from clearinghouse.messages.intake import SealValset
+from clearinghouse.messages.tasks import ReceiptSignAnswer
+from clearinghouse.rounds.desk import Desk
+from clearinghouse.signing import VerifyKey
+from clearinghouse.store.records import Org, Receipt, Request, Run
+from clearinghouse.store.store import Tx
+
+METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "brier")
+_STATUS = {"ok": "determined", "undetermined": "undetermined"}
+
+
+def envelope(
+    tx: Tx, desk: Desk, request: Request, run: Run, scorecard: Mapping[str, Any], digests: Any
+) -> dict[str, Any]:
+    """The score statement, signed by the server; `digests` are those of release and transcript."""
+    valset = tx.cohorts.valset(request.valset_id)
+    hospital = tx.parties.get(request.org_id)
+    release, transcript = digests
+    claim = ScoreClaim(
+        receipt=new_id("rcp"),
+        request=request.id,
+        run=run.id,
+        release=new_id("rel"),
+        model=run.model_id,
+        valset=request.valset_id,
+        developer=str(run.model["org_id"]),
+        hospital=hospital.id,
+        model_sha256=str(run.model["digest"]),
+        valset_commitment=SealValset.model_validate_json(valset.body).commitment,
+        release_sha256=release,
+        transcript_sha256=transcript,
+        policy_sha256=request.terms_digest,
+        kind=str(run.model["kind"]),
+        issued_at=timestamp(desk.clock.now()),
+        status=_STATUS[scorecard["status"]],
+        confidence=scorecard["level"],
+        epsilon_micro=request.terms.epsilon_score_micro,
+        metrics={name: Metric(scorecard[name], *scorecard["intervals"][name]) for name in METRICS},
+        signers=tuple(
+            Signer(role, org.id, org.key_id)
+            for role, org in (("clearinghouse", desk.org), ("hospital", hospital))
+        ),
+    )
+    return sign_claim(claim, [desk.key])
+
+
+def countersigned(
+    signed: Mapping[str, Any], answer: ReceiptSignAnswer, signers: Mapping[str, VerifyKey]
+) -> dict[str, Any]:
+    """The statement with the hospital's signature added.
+
+    Raises:
+        VerificationError: The signature does not hold, or is another organisation's.
+    """
+    added = {"keyid": answer.key_id, "sig": answer.signature}
+    both = sorted([*signed["signatures"], added], key=lambda item: str(item["keyid"]))
+    whole = {**signed, "signatures": both}
+    read_claim(whole, signers)
+    return whole
+
+
+def signer_keys(*orgs: Org) -> dict[str, VerifyKey]:
+    """The keys of those who sign a receipt."""
+    return {org.key_id: VerifyKey.from_base64(org.public_key) for org in orgs}
+
+
+def issue(tx: Tx, desk: Desk, request: Request, run: Run, whole: Mapping[str, Any]) -> Receipt:
+    """Log a fully signed statement and write its receipt, in one transaction."""
+    signers = signer_keys(desk.org, tx.parties.get(request.org_id))
+    claim = read_claim(whole, signers)
+    objects = {name: claim.ids[name] for name in ("receipt", "request", "run", "model", "valset")}
+    index = desk.record(
+        tx, "receipt.issued", desk.org, objects=objects, hashes={"envelope": digest(dict(whole))}
+    )
+    note = parse_note(desk.checkpoint(tx).encode())
+    proof = LogProof(index, tuple(tx.log.proof(index, note.checkpoint.size)), note)
+    (entry,) = tx.log.entries(index, 1)
+    text = build_receipt(whole, entry, proof, log_key(desk.settings.origin, desk.log_key), signers)
+    receipt = Receipt(claim.receipt, request.id, run.id, text)
+    tx.runs.add_receipt(receipt)
+    return receipt

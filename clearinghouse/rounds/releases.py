@@ -1,0 +1,64 @@
+"""What was opened of encrypted rows, in the log: every release counts, also one that went wrong.
+
+A hospital's ledger is charged before its first answer in a run, whatever follows. So a run that
+fails after that is logged as a release too, with the hash of "failed" instead of counts.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from clearinghouse.canonical import digest
+from clearinghouse.rounds.desk import Desk
+from clearinghouse.store.records import Request, Run
+from clearinghouse.store.store import Tx
+
+_FIRST = {"target": "target.noise", "score": "score.digits"}
+
+
+def transcript_digest(tx: Tx, request: Request, run: Run) -> str:
+    """SHA-256 over the hashes of every blob of a run, in the order they came."""
+    whole = hashlib.sha256()
+    for message in tx.requests.messages(request.id, run.id):
+        whole.update(bytes.fromhex(message.digest))
+    return whole.hexdigest()
+
+
+def record_release(
+    tx: Tx, desk: Desk, request: Request, run: Run, released: Mapping[str, object]
+) -> tuple[str, str]:
+    """Log a release with its epsilon; return the digests of release and transcript."""
+    release = digest({"run": run.id, **released})
+    transcript = transcript_digest(tx, request, run)
+    objects = {
+        "request": request.id,
+        "owner": request.org_id,
+        "run": run.id,
+        "valset": request.valset_id,
+    }
+    hashes = {"release": release, "transcript": transcript}
+    if run.kind == "score":
+        objects["model"] = run.model_id
+        hashes["model"] = str(run.model["digest"])
+        entry_type, epsilon = "run.released", request.terms.epsilon_score_micro
+    else:
+        entry_type, epsilon = "target.released", request.terms.epsilon_target_micro
+    amounts = {"epsilon_micro": epsilon}
+    desk.record(tx, entry_type, desk.org, objects=objects, hashes=hashes, amounts=amounts)
+    return release, transcript
+
+
+def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
+    """Fail a run; it is never drawn again, and its epsilon is logged if it was spent."""
+    tx.runs.fail(run.id, reason)
+    tx.tasks.void(request.id, [run.id])
+    begun = tx.tasks.of(request.id, _FIRST[run.kind], subject=run.id)
+    if any(task.state == "answered" for task in begun):
+        record_release(tx, desk, request, run, {"failed": True})
+
+
+def burn_all(tx: Tx, desk: Desk, request: Request, reason: str) -> None:
+    """Fail every run of a request that has not ended."""
+    for kind in ("target", "score"):
+        for run in tx.runs.of(request.id, kind):
+            if run.state == "running":
+                burn(tx, desk, request, run, reason)

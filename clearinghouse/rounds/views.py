@@ -1,0 +1,213 @@
+"""What participants read: wire messages made of the store's values."""
+
+import json
+
+from clearinghouse.messages.intake import (
+    OrgView,
+    RequestView,
+    SchemaView,
+    SealValset,
+    SourceView,
+    ValsetView,
+)
+from clearinghouse.messages.results import (
+    ClearingView,
+    PostingView,
+    RunList,
+    RunView,
+    StatementView,
+)
+from clearinghouse.messages.tasks import TaskList, TaskView
+from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
+from clearinghouse.store.store import Tx
+
+_DOES = {
+    "target.noise": "to draw the noise of the target",
+    "target.replies": "to open the target",
+    "ask.commit": "to commit its ask",
+    "ask.reveal": "to reveal its ask",
+    "deliver": "to deliver its records",
+    "receive": "to open and check the deliveries",
+    "model.submit": "to train and submit a model",
+    "score.digits": "to answer a blind score",
+    "score.characters": "to answer the comparison of a blind score",
+    "score.replies": "to open a blind score",
+    "receipt.sign": "to sign a score receipt",
+}
+
+
+def org(record: Org) -> OrgView:
+    """An organisation as others see it."""
+    return OrgView(
+        id=record.id,
+        name=record.name,
+        role=record.role,
+        key_id=record.key_id,
+        public_key=record.public_key,
+        age_recipient=record.age_recipient,
+    )
+
+
+def schema(record: SchemaRecord) -> SchemaView:
+    """A registered schema."""
+    return SchemaView(id=record.id, digest=record.digest, body=json.loads(record.body))
+
+
+def source(record: Source) -> SourceView:
+    """A source as everybody sees it."""
+    return SourceView(
+        id=record.id,
+        org_id=record.org_id,
+        name=record.name,
+        schema_id=record.schema_id,
+        size_class=record.size_class,
+        rows_root=record.rows_root,
+        leaves=record.leaves,
+        published=record.published,
+    )
+
+
+def valset(record: Valset) -> ValsetView:
+    """A sealed validation set."""
+    sealed = SealValset.model_validate_json(record.body)
+    return ValsetView(
+        id=record.id,
+        org_id=record.org_id,
+        schema_id=record.schema_id,
+        size_class=sealed.size_class,
+        level=sealed.level,
+        commitment=sealed.commitment,
+    )
+
+
+def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
+    """Where a request stands; `busy_with` says what the server does when no task is open."""
+    tasks = tx.tasks.of(record.id)
+    open_tasks = [task for task in tasks if task.state == "open"]
+    waiting = sorted(
+        f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
+    )
+    if record.state == "running" and not waiting:
+        waiting = [f"the clearinghouse {busy_with}"]
+    moved: dict[str, int] = {}
+    for message in tx.requests.messages(record.id):
+        moved[message.kind] = moved.get(message.kind, 0) + message.size
+    return RequestView(
+        id=record.id,
+        org_id=record.org_id,
+        step=record.step,  # type: ignore[arg-type]
+        state=record.state,
+        reason=record.reason,
+        waiting_for=waiting if record.state == "running" else [],
+        done_tasks=sum(task.state == "answered" for task in tasks),
+        open_tasks=len(open_tasks),
+        terms=record.terms,
+        terms_digest=record.terms_digest,
+        step_seconds={
+            time.step: f"{time.finished - time.started:.3f}"
+            for time in tx.requests.step_times(record.id)
+            if time.finished is not None
+        },
+        message_bytes=moved,
+    )
+
+
+def tasks(tx: Tx, org_id: str) -> TaskList:
+    """The open tasks of an organisation."""
+    return TaskList(
+        tasks=[
+            TaskView(id=task.id, request_id=task.request_id, deadline=task.deadline, task=task.task)
+            for task in tx.tasks.open_for(org_id)
+        ]
+    )
+
+
+def runs(tx: Tx, request_id: str) -> RunList:
+    """The scoring runs of a request."""
+    receipts = tx.runs.receipts(request_id)
+    return RunList(
+        runs=[
+            _run(run, receipts[run.id].id if run.id in receipts else None)
+            for run in tx.runs.of(request_id, "score")
+        ]
+    )
+
+
+def _run(record: Run, receipt: str | None) -> RunView:
+    model, result = record.model, record.result
+    shown = {
+        name: result.get(name, empty)
+        for name, empty in (
+            ("edges", []),
+            ("threshold_edge", 0),
+            ("counts", []),
+            ("groups", {}),
+            ("tables", []),
+            ("epsilon_micro", 0),
+            ("scorecard", {}),
+            ("transcript_digest", None),
+        )
+    }
+    return RunView.model_validate(
+        {
+            "id": record.id,
+            "model_id": record.model_id,
+            "org_id": model["org_id"],
+            "model_name": model["name"],
+            "model_kind": model["kind"],
+            "model_digest": model["digest"],
+            "state": record.state,
+            "reason": record.reason,
+            "receipt": receipt,
+            **shown,
+        }
+    )
+
+
+def clearing(tx: Tx, request_id: str) -> ClearingView | None:
+    """The clearing with what was delivered and paid so far, or None before it."""
+    body = tx.requests.document(request_id, "clearing")
+    if body is None:
+        return None
+    view = ClearingView.model_validate_json(body)
+    real = {order.id: order.real for order in tx.orders.of(request_id)}
+    paid = {
+        posting.transfer.removeprefix(f"{request_id}:order:"): posting.amount_micro
+        for posting in tx.ledger.postings(request_id)
+        if posting.transfer.startswith(f"{request_id}:order:") and posting.amount_micro > 0
+    }
+    is_settled = tx.requests.document(request_id, "prices") is not None
+    orders = [
+        order.model_copy(
+            update={
+                "real": real.get(order.order_id or ""),
+                "paid_micro": paid.get(order.order_id or "", 0 if is_settled else None),
+            }
+        )
+        for order in view.orders
+    ]
+    return view.model_copy(update={"orders": orders})
+
+
+def statement(tx: Tx, record: Request) -> StatementView:
+    """Postings and balances of a request so far."""
+    postings = tx.ledger.postings(record.id)
+    balances: dict[str, int] = {}
+    transfers: dict[str, int] = {}
+    for posting in postings:
+        balances[posting.account] = balances.get(posting.account, 0) + posting.amount_micro
+        transfers[posting.transfer] = transfers.get(posting.transfer, 0) + posting.amount_micro
+    award = tx.requests.document(record.id, "award")
+    return StatementView(
+        postings=[
+            PostingView(
+                transfer=posting.transfer,
+                account=posting.account,
+                amount_micro=posting.amount_micro,
+            )
+            for posting in postings
+        ],
+        balances=balances,
+        balanced=not any(transfers.values()) and not sum(balances.values()),
+        award=json.loads(award) if award is not None else {},
+    )

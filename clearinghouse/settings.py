@@ -1,0 +1,78 @@
+"""What an operator may choose. Read once, at an entry point, and passed on as a value."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from clearinghouse.errors import InputError
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one server process.
+
+    Attributes:
+        data: Folder of the database, the blobs and the server's keys; made at first start.
+        database_url: Another SQLAlchemy URL (PostgreSQL); SQLite inside `data` when empty.
+        origin: Name of the transparency log: printable ASCII without space or plus.
+        name: The server's own name, as people read it.
+        public_url: Scheme and host that callers address and sign, when a proxy stands in front.
+        in_process: Run homomorphic jobs in this process; for quick tests, never in production,
+            because hostile ciphertexts can end the process that parses them.
+        worker_wall_s: Seconds a homomorphic job may take before its process is ended.
+        worker_memory_bytes: Address space of the worker process.
+        blob_bytes: Largest blob.
+        body_bytes: Largest JSON body; summaries may have `summary_bytes`.
+        summary_bytes: Largest body of a summary.
+        idle_s: How often the advancing thread looks for expired tasks and others' work.
+        record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
+    """
+
+    data: Path
+    database_url: str = ""
+    origin: str = "clearinghouse.local"
+    name: str = "clearinghouse"
+    public_url: str = ""
+    in_process: bool = False
+    worker_wall_s: int = 900
+    worker_memory_bytes: int = 6 * 1024 * MEBIBYTE
+    blob_bytes: int = 512 * MEBIBYTE
+    body_bytes: int = MEBIBYTE
+    summary_bytes: int = 16 * MEBIBYTE
+    idle_s: float = 0.5
+    record_bodies: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+
+def settings_from_environment(data: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Take `CLEARINGHOUSE_<NAME>` for each setting that is present, defaults for the others.
+
+    Raises:
+        InputError: A variable is not of its setting's type.
+    """
+    found = Settings(data=data)
+    for item in fields(Settings):
+        text = environment.get(f"CLEARINGHOUSE_{item.name.upper()}")
+        if text is not None:
+            found = replace(found, **{item.name: _read(item.name, getattr(found, item.name), text)})
+    return found
+
+
+def _read(name: str, default: object, text: str) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"0": False, "1": True}[text]
+        if isinstance(default, int | float):
+            return type(default)(text)
+    except (KeyError, ValueError):
+        kind = "0 or 1" if isinstance(default, bool) else "a number"
+        raise InputError(f"CLEARINGHOUSE_{name.upper()} must be {kind}, not '{text}'") from None
+    return text if isinstance(default, str) else Path(text)

@@ -1,0 +1,1 @@
+"""Storage: every table, every query, every transaction."""

@@ -1,0 +1,60 @@
+"""Who may see what, in one place: another organisation's id is answered like an unknown one."""
+
+from sqlmodel import Session
+
+from clearinghouse.errors import NotFoundError
+from clearinghouse.store.cohorts import BlobIndex, Cohorts
+from clearinghouse.store.market import Runs
+from clearinghouse.store.records import Receipt, Request, Source, Valset
+from clearinghouse.store.requests import Requests
+
+
+class Access:
+    """Lookups on behalf of an organisation.
+
+    Every method raises NotFoundError alike for what does not exist and for what is not the
+    organisation's, so that ids of others can be neither read nor probed.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._cohorts, self._requests = Cohorts(session), Requests(session)
+        self._blobs, self._runs = BlobIndex(session), Runs(session)
+
+    def request(self, request_id: str, org_id: str) -> Request:
+        """Return a request that the organisation takes part in."""
+        if not self._requests.is_party(request_id, org_id):
+            raise NotFoundError(f"no request {request_id}")
+        return self._requests.get(request_id)
+
+    def own_source(self, source_id: str, org_id: str) -> Source:
+        """Return a source that belongs to the organisation."""
+        source = self._cohorts.source(source_id)
+        if source.org_id != org_id:
+            raise NotFoundError(f"no source {source_id}")
+        return source
+
+    def own_valset(self, valset_id: str, org_id: str) -> Valset:
+        """Return a validation set that belongs to the organisation."""
+        valset = self._cohorts.valset(valset_id)
+        if valset.org_id != org_id:
+            raise NotFoundError(f"no validation set {valset_id}")
+        return valset
+
+    def valset(self, valset_id: str, org_id: str) -> Valset:
+        """Return a validation set of the organisation, or of a request that it takes part in."""
+        valset = self._cohorts.valset(valset_id)
+        if valset.org_id != org_id and not self._requests.is_party_on(valset_id, org_id):
+            raise NotFoundError(f"no validation set {valset_id}")
+        return valset
+
+    def blob(self, digest: str, org_id: str) -> None:
+        """Return if the organisation uploaded the blob or was sent it."""
+        if not self._blobs.readable(digest, org_id):
+            raise NotFoundError(f"no blob {digest}")
+
+    def receipt(self, receipt_id: str, org_id: str) -> Receipt:
+        """Return a receipt of a request that the organisation takes part in."""
+        receipt = self._runs.receipt(receipt_id)
+        if not self._requests.is_party(receipt.request_id, org_id):
+            raise NotFoundError(f"no receipt {receipt_id}")
+        return receipt

@@ -1,0 +1,98 @@
+"""The transparency log's entries and tree, written inside the transaction they record."""
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from clearinghouse.errors import InputError
+from clearinghouse.log import merkle
+from clearinghouse.log.checkpoint import Checkpoint, sign_checkpoint
+from clearinghouse.signing import SigningKey
+from clearinghouse.store.tables import CheckpointRow, EntryRow, NodeRow
+
+MAX_ENTRIES = 1000
+
+
+class _Nodes:
+    """The tree's node store over the transaction's rows."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get(self, level: int, index: int) -> bytes:
+        query = select(NodeRow.hash).where(NodeRow.level == level, NodeRow.position == index)
+        return self._session.exec(query).one()
+
+    def put(self, level: int, index: int, node: bytes) -> None:
+        self._session.add(NodeRow(level=level, position=index, hash=node))
+        self._session.flush()
+
+    def size(self) -> int:
+        last = self._session.exec(select(func.max(EntryRow.position))).one()
+        return 0 if last is None else last + 1
+
+
+class Logbook:
+    """Queries about the log."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._nodes = _Nodes(session)
+
+    def append(self, body: bytes) -> int:
+        """Add an entry and return its index; it is there exactly if the transaction commits."""
+        index = merkle.append(self._nodes, body)
+        self._session.add(EntryRow(position=index, body=body))
+        self._session.flush()
+        return index
+
+    def size(self) -> int:
+        """Return the number of entries."""
+        return self._nodes.size()
+
+    def entries(self, start: int, limit: int) -> tuple[bytes, ...]:
+        """Return up to `limit` entries from index `start` on."""
+        query = (
+            select(EntryRow.body)
+            .where(col(EntryRow.position) >= start)
+            .order_by(col(EntryRow.position))
+            .limit(min(limit, MAX_ENTRIES))
+        )
+        return tuple(self._session.exec(query))
+
+    def proof(self, index: int, size: int) -> list[bytes]:
+        """Return the audit path of an entry in the tree of `size`.
+
+        Raises:
+            InputError: There is no such entry in a tree of that size.
+        """
+        try:
+            return merkle.inclusion_proof(self._nodes, index, size)
+        except ValueError as error:
+            raise InputError(f"no such proof: {error}") from None
+
+    def consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        """Return the proof that the tree of `new_size` extends that of `old_size`.
+
+        Raises:
+            InputError: The log has no such sizes.
+        """
+        try:
+            return merkle.consistency_proof(self._nodes, old_size, new_size)
+        except ValueError as error:
+            raise InputError(f"no such proof: {error}") from None
+
+    def stored_checkpoint(self) -> str | None:
+        """Return the signed head of the whole tree, if it was signed already."""
+        row = self._session.get(CheckpointRow, self.size())
+        return None if row is None else row.note
+
+    def checkpoint(self, origin: str, key: SigningKey) -> str:
+        """Return the signed head of the tree as this transaction sees it, signing it if new."""
+        stored = self.stored_checkpoint()
+        if stored is not None:
+            return stored
+        size = self.size()
+        note = sign_checkpoint(Checkpoint(origin, size, merkle.root(self._nodes, size)), key)
+        self._session.add(CheckpointRow(size=size, note=note))
+        self._session.flush()
+        return note

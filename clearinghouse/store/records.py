@@ -1,0 +1,191 @@
+"""What the store gives out: frozen values, never rows."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clearinghouse.messages.intake import OpenRequest, Role
+from clearinghouse.messages.tasks import Answer, Task
+
+TaskState = Literal["open", "answered", "refused", "expired", "void"]
+RunKind = Literal["target", "score"]
+RunState = Literal["running", "released", "failed"]
+RequestState = Literal["running", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Org:
+    """An organisation; `public_key` is base64."""
+
+    id: str
+    name: str
+    role: Role | Literal["clearinghouse"]
+    key_id: str
+    public_key: str
+    age_recipient: str | None
+
+    @property
+    def words(self) -> str:
+        """How sentences name it."""
+        return f"{self.name} ({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRecord:
+    """A registered schema; `body` is canonical JSON."""
+
+    id: str
+    digest: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A committed cohort."""
+
+    id: str
+    org_id: str
+    name: str
+    schema_id: str
+    size_class: int
+    rows_root: str
+    leaves: int
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A source's one DP release: noisy (cells, labels) counts, row-major, at `level`."""
+
+    source_id: str
+    level: tuple[str, ...]
+    counts: tuple[int, ...]
+    epsilon_micro: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Valset:
+    """A sealed validation set; `body` is the canonical JSON of `SealValset`."""
+
+    id: str
+    org_id: str
+    schema_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A hospital's wish and where it stands."""
+
+    id: str
+    org_id: str
+    valset_id: str
+    terms: OpenRequest
+    terms_digest: str
+    step: str
+    state: RequestState
+    reason: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds since 1970 when a request entered and left a step."""
+
+    step: str
+    started: float
+    finished: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task, its state and its answer; `subject` is what it is about (a source, a run...)."""
+
+    id: str
+    request_id: str
+    org_id: str
+    subject: str
+    task: Task
+    deadline: int
+    state: TaskState
+    answer: Answer | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An ask; amount and salt are None until it is revealed and found to fit its commitment."""
+
+    request_id: str
+    source_id: str
+    commitment: str
+    ask_micro: int | None
+    salt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A source's part of a clearing; `real` is None until it delivered or fell silent."""
+
+    id: str
+    request_id: str
+    source_id: str
+    quota: tuple[int, ...]
+    units: int
+    payment_micro: int
+    delivery_id: str
+    sealed_blob: str | None
+    real: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One opening of encrypted rows.
+
+    Attributes:
+        seed: Hex of the seed of everything the server sends in it; stored before first use.
+        nonce: Hex of the server's part of the noise nonces.
+        model: For scores: owner, name, kind, digest, blob, developer's nonce, metadata.
+        result: What was released.
+    """
+
+    id: str
+    request_id: str
+    kind: RunKind
+    position: int
+    state: RunState
+    reason: str
+    seed: str
+    nonce: str
+    model_id: str
+    model: dict[str, object]
+    result: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """A blob that was moved in a request."""
+
+    run_id: str
+    kind: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One side of a double entry."""
+
+    transfer: str
+    account: str
+    amount_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A receipt's text."""
+
+    id: str
+    request_id: str
+    run_id: str
+    body: str

@@ -1,0 +1,290 @@
+"""Every table. Rows never leave `clearinghouse.store`; other code sees `store.records`.
+
+Amounts of money and epsilon are integers in millionths with CHECKs, so that even a wrong program
+cannot store a negative price or spend an account below zero.
+"""
+
+from sqlalchemy import BigInteger, CheckConstraint, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+SCHEMA_VERSION = "1"
+
+
+def _big(**more: object) -> int:
+    return Field(sa_type=BigInteger, **more)  # type: ignore[no-any-return,call-overload]
+
+
+class MetaRow(SQLModel, table=True):
+    """Facts about the database itself."""
+
+    __tablename__ = "meta"
+    name: str = Field(primary_key=True)
+    value: str
+
+
+class OrgRow(SQLModel, table=True):
+    """An organisation and its key."""
+
+    __tablename__ = "org"
+    id: str = Field(primary_key=True)
+    name: str
+    role: str
+    key_id: str = Field(unique=True)
+    public_key: str
+    age_recipient: str | None = None
+
+
+class NonceRow(SQLModel, table=True):
+    """A nonce seen in a signed, state-changing call."""
+
+    __tablename__ = "nonce"
+    key_id: str = Field(primary_key=True)
+    nonce: str = Field(primary_key=True)
+    expires: int = _big(index=True)
+
+
+class ReplyRow(SQLModel, table=True):
+    """The stored answer to an idempotent call."""
+
+    __tablename__ = "reply"
+    org_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    digest: str
+    body: str
+
+
+class SchemaRow(SQLModel, table=True):
+    """A registered schema, as canonical JSON."""
+
+    __tablename__ = "schema"
+    id: str = Field(primary_key=True)
+    digest: str = Field(unique=True)
+    body: str
+
+
+class SourceRow(SQLModel, table=True):
+    """A committed cohort."""
+
+    __tablename__ = "source"
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    name: str
+    schema_id: str = Field(foreign_key="schema.id", index=True)
+    size_class: int = _big()
+    rows_root: str
+    leaves: int = _big()
+
+
+class SummaryRow(SQLModel, table=True):
+    """A source's one DP release."""
+
+    __tablename__ = "summary"
+    __table_args__ = (CheckConstraint("epsilon_micro > 0"),)
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    digest: str
+    level: str
+    counts: str
+    epsilon_micro: int = _big()
+
+
+class ValsetRow(SQLModel, table=True):
+    """A sealed validation set."""
+
+    __tablename__ = "valset"
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    schema_id: str = Field(foreign_key="schema.id")
+    body: str
+
+
+class BlobRow(SQLModel, table=True):
+    """A stored blob."""
+
+    __tablename__ = "blob"
+    __table_args__ = (CheckConstraint("size >= 0"),)
+    digest: str = Field(primary_key=True)
+    size: int = _big()
+
+
+class BlobAccessRow(SQLModel, table=True):
+    """Who may read a blob: who uploaded it, and whom it was addressed to."""
+
+    __tablename__ = "blob_access"
+    digest: str = Field(primary_key=True, foreign_key="blob.digest")
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+
+
+class RequestRow(SQLModel, table=True):
+    """A hospital's wish and where it stands; `version` moves with every step forward."""
+
+    __tablename__ = "request"
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    valset_id: str = Field(foreign_key="valset.id")
+    terms: str
+    terms_digest: str
+    step: str
+    state: str = Field(index=True)
+    reason: str = ""
+    version: int = 0
+    due: bool = Field(default=True, index=True)
+
+
+class PartyRow(SQLModel, table=True):
+    """An organisation admitted to a request."""
+
+    __tablename__ = "party"
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+
+
+class StepRow(SQLModel, table=True):
+    """When a request entered and left a step."""
+
+    __tablename__ = "step"
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    step: str = Field(primary_key=True)
+    started: float
+    finished: float | None = None
+
+
+class TaskRow(SQLModel, table=True):
+    """What a party is asked to do, and its one answer."""
+
+    __tablename__ = "task"
+    __table_args__ = (UniqueConstraint("request_id", "kind", "subject", "org_id"),)
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    kind: str
+    subject: str
+    task: str
+    deadline: int = _big()
+    state: str = Field(index=True)
+    answer: str | None = None
+    reason: str = ""
+
+
+class DocumentRow(SQLModel, table=True):
+    """A finished result of a step, as the canonical JSON that readers get."""
+
+    __tablename__ = "document"
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    kind: str = Field(primary_key=True)
+    body: str
+
+
+class AskRow(SQLModel, table=True):
+    """A committed ask; the amount is unknown to the database until it is revealed."""
+
+    __tablename__ = "ask"
+    __table_args__ = (CheckConstraint("ask_micro IS NULL OR ask_micro >= 0"),)
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    commitment: str
+    ask_micro: int | None = _big(default=None, nullable=True)
+    salt: str | None = None
+
+
+class OrderRow(SQLModel, table=True):
+    """A source's part of a clearing, and what it delivered."""
+
+    __tablename__ = "orders"
+    __table_args__ = (
+        CheckConstraint("payment_micro >= 0"),
+        CheckConstraint("real IS NULL OR (real >= 0 AND real <= units)"),
+    )
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    source_id: str = Field(foreign_key="source.id")
+    quota: str
+    units: int
+    payment_micro: int = _big()
+    delivery_id: str
+    sealed_blob: str | None = None
+    real: int | None = None
+
+
+class RunRow(SQLModel, table=True):
+    """One opening of encrypted rows: the target of a request, or a model's blind score."""
+
+    __tablename__ = "run"
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    kind: str
+    position: int
+    state: str
+    reason: str = ""
+    seed: str
+    nonce: str
+    model_id: str = ""
+    model: str = "{}"
+    result: str = "{}"
+
+
+class MessageRow(SQLModel, table=True):
+    """A blob that was moved in a request, in order."""
+
+    __tablename__ = "message"
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    position: int = Field(primary_key=True)
+    run_id: str = Field(default="", index=True)
+    kind: str
+    digest: str
+    size: int = _big()
+
+
+class AccountRow(SQLModel, table=True):
+    """The balance of an account; only the outside world may be below zero."""
+
+    __tablename__ = "account"
+    __table_args__ = (CheckConstraint("balance_micro >= 0 OR name LIKE 'external:%'"),)
+    name: str = Field(primary_key=True)
+    balance_micro: int = _big(default=0)
+
+
+class PostingRow(SQLModel, table=True):
+    """One side of a double entry."""
+
+    __tablename__ = "posting"
+    __table_args__ = (CheckConstraint("amount_micro <> 0"),)
+    transfer: str = Field(primary_key=True)
+    account: str = Field(primary_key=True, foreign_key="account.name")
+    request_id: str = Field(foreign_key="request.id", index=True)
+    position: int
+    amount_micro: int = _big()
+
+
+class EntryRow(SQLModel, table=True):
+    """A log entry: canonical JSON bytes."""
+
+    __tablename__ = "entry"
+    position: int = _big(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    body: bytes
+
+
+class NodeRow(SQLModel, table=True):
+    """A hash of the log's tree."""
+
+    __tablename__ = "node"
+    level: int = Field(primary_key=True)
+    position: int = _big(primary_key=True)
+    hash: bytes
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A signed tree head."""
+
+    __tablename__ = "checkpoint"
+    size: int = _big(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    note: str
+
+
+class ReceiptRow(SQLModel, table=True):
+    """A receipt, as the text that is verified offline."""
+
+    __tablename__ = "receipt"
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    run_id: str = Field(unique=True)
+    body: str

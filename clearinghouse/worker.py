@@ -1,0 +1,222 @@
+"""Heavy and dangerous jobs, in a process of their own.
+
+Ciphertexts, models and proofs come from other parties, and the library that reads ciphertexts can
+be made to crash (measured: by blobs of eleven bytes), holds the interpreter's lock for whole
+seconds and hangs after a fork. So such bytes are parsed and computed with in a freshly started
+process with limits on memory and time, which may die without harm: its job fails, the next one gets
+a new process. Jobs and results are JSON over pipes; bytes lie in the blob store.
+"""
+
+import contextlib
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from clearinghouse import errors
+from clearinghouse.blobs import BlobStore
+from clearinghouse.errors import ClearinghouseError, ProtocolError, TryAgainError
+from clearinghouse.settings import Settings
+
+LENGTH = struct.Struct(">I")
+MAX_FRAME_BYTES = 256 * 2**20
+
+_log = structlog.get_logger("worker")
+_KINDS: dict[str, type[ClearinghouseError]] = {
+    kind.__name__: kind
+    for kind in (errors.InputError, errors.ProtocolError, errors.VerificationError)
+}
+
+
+class JobFailedError(ClearinghouseError):
+    """A job crashed its process or took too long."""
+
+    problem_type = "job-failed"
+
+
+class CrashError(JobFailedError):
+    """A job's process died."""
+
+
+class WorkerProcess:
+    """One worker process, started at the first job and again after each crash.
+
+    One job at a time. The process dies with the thread that started it, so the thread that calls
+    `run` must live as long as the server.
+    """
+
+    def __init__(self, blobs: Path, *, blob_bytes: int, wall_s: int, memory_bytes: int) -> None:
+        self._options = {"blobs": str(blobs), "blob_bytes": blob_bytes, "memory": memory_bytes}
+        self._wall_s = wall_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one job.
+
+        Raises:
+            JobFailedError: The process died twice, or took too long.
+            TryAgainError: The server is stopping.
+            ClearinghouseError: What the job itself raised: the peer's bytes are at fault.
+        """
+        with self._lock:
+            started = time.monotonic()
+            try:
+                answer = self._try(job, arguments)
+            except CrashError:  # whatever ended the process, the job can be repeated: once
+                _log.warning("worker died", job=job)
+                answer = self._try(job, arguments)
+        seconds = round(time.monotonic() - started, 4)
+        _log.info("job", job=job, seconds=seconds, ok="result" in answer)
+        if "result" in answer:
+            return dict(answer["result"])
+        raise _KINDS.get(answer["error"], JobFailedError)(answer["message"])
+
+    def close(self) -> None:
+        """End the process, also in the middle of a job; later jobs are refused."""
+        self._closed = True
+        self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id while there is one."""
+        return None if self._process is None else self._process.pid
+
+    def _try(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            process = self._started()
+            write_frame(_pipe(process.stdin), {"job": job, "arguments": dict(arguments)})
+            return self._await(process, time.monotonic() + self._wall_s)
+        except (OSError, EOFError, TimeoutError, ValueError) as error:
+            self._end()
+            if self._closed:
+                raise TryAgainError("the server is stopping") from None
+            if isinstance(error, TimeoutError):
+                raise JobFailedError(f"the job {job} took more than {self._wall_s} s") from None
+            raise CrashError(f"the job {job} ended its process") from None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise TryAgainError("the server is stopping")
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._end()
+        paths = os.pathsep.join(part for part in sys.path if part)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "clearinghouse.worker_process", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        write_frame(_pipe(self._process.stdin), self._options)
+        return self._process
+
+    def _await(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
+        source = _pipe(process.stdout)
+        remaining = deadline - time.monotonic()
+        # A frame is written at once when a job is done, so waiting for its first byte is enough.
+        if not select.select([source], [], [], max(0.0, remaining))[0]:
+            raise TimeoutError
+        return read_frame(source)
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                _pipe(pipe).close()
+
+
+class WorkerThread:
+    """The same jobs in this very process: for quick tests, where no foreign bytes come."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._lock = threading.Lock()
+        self._jobs: Any = None
+
+    def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one job here and now; errors as `WorkerProcess.run`."""
+        from clearinghouse import jobs  # here, because the server itself must not load TenSEAL
+
+        with self._lock:
+            if self._jobs is None:
+                self._jobs = jobs.Jobs(self._blobs)
+            try:
+                return jobs.perform(self._jobs, job, json.loads(json.dumps(dict(arguments))))
+            except ValueError as error:
+                raise ProtocolError(str(error)) from None
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def make_worker(settings: Settings) -> WorkerProcess | WorkerThread:
+    """The worker that the settings ask for."""
+    folder = settings.data / "blobs"
+    if settings.in_process:
+        return WorkerThread(BlobStore(folder, max_bytes=settings.blob_bytes))
+    return WorkerProcess(
+        folder,
+        blob_bytes=settings.blob_bytes,
+        wall_s=settings.worker_wall_s,
+        memory_bytes=settings.worker_memory_bytes,
+    )
+
+
+def write_frame(pipe: IO[bytes], value: Mapping[str, Any]) -> None:
+    """Write one JSON object with its length."""
+    data = json.dumps(dict(value)).encode()
+    pipe.write(LENGTH.pack(len(data)) + data)
+    pipe.flush()
+
+
+def read_frame(pipe: IO[bytes]) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        EOFError: The other side is gone.
+        ValueError: It is not such a frame.
+    """
+    (size,) = LENGTH.unpack(_exactly(pipe, LENGTH.size))
+    if size > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame has at most {MAX_FRAME_BYTES} bytes, not {size}")
+    value = json.loads(_exactly(pipe, size))
+    if not isinstance(value, dict):
+        raise ValueError("a frame holds one JSON object")
+    return value
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) != size:
+        raise EOFError
+    return data
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise EOFError
+    return pipe
+
+
+def fault(error: Exception) -> dict[str, str]:
+    """An error as a frame: what the peer did wrong, without any value of its bytes."""
+    if isinstance(error, ClearinghouseError):
+        return {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, ValueError):  # the numerical packages' error for malformed input
+        return {"error": ProtocolError.__name__, "message": str(error)}
+    return {"error": JobFailedError.__name__, "message": f"the job failed: {type(error).__name__}"}

@@ -1,0 +1,60 @@
+"""The worker process: reads jobs from its standard input, answers on its standard output."""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from clearinghouse.blobs import BlobStore
+from clearinghouse.worker import fault, read_frame, write_frame
+
+_PR_SET_PDEATHSIG = 1
+_CPU_S = 24 * 3600
+
+
+def main() -> None:
+    """Serve jobs until the server is gone."""
+    _die_with(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides, also on Ctrl-C
+    jobs_in = os.fdopen(os.dup(0), "rb")
+    answers_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get between the frames
+    try:
+        options = read_frame(jobs_in)
+        _limit(int(options["memory"]))
+        blobs = BlobStore(Path(options["blobs"]), max_bytes=int(options["blob_bytes"]))
+        from clearinghouse import jobs  # here, under the limits just set
+
+        state = jobs.Jobs(blobs)
+        while True:
+            frame = read_frame(jobs_in)
+            try:
+                answer: dict[str, object] = {
+                    "result": jobs.perform(state, frame["job"], frame["arguments"])
+                }
+            except Exception as error:  # noqa: BLE001  any error belongs to this job alone
+                answer = dict(fault(error))
+            write_frame(answers_out, answer)
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when the server dies, however it dies (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(0)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Bound memory and time, and leave no core file with a party's bytes."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""The public side: scores encrypted rows and opens noised histograms, holding no secret key.
+
+Everything sent is a function of (public keys, upload, layout, model, seed, run id, nonce, messages
+received): an object built again from the same inputs gives the same bytes, so a killed worker
+resumes and an auditor replays. Every mask is bound to all messages received before it, so another
+digits message under the same seed meets other masks.
+
+Guarantee: each message shows the key holder uniform masked values and re-randomised, flooded
+    ciphertexts; the evaluator sees replies that are one-time padded counts plus noise.
+Assumes: the key holder follows the protocol (checks of its ciphertexts belong to a later version
+    of the messages); a secret seed, one run id per seed.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_eval import framing
+from secure_eval.comparison import Grid, grid
+from secure_eval.framing import Kind
+from secure_eval.histogram_opening import open_histogram
+from secure_eval.integer_model import IntegerModel
+from secure_eval.layout import MAX_CELLS, Layout, Shapes, Upload, seeded_parts
+from secure_eval.opening import OpeningBatch, flooded_vector
+from secure_eval.packing import FULL_BYTES, unpack
+from secure_eval.params import PARAMETERS
+from secure_eval.prg import Prg
+from secure_eval.public_keys import PublicKeys
+from secure_eval.sampler import ZeroSampler
+from secure_eval.scoring import doubled_score
+from secure_eval.sealio import seal
+from secure_eval.sharing import shared_comparison
+
+__all__ = ["Layout", "Opened", "PublicKeys", "ScoringRun", "TargetOpening"]
+
+Integers = NDArray[np.int64]
+
+_N = PARAMETERS.degree
+_P = PARAMETERS.plain_modulus
+_SEED_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """Noised counts of one run.
+
+    Attributes:
+        counts: (L, published bins) rows per label and score bin.
+        groups: per attribute (levels, L), rows predicted positive per level and label.
+    """
+
+    counts: Integers
+    groups: dict[str, Integers]
+
+
+def _seeded(seed: bytes, *context: bytes | str) -> Prg:
+    if len(seed) != _SEED_BYTES:
+        raise ValueError(f"seed: expected {_SEED_BYTES} bytes, got {len(seed)}")
+    return Prg("evaluator", seed, *context)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Report what SEAL refuses (such as a ciphertext without randomness) as ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"{what}: refused by the cryptographic library: {error}") from error
+
+
+def _digest(message: bytes) -> bytes:
+    return hashlib.sha256(message).digest()
+
+
+class ScoringRun:
+    """One model on one sealed set: score, shares, openings, release."""
+
+    def __init__(
+        self,
+        keys: bytes,
+        layout: Layout,
+        upload: Sequence[bytes],
+        model: IntegerModel,
+        column_map: Sequence[int],
+        seed: bytes,
+        run_id: str,
+        server_nonce: bytes,
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        """Check all shapes and prepare the run; no ciphertext is touched yet.
+
+        Args:
+            keys: the public keys' message.
+            layout: shape of the sealed set.
+            upload: one blob per block.
+            model: what to evaluate.
+            column_map: for each model column, its index among the uploaded columns; distinct.
+            seed: 32 secret bytes from the operating system.
+            run_id: unique name of the run.
+            server_nonce: goes into the noise; bound into the masks here.
+            groups: attributes to open, by default all of the layout.
+
+        Raises:
+            ValueError: anything malformed.
+        """
+        self._keys = PublicKeys.from_bytes(keys)
+        self._upload = Upload(layout, upload)
+        self._layout = layout
+        self._model = model
+        self._columns = [int(index) for index in column_map]
+        if len(self._columns) != len(model.columns):
+            raise ValueError(
+                f"column_map: expected {len(model.columns)} indices, got {len(self._columns)}"
+            )
+        if len(set(self._columns)) != len(self._columns) or any(
+            not 0 <= index < layout.columns for index in self._columns
+        ):
+            raise ValueError(f"column_map: expected distinct indices below {layout.columns}")
+        self.groups = tuple(dict(layout.groups)) if groups is None else tuple(groups)
+        self._group_parts = [layout.group_parts(name) for name in self.groups]
+        self._grid: Grid = grid(model.bins)
+        self.n_cells = self._histogram_cells + sum(map(len, self._group_parts))
+        if self.n_cells > MAX_CELLS:
+            raise ValueError(f"tables: at most {MAX_CELLS} cells, got {self.n_cells}")
+        self._shapes = Shapes(layout.n_blocks, layout.labels, model.bins, self.n_cells)
+        context: list[bytes | str] = [
+            _digest(keys),
+            layout.to_json(),
+            self._upload.digest,
+            model.digest(),
+            ",".join(map(str, self._columns)),
+            run_id,
+            server_nonce,
+            *self.groups,
+        ]
+        self._prg = _seeded(seed, "scoring run", *context)
+        self._zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
+        self._digits_digest: bytes | None = None
+        self._shifts: list[Integers] = []
+        self._batch: OpeningBatch | None = None
+
+    @property
+    def _histogram_cells(self) -> int:
+        return self._layout.labels * (len(self._model.bin_edges) - 1)
+
+    @property
+    def table_cells(self) -> list[tuple[str, int]]:
+        """(name, cells) of the tables in the order of the openings; the first is the histogram."""
+        sizes = zip(self.groups, map(len, self._group_parts), strict=True)
+        return [("histogram", self._histogram_cells), *((f"group:{n}", c) for n, c in sizes)]
+
+    @cached_property
+    def _relin_keys(self) -> Any:
+        return self._keys.seal_relin_keys()
+
+    def _mask(self, block: int) -> Integers:
+        return self._prg.residues(_N, "mask", block)
+
+    def _column(self, block: int, index: int) -> Any:
+        return self._upload.ciphertext(block, self._columns[index])
+
+    @_refusing("score")
+    def score(self) -> bytes:
+        """Return message 1: per block the doubled score plus a uniform mask in every slot."""
+        parts = []
+        for block in range(self._layout.n_blocks):
+            load = partial(self._column, block)
+            total, constant = doubled_score(self._model, load, self._relin_keys)
+            if total is None:
+                zero = self._zeros.full(len(PARAMETERS.data_primes), "constant model", block)
+                total = seal().ciphertext(zero.astype(np.uint64))
+            slots = self._mask(block) + constant % _P
+            seal().evaluator.add_plain_inplace(total, seal().encoded(slots))
+            parts.append(flooded_vector(total, self._prg, self._zeros, f"score {block}"))
+        return framing.encode(Kind.SCORE, parts)
+
+    @_refusing("DIGITS")
+    def shares(self, digits: bytes) -> bytes:
+        """Return message 3 for message 2: per block the comparison as a share mod bins.
+
+        Raises:
+            ValueError: a malformed message, or another one than before.
+        """
+        parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
+        digest = _digest(digits)
+        if self._digits_digest not in (None, digest):
+            raise ValueError("DIGITS: this run has already answered another digits message")
+        prg = self._prg.child("shares", digest)
+        zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
+        per_block = self._shapes.digit_ciphertexts
+        answer, shifts = [], []
+        for block in range(self._layout.n_blocks):
+            start = 1 + block * per_block
+            one_hot = parts[start : start + per_block - 1]
+            mine = self._grid.split_mask(self._mask(block))
+            shift = prg.below(self._grid.bins, _N, "shift", block)
+            share = shared_comparison(
+                seeded_parts(one_hot, "digit"), self._grid, mine, shift, self._relin_keys
+            )
+            answer.append(flooded_vector(share, prg, zeros, f"share {block}"))
+            shifts.append((mine.top + shift) % self._grid.bins)
+        self._digits_digest, self._shifts = digest, shifts
+        return framing.encode(Kind.SHARES, answer)
+
+    @_refusing("CHARACTERS")
+    def openings(self, characters: bytes) -> bytes:
+        """Return message 5 for message 4: every cell of every table with its noise, and checks.
+
+        Raises:
+            ValueError: a malformed message, or `shares` has not been called on this object.
+        """
+        parts = framing.decode(characters, Kind.CHARACTERS, self._shapes.characters())
+        if self._digits_digest is None:
+            raise ValueError("CHARACTERS: expected after the digits message")
+        prg = self._prg.child("openings", self._digits_digest, _digest(characters))
+        batch = OpeningBatch(self.n_cells, prg.child("batch"))
+        batch.add_noise(unpack(parts[0], 2, PARAMETERS.data_primes, "noise"))
+        open_histogram(
+            batch,
+            self._grid,
+            self._model,
+            (self._block(block, parts) for block in range(self._layout.n_blocks)),
+            self._relin_keys,
+        )
+        self._batch = batch
+        zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
+        return batch.message(zeros, Kind.OPENINGS)
+
+    def _block(
+        self, block: int, parts: Sequence[memoryview]
+    ) -> tuple[Integers, list[Iterator[Any]], Iterator[Any]]:
+        """Return the evaluator's shift K, characters per label and group masks of a block."""
+        layout, per_label = self._layout, self._grid.bins - 1
+        characters = []
+        for label in range(layout.labels):
+            start = 1 + block * self._shapes.character_ciphertexts + label * per_label
+            first = self._upload.ciphertext(block, layout.label_part(label))
+            rest = seeded_parts(parts[start : start + per_label], "character")
+            characters.append(_chain(first, rest))
+        indices = [index for group in self._group_parts for index in group]
+        masks = (self._upload.ciphertext(block, index) for index in indices)
+        return self._shifts[block], characters, masks
+
+    def release(self, replies: bytes) -> Opened:
+        """Return the noised counts for message 6.
+
+        Raises:
+            ValueError: a malformed message or a failed check.
+        """
+        if self._batch is None:
+            raise ValueError("REPLIES: expected after the characters message")
+        cells = self._batch.release(replies, Kind.REPLIES)
+        labels, start = self._layout.labels, self._histogram_cells
+        groups = {}
+        for name, part in zip(self.groups, self._group_parts, strict=True):
+            groups[name] = cells[start : start + len(part)].reshape(-1, labels)
+            start += len(part)
+        return Opened(cells[: self._histogram_cells].reshape(labels, -1), groups)
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+class TargetOpening:
+    """The noised cell x label counts of one sealed set."""
+
+    def __init__(
+        self, keys: bytes, layout: Layout, upload: Sequence[bytes], seed: bytes, run_id: str
+    ) -> None:
+        """Check all shapes.
+
+        Raises:
+            ValueError: anything malformed, or a layout without cells.
+        """
+        if layout.cells < 1 or layout.cells * layout.labels > MAX_CELLS:
+            raise ValueError(f"target: expected 1 to {MAX_CELLS // layout.labels} cells")
+        self._keys = PublicKeys.from_bytes(keys)
+        self._upload = Upload(layout, upload)
+        self._layout = layout
+        context: list[bytes | str] = [_digest(keys), layout.to_json(), self._upload.digest, run_id]
+        self._prg = _seeded(seed, "target opening", *context)
+        self._batch: OpeningBatch | None = None
+
+    @_refusing("TARGET_NOISE")
+    def openings(self, noise: bytes) -> bytes:
+        """Return the openings for the key holder's encrypted noise.
+
+        Raises:
+            ValueError: a malformed message.
+        """
+        (part,) = framing.decode(noise, Kind.TARGET_NOISE, [FULL_BYTES])
+        prg = self._prg.child("openings", _digest(noise))
+        layout, tools = self._layout, seal()
+        n_cells = layout.cells * layout.labels
+        batch = OpeningBatch(n_cells, prg.child("batch"))
+        batch.add_noise(unpack(part, 2, PARAMETERS.data_primes, "noise"))
+        checks: list[Any] = [None] * len(batch.weights)
+        for index in range(n_cells):
+            cell = None
+            for block in range(layout.n_blocks):
+                one_hot = self._upload.ciphertext(block, layout.cell_part(0, 0) + index)
+                cell = tools.accumulate(cell, one_hot)
+            for check, weights in enumerate(batch.weights):
+                checks[check] = tools.add_scaled(checks[check], cell, int(weights[index]))
+            batch.add(index, cell)
+        for check, total in enumerate(checks):
+            batch.add(n_cells + check, total)
+        self._batch = batch
+        zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
+        return batch.message(zeros, Kind.TARGET_OPENINGS)
+
+    def release(self, replies: bytes) -> Integers:
+        """Return the noised counts (K, L).
+
+        Raises:
+            ValueError: a malformed message or a failed check.
+        """
+        if self._batch is None:
+            raise ValueError("TARGET_REPLIES: expected after the noise message")
+        cells = self._batch.release(replies, Kind.TARGET_REPLIES)
+        return cells.reshape(self._layout.cells, self._layout.labels)

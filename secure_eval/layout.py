@@ -1,0 +1,237 @@
+"""What a sealed set and each message look like: public shapes, never the number of rows."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secure_eval import framing
+from secure_eval.comparison import RADICES, grid
+from secure_eval.framing import Kind
+from secure_eval.packing import (
+    FULL_BYTES,
+    OPENING_BYTES,
+    SEED_BYTES,
+    SEEDED_BYTES,
+    VECTOR_BYTES,
+    unpack,
+)
+from secure_eval.params import PARAMETERS
+from secure_eval.sealio import seal
+
+__all__ = ["MAC_OPENINGS", "MAX_CELLS", "REPLY_BYTES", "Layout", "Shapes", "Upload", "seeded_parts"]
+
+#: counts must stay below p / 2 with room for noise
+MAX_BLOCKS = 60
+MAX_LABELS = 16
+MAX_PARTS = 20_000
+#: openings that check the others
+MAC_OPENINGS = 2
+#: cells of one release
+MAX_CELLS = PARAMETERS.degree - MAC_OPENINGS
+REPLY_BYTES = 4
+COMMITMENT_BYTES = 32
+
+_KEYS = ("version", "n_blocks", "columns", "labels", "cells", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Public shape of a sealed set; says nothing about the number of rows but the blocks.
+
+    Each block holds, in this order: columns, label one-hots, valid, cell x label one-hots, and for
+    each subgroup attribute level x label one-hots.
+
+    Attributes:
+        version: the parameters' version.
+        n_blocks: blocks of up to N rows, 1..60.
+        columns: integer columns.
+        labels: number of label classes L, 2..16.
+        cells: matching cells K, 0 where there are none.
+        groups: (name, number of levels) of each subgroup attribute.
+    """
+
+    version: str
+    n_blocks: int
+    columns: int
+    labels: int
+    cells: int
+    groups: tuple[tuple[str, int], ...]
+
+    def __post_init__(self) -> None:
+        if self.version != PARAMETERS.version:
+            raise ValueError(
+                f"layout: expected version {PARAMETERS.version!r}, got {self.version!r}"
+            )
+        bounds = {
+            "n_blocks": (self.n_blocks, 1, MAX_BLOCKS),
+            "columns": (self.columns, 0, MAX_PARTS),
+            "labels": (self.labels, 2, MAX_LABELS),
+            "cells": (self.cells, 0, MAX_PARTS),
+            **{f"levels of {name}": (levels, 1, MAX_PARTS) for name, levels in self.groups},
+        }
+        for what, (value, low, high) in bounds.items():
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"layout: expected {what} in {low}..{high}, got {value!r}")
+        names = [name for name, _ in self.groups]
+        if any(type(name) is not str for name in names) or len(set(names)) != len(names):
+            raise ValueError("layout: group names must be distinct texts")
+        if self.parts > MAX_PARTS:
+            raise ValueError(f"layout: at most {MAX_PARTS} parts a block, got {self.parts}")
+
+    @property
+    def parts(self) -> int:
+        """Ciphertexts in a block."""
+        levels = sum(levels for _, levels in self.groups)
+        return self.columns + 1 + self.labels * (1 + self.cells + levels)
+
+    def label_part(self, label: int) -> int:
+        """Index of a label's one-hot."""
+        return self.columns + label
+
+    @property
+    def valid_part(self) -> int:
+        """Index of the mask of real rows."""
+        return self.columns + self.labels
+
+    def cell_part(self, cell: int, label: int) -> int:
+        """Index of a cell x label one-hot."""
+        return self.valid_part + 1 + cell * self.labels + label
+
+    def group_parts(self, name: str) -> range:
+        """Indices of an attribute's level x label one-hots, level-major.
+
+        Raises:
+            ValueError: no such attribute.
+        """
+        start = self.cell_part(self.cells, 0)
+        for other, levels in self.groups:
+            stop = start + levels * self.labels
+            if other == name:
+                return range(start, stop)
+            start = stop
+        raise ValueError(f"layout: no subgroup attribute named {name!r}")
+
+    def to_json(self) -> str:
+        """Return canonical JSON."""
+        plain = {key: getattr(self, key) for key in _KEYS}
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Layout":
+        """Read JSON strictly.
+
+        Raises:
+            ValueError: not JSON, unknown or missing keys, or values out of range.
+        """
+        plain: Any = json.loads(text)
+        if not isinstance(plain, dict) or sorted(plain) != sorted(_KEYS):
+            raise ValueError(f"layout: expected the keys {', '.join(_KEYS)}")
+        groups = plain["groups"]
+        if not isinstance(groups, list) or any(
+            not isinstance(item, list) or len(item) != 2 for item in groups
+        ):
+            raise ValueError("layout: groups must be [name, levels] pairs")
+        return cls(**{**plain, "groups": tuple((name, levels) for name, levels in groups)})
+
+
+class Upload:
+    """A sealed set's blocks, checked for shape at once and for residues on use."""
+
+    def __init__(self, layout: Layout, blobs: Sequence[bytes]) -> None:
+        """Take one blob per block.
+
+        Raises:
+            ValueError: another number of blocks, or a blob of the wrong shape.
+        """
+        if len(blobs) != layout.n_blocks:
+            raise ValueError(f"upload: expected {layout.n_blocks} blocks, got {len(blobs)}")
+        lengths = [SEEDED_BYTES] * layout.parts
+        self.layout = layout
+        self._parts = [framing.decode(blob, Kind.UPLOAD_BLOCK, lengths) for blob in blobs]
+        self._digests = [hashlib.sha256(blob).digest() for blob in blobs]
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the blocks' digests."""
+        return hashlib.sha256(b"".join(self._digests)).digest()
+
+    def ciphertext(self, block: int, part: int) -> Any:
+        """Return one ciphertext at all data primes.
+
+        Raises:
+            ValueError: a residue is not below its prime.
+        """
+        return seeded_ciphertext(self._parts[block][part], f"upload block {block}, part {part}")
+
+    def check(self) -> None:
+        """Check every residue of every part, without SEAL.
+
+        Raises:
+            ValueError: naming the block and part.
+        """
+        for block, parts in enumerate(self._parts):
+            for index, part in enumerate(parts):
+                body = part[: SEEDED_BYTES - SEED_BYTES]
+                unpack(body, 1, PARAMETERS.data_primes, f"upload block {block}, part {index}")
+
+
+def seeded_ciphertext(part: memoryview, what: str) -> Any:
+    """Return the ciphertext of a key holder's packed encryption (SEEDED_BYTES)."""
+    body = part[: SEEDED_BYTES - SEED_BYTES]
+    residues = unpack(body, 1, PARAMETERS.data_primes, what)
+    return seal().seeded_ciphertext(residues[0], bytes(part[-SEED_BYTES:]))
+
+
+def seeded_parts(parts: Sequence[memoryview], what: str) -> Iterator[Any]:
+    """Yield the ciphertexts of packed encryptions, one at a time."""
+    for index, part in enumerate(parts):
+        yield seeded_ciphertext(part, f"{what} {index}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Part lengths of the messages of one scoring run.
+
+    Attributes:
+        n_blocks: blocks of the sealed set.
+        labels: label classes.
+        bins: hidden bins.
+        n_cells: cells opened, all tables together.
+    """
+
+    n_blocks: int
+    labels: int
+    bins: int
+    n_cells: int
+
+    @property
+    def digit_ciphertexts(self) -> int:
+        """Ciphertexts of a block in the digits message: one-hot digits, then the flag."""
+        return sum(radix - 1 for radix in RADICES[grid(self.bins).bins]) + 1
+
+    @property
+    def character_ciphertexts(self) -> int:
+        """Ciphertexts of a block in the characters message; character 0 is the uploaded label."""
+        return self.labels * (self.bins - 1)
+
+    def vectors(self) -> list[int]:
+        """Return the lengths of the score and shares messages."""
+        return [VECTOR_BYTES] * self.n_blocks
+
+    def digits(self) -> list[int]:
+        """Return the lengths of the digits message: noise commitment, then the blocks."""
+        return [COMMITMENT_BYTES, *[SEEDED_BYTES] * (self.n_blocks * self.digit_ciphertexts)]
+
+    def characters(self) -> list[int]:
+        """Return the lengths of the characters message: encrypted noise, then the blocks."""
+        return [FULL_BYTES, *[SEEDED_BYTES] * (self.n_blocks * self.character_ciphertexts)]
+
+    def openings(self) -> list[int]:
+        """Return the lengths of the openings message."""
+        return [OPENING_BYTES] * (self.n_cells + MAC_OPENINGS)
+
+    def replies(self) -> list[int]:
+        """Return the length of the replies message."""
+        return [REPLY_BYTES * (self.n_cells + MAC_OPENINGS)]

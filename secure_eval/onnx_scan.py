@@ -1,0 +1,128 @@
+"""Bytes of an ONNX file to a message, with bounds checked before anything large exists.
+
+The wire format is walked first, message by message, without building objects: a file of 16 MB can
+otherwise unfold into gigabytes of empty messages. Nothing is ever executed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 16 << 20
+MAX_FIELDS = 450_000
+MAX_NODES = 200
+MAX_NESTING = 12
+REFUSED_FIELDS = {
+    "functions": "local functions are not supported; export without them",
+    "training_info": "training graphs are not supported; export for inference",
+    "sparse_initializer": "sparse weights are not supported; export dense weights",
+    "external_data": "external data is not supported; save all weights inside the file",
+    "g": "subgraphs (If, Loop, Scan) are not supported; export a plain pipeline",
+    "graphs": "subgraphs (If, Loop, Scan) are not supported; export a plain pipeline",
+}
+FOREIGN = {
+    b"\x80": "a Python pickle",
+    b"PK": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x93NUMPY": "a numpy file",
+    b"\x89HDF": "an HDF5 file",
+    b"{": "JSON text",
+}
+
+
+def load(source: str | Path | bytes) -> Any:
+    """Return the parsed ModelProto of a path or of bytes.
+
+    Raises:
+        ValueError: too large, not ONNX, or with parts that are refused.
+        ImportError: the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("from_onnx needs the package onnx (the extra named onnx)") from error
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    data = _read(source)
+    for magic, name in FOREIGN.items():
+        if data.startswith(magic):
+            raise ValueError(f"this is {name}, not an ONNX model; export the model to ONNX")
+    descriptor = onnx.ModelProto.DESCRIPTOR
+    _Walk().message(memoryview(data), descriptor, 0)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise ValueError("the file is not an ONNX model: its bytes cannot be read") from error
+    if not model.graph.node:
+        raise ValueError("the file is not an ONNX model: it has no graph")
+    if len(model.graph.node) > MAX_NODES:
+        raise ValueError(f"the graph has {len(model.graph.node)} nodes; at most {MAX_NODES}")
+    return model
+
+
+def _read(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        with Path(source).open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"the file is larger than {MAX_BYTES} bytes; use a smaller model")
+    return data
+
+
+class _Walk:
+    """Counts the fields of nested protobuf messages and refuses forbidden ones."""
+
+    def __init__(self) -> None:
+        self._fields = 0
+        self._known: dict[str, dict[int, Any]] = {}
+
+    def message(self, data: memoryview, descriptor: Any, depth: int) -> None:
+        """Walk one message; raise ValueError on malformed bytes or too many fields."""
+        if depth > MAX_NESTING:
+            raise ValueError("the file is not an ONNX model: messages are nested too deeply")
+        known = self._known.setdefault(descriptor.full_name, dict(descriptor.fields_by_number))
+        position, size = 0, len(data)
+        while position < size:
+            self._fields += 1
+            if self._fields > MAX_FIELDS:
+                raise ValueError(
+                    f"the file has more than {MAX_FIELDS} fields; use fewer or smaller trees"
+                )
+            key, position = _varint(data, position)
+            wire, field = key & 7, known.get(key >> 3)
+            if field is not None and field.name in REFUSED_FIELDS:
+                raise ValueError(f"{descriptor.name}: {REFUSED_FIELDS[field.name]}")
+            if wire == 0:
+                _, position = _varint(data, position)
+            elif wire == 1:
+                position += 8
+            elif wire == 5:
+                position += 4
+            elif wire == 2:
+                length, position = _varint(data, position)
+                if length > size - position:
+                    raise ValueError("the file is not an ONNX model: it is cut short")
+                if field is not None and field.message_type is not None:
+                    part = data[position : position + length]
+                    self.message(part, field.message_type, depth + 1)
+                position += length
+            else:
+                raise ValueError("the file is not an ONNX model: unknown wire type")
+        if position != size:
+            raise ValueError("the file is not an ONNX model: it is cut short")
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    """Return a variable-length integer and the position after it."""
+    result, shift = 0, 0
+    while True:
+        if position >= len(data) or shift > 63:
+            raise ValueError("the file is not an ONNX model: it is cut short")
+        byte = data[position]
+        position += 1
+        result |= (byte & 127) << shift
+        if byte < 128:
+            return result, position
+        shift += 7

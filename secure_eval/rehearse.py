@@ -1,0 +1,125 @@
+"""Both roles of a blind run in one process, with real keys and ciphertexts."""
+
+import secrets
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from secure_eval.agent import AgentRun
+from secure_eval.evaluator import ScoringRun
+from secure_eval.histogram import Histogram
+from secure_eval.integer_model import IntegerModel
+from secure_eval.keyholder import KeyHolder
+from secure_eval.noise import Table
+from secure_eval.params import PARAMETERS
+
+__all__ = ["rehearse"]
+
+_NONCE_BYTES = 16
+
+
+def _label_codes(labels: ArrayLike) -> tuple[Any, int]:
+    codes = np.asarray(labels)
+    if codes.ndim != 1 or not len(codes):
+        raise ValueError(f"labels: expected (n,) codes, got {codes.shape}")
+    whole = np.rint(codes.astype(np.float64))
+    if not np.array_equal(whole, codes.astype(np.float64)) or whole.min() < 0:
+        raise ValueError("labels: expected class codes 0..L-1")
+    whole = whole.astype(np.int64)
+    return whole, max(2, int(whole.max()) + 1)
+
+
+def _group_codes(value: Any) -> tuple[Any, int]:
+    """Return codes and number of levels of a group given as codes or (codes, levels)."""
+    if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0:
+        return np.asarray(value[0]).astype(np.int64), int(value[1])
+    codes = np.asarray(value).astype(np.int64)
+    return codes, int(codes.max(initial=0)) + 1
+
+
+def _epsilon_micro(noise: float | Fraction | None) -> int | None:
+    """Return epsilon in millionths; rounded down, so that there is never less noise than asked."""
+    if noise is None:
+        return None
+    if not 0 < noise < float("inf"):
+        raise ValueError(f"noise: expected a positive epsilon or None, got {noise}")
+    micro = Fraction(noise) * 1_000_000
+    return micro.numerator // micro.denominator
+
+
+def rehearse(
+    model: IntegerModel,
+    rows: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: Mapping[str, Any] | None = None,
+    noise: float | Fraction | None = None,
+    max_rows_per_block: int = PARAMETERS.degree,
+) -> Histogram:
+    """Run a whole blind scoring, playing both parties.
+
+    Args:
+        model: what to evaluate.
+        rows: (n, F) floats.
+        labels: (n,) class codes 0..L-1.
+        groups: attribute name to (n,) level codes, or to (codes, number of levels).
+        noise: epsilon of every table; None opens exact counts.
+        max_rows_per_block: rows in a block.
+
+    Returns:
+        The opened histogram.
+
+    Raises:
+        ValueError: inputs of the wrong shape or out of range.
+    """
+    codes, n_labels = _label_codes(labels)
+    holder = KeyHolder.generate()
+    keys = holder.public_keys()
+    sealed = holder.seal(
+        model.encode(rows),
+        codes,
+        n_labels,
+        groups={name: _group_codes(value) for name, value in (groups or {}).items()},
+        max_rows_per_block=max_rows_per_block,
+    )
+    run_id = secrets.token_hex(16)
+    nonces = (secrets.token_bytes(_NONCE_BYTES), secrets.token_bytes(_NONCE_BYTES))
+    server = ScoringRun(
+        keys,
+        sealed.layout,
+        sealed.blobs,
+        model,
+        range(len(model.columns)),
+        secrets.token_bytes(32),
+        run_id,
+        nonces[0],
+    )
+    agent = AgentRun(
+        holder,
+        sealed.layout,
+        codes[sealed.order],
+        run_id,
+        bins=model.bins,
+        rows_per_block=max_rows_per_block,
+        allow_exact=True,
+    )
+    epsilon = _epsilon_micro(noise)
+    tables = [Table(name, cells, epsilon) for name, cells in server.table_cells]
+    score = server.score()
+    digits = agent.digits(score)
+    shares = server.shares(digits)
+    characters = agent.characters(shares, nonces, tables)
+    openings = server.openings(characters)
+    replies = agent.replies(openings)
+    opened = server.release(replies)
+    messages = [score, digits, shares, characters, openings, replies]
+    return Histogram(
+        counts=opened.counts,
+        edges=model.edges,
+        groups=opened.groups,
+        bytes_sent=sum(map(len, messages)),
+        upload_bytes=len(keys) + sum(map(len, sealed.blobs)),
+    )

@@ -1,0 +1,219 @@
+"""One key pair for the whole session, and helpers to play both roles."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secure_eval.agent import AgentRun
+from secure_eval.evaluator import Opened, ScoringRun
+from secure_eval.integer_model import Column, IntegerModel, IntegerTree
+from secure_eval.keyholder import KeyHolder, SealedSet
+from secure_eval.noise import Table
+
+SEED = bytes(range(32))
+NONCES = (b"n" * 16, b"d" * 16)
+
+
+@pytest.fixture(scope="session")
+def key_holder() -> KeyHolder:
+    return KeyHolder.generate()
+
+
+@dataclass
+class Played:
+    """Everything of one run, for tests to look at and to continue from."""
+
+    sealed: SealedSet
+    model: IntegerModel
+    columns: np.ndarray
+    labels: np.ndarray
+    groups: dict[str, tuple[np.ndarray, int]]
+    n_labels: int
+    server: ScoringRun
+    agent: AgentRun
+    new_server: Callable[..., ScoringRun]
+    new_agent: Callable[[], AgentRun]
+    tables: list[Table]
+    messages: dict[str, bytes] = field(default_factory=dict)
+    opened: Opened | None = None
+
+    def expected(self, noise: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Plain counts plus noise, straight from the definition."""
+        scores = self.model.score_columns(self.columns)
+        bins = np.searchsorted(self.model.edges, scores, side="right") - 1
+        published = len(self.model.bin_edges) - 1
+        counts = np.zeros((self.n_labels, published), np.int64)
+        np.add.at(counts, (self.labels, bins), 1)
+        counts += noise[: counts.size].reshape(counts.shape)
+        start, groups = counts.size, {}
+        positive = scores >= self.model.threshold
+        for name, (codes, levels) in self.groups.items():
+            table = np.zeros((levels, self.n_labels), np.int64)
+            np.add.at(table, (codes[positive], self.labels[positive]), 1)
+            groups[name] = table + noise[start : start + table.size].reshape(table.shape)
+            start += table.size
+        return counts, groups
+
+    def check(self) -> None:
+        """Opened counts are plain counts plus the agent's noise, bit for bit."""
+        assert self.opened is not None
+        counts, groups = self.expected(self.agent.noise)
+        assert np.array_equal(self.opened.counts, counts)
+        assert self.opened.counts.dtype == np.int64
+        assert sorted(self.opened.groups) == sorted(groups)
+        for name, table in groups.items():
+            assert np.array_equal(self.opened.groups[name], table)
+
+
+@pytest.fixture(scope="session")
+def play(key_holder: KeyHolder) -> Callable[..., Played]:
+    """Return a function that runs the protocol up to a given message (all by default)."""
+
+    def run(
+        model: IntegerModel,
+        columns: np.ndarray,
+        labels: np.ndarray,
+        n_labels: int = 2,
+        groups: Mapping[str, tuple[Any, int]] | None = None,
+        *,
+        epsilon_micro: int | None = 500_000,
+        rows_per_block: int = 8192,
+        until: str = "release",
+        extra_columns: int = 0,
+        column_map: Sequence[int] | None = None,
+        key: KeyHolder = key_holder,
+    ) -> Played:
+        groups = {n: (np.asarray(c), k) for n, (c, k) in (groups or {}).items()}
+        where = list(range(len(model.columns))) if column_map is None else list(column_map)
+        upload = np.zeros((len(labels), len(model.columns) + extra_columns), np.int64)
+        upload[:, where] = columns
+        sealed = key.seal(
+            upload, labels, n_labels, groups=groups, max_rows_per_block=rows_per_block
+        )
+        keys = key.public_keys()
+
+        def new_server(seed: bytes = SEED, run_id: str = "run", **others: Any) -> ScoringRun:
+            given = {"model": model, **others}
+            return ScoringRun(
+                keys,
+                sealed.layout,
+                sealed.blobs,
+                given["model"],
+                where,
+                seed,
+                run_id,
+                NONCES[0],
+            )
+
+        def new_agent() -> AgentRun:
+            return AgentRun(
+                key,
+                sealed.layout,
+                labels[sealed.order],
+                "run",
+                bins=model.bins,
+                rows_per_block=rows_per_block,
+                allow_exact=epsilon_micro is None,
+            )
+
+        server, agent = new_server(), new_agent()
+        tables = [Table(name, cells, epsilon_micro) for name, cells in server.table_cells]
+        played = Played(
+            sealed,
+            model,
+            columns,
+            labels,
+            groups,
+            n_labels,
+            server,
+            agent,
+            new_server,
+            new_agent,
+            tables,
+        )
+        messages = played.messages
+        steps: list[tuple[str, Callable[[], bytes]]] = [
+            ("score", server.score),
+            ("digits", lambda: agent.digits(messages["score"])),
+            ("shares", lambda: server.shares(messages["digits"])),
+            ("characters", lambda: agent.characters(messages["shares"], NONCES, tables)),
+            ("openings", lambda: server.openings(messages["characters"])),
+            ("replies", lambda: agent.replies(messages["openings"])),
+        ]
+        for name, step in steps:
+            messages[name] = step()
+            if name == until:
+                return played
+        played.opened = server.release(messages["replies"])
+        return played
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def linear_model() -> Callable[..., IntegerModel]:
+    """Return a function that makes a linear model of value columns that fills the bins."""
+
+    def make(n_columns: int, size: int = 16, seed: int = 0, **others: Any) -> IntegerModel:
+        rng = np.random.default_rng(seed)
+        raw = rng.normal(size=n_columns)
+        weights = np.rint(raw * 515_000 / (np.abs(raw).sum() * (size - 1))).astype(np.int64)
+        columns = tuple(Column.value_of(i, 0.0, 1.0, size) for i in range(n_columns))
+        middle = int(weights.sum()) * (size - 1) // 2
+        return IntegerModel(
+            kind="linear",
+            columns=columns,
+            weights=weights,
+            bias=-middle,
+            n_features=n_columns,
+            **others,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tree_model() -> Callable[..., IntegerModel]:
+    """Return a function that makes random trees, each of at most the given depth."""
+
+    def make(
+        n_trees: int, depth: int, n_bits: int, seed: int = 0, stop: float = 0.1, leaf: int = 0
+    ) -> IntegerModel:
+        rng = np.random.default_rng(seed)
+        bound = leaf or 250_000 // n_trees
+        columns = tuple(Column.bit_of(i, 0.5) for i in range(n_bits))
+
+        def grow() -> IntegerTree:
+            column: list[int] = []
+            left: list[int] = []
+            right: list[int] = []
+            value: list[int] = []
+
+            def node(level: int, free: list[int]) -> int:
+                index = len(column)
+                for array in (column, left, right):
+                    array.append(-1)
+                value.append(int(rng.integers(-bound, bound + 1)))
+                if level < depth and (level == 0 or rng.random() > stop):
+                    column[index] = bit = int(rng.choice(free))
+                    rest = [other for other in free if other != bit] or free
+                    left[index] = node(level + 1, rest)
+                    right[index] = node(level + 1, rest)
+                return index
+
+            node(0, list(range(n_bits)))
+            return IntegerTree(*map(np.array, (column, left, right, value)))
+
+        return IntegerModel(
+            kind="trees",
+            columns=columns,
+            weights=np.zeros(n_bits, np.int64),
+            bias=int(rng.integers(-1000, 1000)),
+            trees=tuple(grow() for _ in range(n_trees)),
+            n_features=n_bits,
+        )
+
+    return make
