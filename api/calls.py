@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from clearinghouse.blobs import TooLargeError
 from clearinghouse.canonical import digest, parse_strict
 from clearinghouse.errors import AuthenticationError, InputError
 from clearinghouse.httpsig import verify_request
@@ -22,13 +23,6 @@ JSON = "application/json"
 _KEY = re.compile(r"[!-~]{1,200}")
 
 Body = TypeVar("Body", bound=Message)
-
-
-class TooLargeError(InputError):
-    """The body is larger than this route takes."""
-
-    problem_type = "too-large"
-    status = 413
 
 
 def get_desk(request: Request) -> Desk:

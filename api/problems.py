@@ -3,7 +3,6 @@
 import http
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -11,11 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from clearinghouse.errors import ClearinghouseError
+from clearinghouse.journal import journal
 
 MEDIA_TYPE = "application/problem+json"
-_TYPES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "bad-input"}
+_TYPES = {404: "not-found", 405: "method-not-allowed", 413: "bad-input", 415: "bad-input"}
 
-_log = structlog.get_logger("api")
+_log = journal("api")
 
 
 def problem(status: int, kind: str, detail: str, headers: dict[str, str] | None = None) -> Any:

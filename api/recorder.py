@@ -1,6 +1,7 @@
 """Writes every HTTP body to a folder, so that privacy tests can search all that ever travelled."""
 
 import itertools
+import os
 from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +21,8 @@ class Recorder:
             await self._app(scope, receive, send)
             return
         path = scope["path"].strip("/").replace("/", "_")[:100]
-        name = self._folder / f"{next(self._numbers):06d}-{scope['method']}-{path}"
+        number = f"{os.getpid()}-{next(self._numbers):06d}"
+        name = self._folder / f"{number}-{scope['method']}-{path}"
         with (
             name.with_suffix(".request").open("wb") as asked,
             name.with_suffix(".response").open("wb") as answered,

@@ -9,16 +9,19 @@ or a PEM private key. This stops a mistake, not a thief: whoever wants to give a
 it differently.
 """
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from clearinghouse.errors import InputError, NotFoundError
+from clearinghouse.errors import InputError, NotFoundError, TryAgainError
 
 CHUNK = 2**20
+STALE_S = 3600
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _FRAME_VERSION = 1
@@ -35,18 +38,49 @@ def looks_secret(head: bytes) -> bool:
     return head.startswith(_SEAL_MAGIC) or any(text in head for text in _SECRET_TEXTS)
 
 
+class TooLargeError(InputError):
+    """The bytes are more than this place takes."""
+
+    status = 413
+
+
+class StorageFullError(TryAgainError):
+    """The disk is full; nothing was written."""
+
+    problem_type = "storage-full"
+    status = 507
+
+    def __init__(self) -> None:
+        super().__init__("the server's disk is full; nothing was written, try again later")
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError from None
+        raise
+
+
 class BlobStore:
-    """A folder of blobs. Left-overs of uploads that a crash cut off are removed at start."""
+    """A folder of blobs."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
 
-    def sweep(self) -> None:
-        """Remove unfinished uploads; call only when no other process uses the folder."""
+    def sweep(self, now_s: float) -> None:
+        """Remove uploads that a crash left unfinished an hour ago or earlier.
+
+        Younger ones may be another process's.
+        """
         for path in self._incoming.iterdir():
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < now_s - STALE_S:
+                    path.unlink()
 
     def path(self, digest: str) -> Path:
         """Where a blob lies or would lie.
@@ -85,6 +119,17 @@ class BlobStore:
             raise NotFoundError(f"blob {digest} is damaged on the server's disk")
         return data
 
+    def size(self, digest: str) -> int:
+        """Return a blob's size in bytes.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise NotFoundError(f"no blob {digest}") from None
+
     def chunks(self, digest: str) -> Iterator[bytes]:
         """Yield a blob's bytes piece by piece.
 
@@ -114,18 +159,21 @@ class Upload:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk is told of once, by the write that hit it
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes.
 
         Raises:
-            InputError: The blob grows too large or looks like a secret key.
+            TooLargeError: The blob grows too large.
+            InputError: It looks like a secret key.
+            StorageFullError: The disk is full.
         """
         self.size += len(chunk)
         if self.size > self._store.max_bytes:
-            raise InputError(f"a blob may have at most {self._store.max_bytes} bytes")
+            raise TooLargeError(f"a blob may have at most {self._store.max_bytes} bytes")
         if len(self._head) < 256:
             self._head += chunk[:256]
             if looks_secret(self._head):
@@ -134,7 +182,8 @@ class Upload:
                     "and send only what `valset seal` or `source deliver` wrote"
                 )
         self._hash.update(chunk)
-        self._file.write(chunk)
+        with _room():
+            self._file.write(chunk)
 
     def finish(self, digest: str) -> int:
         """Check the name, make the blob durable and visible, and return its size.
@@ -145,11 +194,12 @@ class Upload:
         if self._hash.hexdigest() != digest:
             raise InputError("the bytes that came have another SHA-256 than the blob's name")
         target = self._store.path(digest)
-        target.parent.mkdir(exist_ok=True)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(self._path, target)
-        _sync_folder(target.parent)
+        with _room():
+            target.parent.mkdir(exist_ok=True)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            os.replace(self._path, target)
+            _sync_folder(target.parent)
         return self.size
 
 

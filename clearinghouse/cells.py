@@ -60,15 +60,17 @@ def cells(table: Table, level: Sequence[str]) -> NDArray[np.int64]:
     return book.cells(np.column_stack(codes) if codes else np.zeros((table.n, 0), np.int64))
 
 
-def places(table: Table, level: Sequence[str]) -> NDArray[np.int64]:
-    """Row-major (cell, label) place of each row (n,)."""
+def places(table: Table, level: Sequence[str], *, by_label: bool = True) -> NDArray[np.int64]:
+    """Row-major (cell, label) place of each row (n,); its cell alone unless `by_label`."""
+    if not by_label:
+        return cells(table, level)
     labels = np.asarray(table.labels, dtype=np.int64) if table.schema.label.levels else 0
     return np.asarray(cells(table, level) * n_labels(table.schema) + labels, dtype=np.int64)
 
 
-def n_places(schema: Schema, level: Sequence[str]) -> int:
-    """Number of (cell, label) places at a level."""
-    return codebook(schema, level).n_cells * n_labels(schema)
+def n_places(schema: Schema, level: Sequence[str], *, by_label: bool = True) -> int:
+    """Number of (cell, label) places at a level; of cells alone unless `by_label`."""
+    return codebook(schema, level).n_cells * (n_labels(schema) if by_label else 1)
 
 
 def counts(table: Table, level: Sequence[str]) -> NDArray[np.int64]:

@@ -29,12 +29,12 @@ from clearinghouse.canonical import parse_strict
 from clearinghouse.client.developer import Developer
 from clearinghouse.client.hospital import Hospital, HospitalTerms
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.party import Emit, Party, run_tasks
+from clearinghouse.client.party import IDLE_S, Emit, Party, run_tasks
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.recipes import onnx_source, recipe_source
 from clearinghouse.client.transport import Transport, make_client
 from clearinghouse.clock import SystemClock
-from clearinghouse.errors import ClearinghouseError, InputError, TableError
+from clearinghouse.errors import ClearinghouseError, InputError, TableError, TryAgainError
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table, stratified_split
 
@@ -45,6 +45,10 @@ Receive = Callable[[], dict[str, Any] | None]
 """The next message from whoever runs the market; None when there will be none."""
 
 AGENT_WAIT_S = 2
+PARTIES_A_SECOND = 30
+"""Idle polls that one process sends at most, so that many parties do not keep the server busy."""
+
+MOST_IDLE_S = 3.0
 THREADS = 4
 _SET_DEATH_SIGNAL = 1
 
@@ -134,7 +138,8 @@ def serve(
             config.request, _ids(message, "source_ids"), _ids(message, "developer_ids")
         )
         emit({"event": "request", "request_id": request_id})
-    run_tasks(parties, stop, wait_s=AGENT_WAIT_S, emit=emit)
+    idle_s = min(MOST_IDLE_S, max(IDLE_S, len(parties) / PARTIES_A_SECOND))
+    run_tasks(parties, stop, idle_s=idle_s, wait_s=AGENT_WAIT_S, emit=emit)
 
 
 def _prepare(party: Party) -> dict[str, Any]:
@@ -260,8 +265,8 @@ def main(arguments: Sequence[str]) -> int:
 
             serve(config, connect, emit, messages.get, stop)
     except Exception as error:  # noqa: BLE001  the last line of a process: say what ended it
-        if stop.is_set():
-            return 0
+        if stop.is_set() and isinstance(error, TryAgainError):
+            return 0  # a call was given up because the end was asked for
         emit(error_event(error))
         return error.exit_code if isinstance(error, ClearinghouseError) else 1
     return 0
@@ -298,9 +303,13 @@ def _read_stdin(stop: threading.Event) -> "queue.Queue[dict[str, Any] | None]":
     messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
-            with contextlib.suppress(InputError):
-                messages.put(parse_strict(line))
+        # Not sys.stdin: its lock, held while waiting, would abort the interpreter at its end.
+        pending = b""
+        while chunk := os.read(0, 1 << 16):
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(InputError):
+                    messages.put(parse_strict(line))
         stop.set()
         messages.put(None)
 

@@ -20,17 +20,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import structlog
-
 from clearinghouse import errors
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import ClearinghouseError, ProtocolError, TryAgainError
+from clearinghouse.journal import journal
 from clearinghouse.settings import Settings
 
 LENGTH = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 2**20
 
-_log = structlog.get_logger("worker")
+_log = journal("worker")
 _KINDS: dict[str, type[ClearinghouseError]] = {
     kind.__name__: kind
     for kind in (errors.InputError, errors.ProtocolError, errors.VerificationError)
@@ -118,6 +117,8 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths},
         )
+        if self._closed:  # meanwhile, by another thread
+            raise EOFError
         write_frame(_pipe(self._process.stdin), self._options)
         return self._process
 

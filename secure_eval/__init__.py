@@ -4,10 +4,13 @@ Names are handed out lazily: importing this package, or the evaluator, loads nei
 nor the rehearsal. Take what you need with `from secure_eval import rehearse`.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # not the rehearsal: to a reader of imports the server would then reach the key holder
     from secure_eval.comparison import hidden_edges
     from secure_eval.evaluator import Opened, PublicKeys, ScoringRun, TargetOpening
     from secure_eval.from_onnx import from_onnx
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from secure_eval.layout import Layout
     from secure_eval.noise import Table
     from secure_eval.params import PARAMETERS
-    from secure_eval.rehearse import rehearse
 
 _HOMES = {
     "PARAMETERS": "params",
@@ -68,3 +70,19 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names."""
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """A package whose functions keep their names although submodules are called the same.
+
+    The import system binds `from_sklearn`, `from_onnx` and `rehearse` to the submodules once these
+    are loaded by any route; the functions are what users call.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _HOMES.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

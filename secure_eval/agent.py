@@ -28,7 +28,7 @@ from secure_eval.params import PARAMETERS
 from secure_eval.prg import Prg
 from secure_eval.sampler import ZeroSampler
 
-__all__ = ["AgentRun", "AgentTarget", "encrypted_noise"]
+__all__ = ["AgentRun", "AgentTarget", "Rounds", "encrypted_noise"]
 
 Integers = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def encrypted_noise(
     return pack(residues)
 
 
-class _Rounds:
+class Rounds:
     """Stored answers, one per round, in a fixed order."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -107,7 +107,8 @@ def _request(message: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table
 class AgentRun:
     """The key holder's side of one scoring run."""
 
-    _ROUNDS = ("digits", "characters", "replies")
+    _ROUNDS: tuple[str, ...] = ("digits", "characters", "replies")
+    _CHECKED = False
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class AgentRun:
         ]
         self._allow_exact = allow_exact
         self._noise_key = secrets.token_bytes(_KEY_BYTES)
-        self._rounds = _Rounds(self._ROUNDS)
+        self._rounds = Rounds(self._ROUNDS)
         self._tops = np.zeros((layout.n_blocks, _N), np.int64)
         self._noise = np.zeros(0, np.int64)
 
@@ -163,7 +164,9 @@ class AgentRun:
         return self._noise.copy()
 
     def _shapes(self, n_cells: int = 0) -> Shapes:
-        return Shapes(self._layout.n_blocks, self._layout.labels, self._grid.bins, n_cells)
+        return Shapes(
+            self._layout.n_blocks, self._layout.labels, self._grid.bins, n_cells, self._CHECKED
+        )
 
     def digits(self, score: bytes) -> bytes:
         """Return message 2 for message 1: one-hot low digits of the masked scores and flags.
@@ -174,7 +177,7 @@ class AgentRun:
         return self._rounds.answer("digits", score, lambda: self._digits(score))
 
     def _digits(self, score: bytes) -> bytes:
-        parts = framing.decode(score, Kind.SCORE, self._shapes().vectors())
+        parts = framing.decode(score, Kind.SCORE, self._shapes().score())
         answer = [self.commitment]
         for block, part in enumerate(parts):
             share = self._grid.split_masked(self._holder.vector(part, f"SCORE block {block}"))
@@ -206,20 +209,24 @@ class AgentRun:
         self, shares: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table]
     ) -> bytes:
         tables = _checked_tables(tables, self._allow_exact)
-        parts = framing.decode(shares, Kind.SHARES, self._shapes().vectors())
+        parts = framing.decode(shares, Kind.SHARES, self._shapes().shares())
         opened = [
-            self._holder.vector(part, f"SHARES block {block}") for block, part in enumerate(parts)
+            self._holder.vector(part, f"SHARES vector {index}") for index, part in enumerate(parts)
         ]
-        if any(int(share.max()) >= self._grid.bins for share in opened):
+        step = self._shapes().vectors_per_share
+        if any(int(share.max()) >= self._grid.bins for share in opened[::step]):
             raise ValueError(f"SHARES: expected values below {self._grid.bins} in every slot")
         noise = table_noise(self._noise_key, self._run_id, nonces, tables)
         public_key = self._holder.public.public_key
         answer = [encrypted_noise(public_key, self._noise_key, self._run_id, noise)]
-        for labels, top, share in zip(self._labels, self._tops, opened, strict=True):
-            characters = self._grid.characters((top - share)[: len(labels)])
+        for block, (labels, top) in enumerate(zip(self._labels, self._tops, strict=True)):
+            vectors = opened[block * step : (block + 1) * step]
+            characters = self._grid.characters((top - vectors[0])[: len(labels)])
             for label in range(self._layout.labels):
                 mine = (labels == label).astype(np.int64)
                 answer += [self._holder.encrypted(mine * values) for values in characters[1:]]
+            if self._CHECKED:
+                answer += [self._holder.encrypted(vector) for vector in vectors]
         self._noise = noise
         return framing.encode(Kind.CHARACTERS, answer)
 
@@ -284,7 +291,7 @@ class AgentTarget:
         self._run_id = run_id
         self._allow_exact = allow_exact
         self._noise_key = secrets.token_bytes(_KEY_BYTES)
-        self._rounds = _Rounds(self._ROUNDS)
+        self._rounds = Rounds(self._ROUNDS)
         self._noise = np.zeros(0, np.int64)
 
     @property

@@ -7,8 +7,8 @@ digits message under the same seed meets other masks.
 
 Guarantee: each message shows the key holder uniform masked values and re-randomised, flooded
     ciphertexts; the evaluator sees replies that are one-time padded counts plus noise.
-Assumes: the key holder follows the protocol (checks of its ciphertexts belong to a later version
-    of the messages); a secret seed, one run id per seed.
+Assumes: the key holder follows the protocol, or the run is a `checked.CheckedScoringRun`, which
+    tests its ciphertexts before it answers; a secret seed, one run id per seed.
 """
 
 import hashlib
@@ -37,7 +37,15 @@ from secure_eval.scoring import doubled_score
 from secure_eval.sealio import seal
 from secure_eval.sharing import shared_comparison
 
-__all__ = ["Layout", "Opened", "PublicKeys", "ScoringRun", "TargetOpening"]
+__all__ = [
+    "Layout",
+    "Opened",
+    "PublicKeys",
+    "ScoringRun",
+    "TargetOpening",
+    "refusing",
+    "seeded_prg",
+]
 
 Integers = NDArray[np.int64]
 
@@ -59,14 +67,28 @@ class Opened:
     groups: dict[str, Integers]
 
 
-def _seeded(seed: bytes, *context: bytes | str) -> Prg:
+def _checked_map(column_map: Sequence[int], wanted: int, uploaded: int) -> list[int]:
+    columns = [int(index) for index in column_map]
+    if len(columns) != wanted:
+        raise ValueError(f"column_map: expected {wanted} indices, got {len(columns)}")
+    if len(set(columns)) != wanted or any(not 0 <= index < uploaded for index in columns):
+        raise ValueError(f"column_map: expected distinct indices below {uploaded}")
+    return columns
+
+
+def seeded_prg(seed: bytes, *context: bytes | str) -> Prg:
+    """Return the generator of a 32-byte secret seed and public context.
+
+    Raises:
+        ValueError: a seed of another length.
+    """
     if len(seed) != _SEED_BYTES:
         raise ValueError(f"seed: expected {_SEED_BYTES} bytes, got {len(seed)}")
     return Prg("evaluator", seed, *context)
 
 
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
     """Report what SEAL refuses (such as a ciphertext without randomness) as ValueError."""
     try:
         yield
@@ -79,7 +101,12 @@ def _digest(message: bytes) -> bytes:
 
 
 class ScoringRun:
-    """One model on one sealed set: score, shares, openings, release."""
+    """One model on one sealed set: score, shares, openings, release.
+
+    The caller burns the run after a failed check: replies are never tried twice.
+    """
+
+    _CHECKED = False
 
     def __init__(
         self,
@@ -114,22 +141,16 @@ class ScoringRun:
         self._upload = Upload(layout, upload)
         self._layout = layout
         self._model = model
-        self._columns = [int(index) for index in column_map]
-        if len(self._columns) != len(model.columns):
-            raise ValueError(
-                f"column_map: expected {len(model.columns)} indices, got {len(self._columns)}"
-            )
-        if len(set(self._columns)) != len(self._columns) or any(
-            not 0 <= index < layout.columns for index in self._columns
-        ):
-            raise ValueError(f"column_map: expected distinct indices below {layout.columns}")
+        self._columns = _checked_map(column_map, len(model.columns), layout.columns)
         self.groups = tuple(dict(layout.groups)) if groups is None else tuple(groups)
         self._group_parts = [layout.group_parts(name) for name in self.groups]
         self._grid: Grid = grid(model.bins)
         self.n_cells = self._histogram_cells + sum(map(len, self._group_parts))
         if self.n_cells > MAX_CELLS:
             raise ValueError(f"tables: at most {MAX_CELLS} cells, got {self.n_cells}")
-        self._shapes = Shapes(layout.n_blocks, layout.labels, model.bins, self.n_cells)
+        self._shapes = Shapes(
+            layout.n_blocks, layout.labels, model.bins, self.n_cells, self._CHECKED
+        )
         context: list[bytes | str] = [
             _digest(keys),
             layout.to_json(),
@@ -140,10 +161,11 @@ class ScoringRun:
             server_nonce,
             *self.groups,
         ]
-        self._prg = _seeded(seed, "scoring run", *context)
+        self._prg = seeded_prg(seed, "scoring run", *context)
         self._zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
-        self._digits_digest: bytes | None = None
+        self._received: dict[str, bytes] = {}
         self._shifts: list[Integers] = []
+        self._proofs: list[tuple[Integers, Integers]] = []
         self._batch: OpeningBatch | None = None
 
     @property
@@ -166,22 +188,27 @@ class ScoringRun:
     def _column(self, block: int, index: int) -> Any:
         return self._upload.ciphertext(block, self._columns[index])
 
-    @_refusing("score")
+    def _masked_score(self, block: int) -> Any:
+        """Return the doubled score of a block plus its mask, at all data primes."""
+        load = partial(self._column, block)
+        total, constant = doubled_score(self._model, load, self._relin_keys)
+        if total is None:
+            zero = self._zeros.full(len(PARAMETERS.data_primes), "constant model", block)
+            total = seal().ciphertext(zero.astype(np.uint64))
+        slots = self._mask(block) + constant % _P
+        seal().evaluator.add_plain_inplace(total, seal().encoded(slots))
+        return total
+
+    @refusing("score")
     def score(self) -> bytes:
         """Return message 1: per block the doubled score plus a uniform mask in every slot."""
-        parts = []
-        for block in range(self._layout.n_blocks):
-            load = partial(self._column, block)
-            total, constant = doubled_score(self._model, load, self._relin_keys)
-            if total is None:
-                zero = self._zeros.full(len(PARAMETERS.data_primes), "constant model", block)
-                total = seal().ciphertext(zero.astype(np.uint64))
-            slots = self._mask(block) + constant % _P
-            seal().evaluator.add_plain_inplace(total, seal().encoded(slots))
-            parts.append(flooded_vector(total, self._prg, self._zeros, f"score {block}"))
+        parts = [
+            flooded_vector(self._masked_score(block), self._prg, self._zeros, f"score {block}")
+            for block in range(self._layout.n_blocks)
+        ]
         return framing.encode(Kind.SCORE, parts)
 
-    @_refusing("DIGITS")
+    @refusing("DIGITS")
     def shares(self, digits: bytes) -> bytes:
         """Return message 3 for message 2: per block the comparison as a share mod bins.
 
@@ -189,27 +216,50 @@ class ScoringRun:
             ValueError: a malformed message, or another one than before.
         """
         parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
-        digest = _digest(digits)
-        if self._digits_digest not in (None, digest):
-            raise ValueError("DIGITS: this run has already answered another digits message")
-        prg = self._prg.child("shares", digest)
+        prg = self._prg.child("shares", self._only("DIGITS", digits))
         zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
-        per_block = self._shapes.digit_ciphertexts
-        answer, shifts = [], []
+        answer, shifts, proofs = [], [], []
         for block in range(self._layout.n_blocks):
-            start = 1 + block * per_block
-            one_hot = parts[start : start + per_block - 1]
+            one_hot = self._digits(block, parts)
             mine = self._grid.split_mask(self._mask(block))
             shift = prg.below(self._grid.bins, _N, "shift", block)
-            share = shared_comparison(
-                seeded_parts(one_hot, "digit"), self._grid, mine, shift, self._relin_keys
-            )
-            answer.append(flooded_vector(share, prg, zeros, f"share {block}"))
+            proof = None
+            if self._CHECKED:
+                proof = prg.residues(_N, "factor", block), prg.residues(_N, "proof mask", block)
+                proofs.append(proof)
+            shares = shared_comparison(one_hot, self._grid, mine, shift, self._relin_keys, proof)
+            for index, share in enumerate(shares):
+                name = f"share {block} {index}"
+                answer.append(flooded_vector(share, prg, zeros, name))
             shifts.append((mine.top + shift) % self._grid.bins)
-        self._digits_digest, self._shifts = digest, shifts
+        self._shifts, self._proofs = shifts, proofs
         return framing.encode(Kind.SHARES, answer)
 
-    @_refusing("CHARACTERS")
+    def _digits(self, block: int, parts: Sequence[memoryview]) -> Iterator[Any]:
+        """Yield a block's one-hot digits, then its flag."""
+        per_block = self._shapes.digit_ciphertexts
+        start = 1 + block * per_block
+        return seeded_parts(parts[start : start + per_block], "digit")
+
+    def _characters(self, block: int, label: int, parts: Sequence[memoryview]) -> Iterator[Any]:
+        """Yield the characters of a block and label; character 0 is the uploaded label."""
+        per_label = self._grid.bins - 1
+        start = 1 + block * self._shapes.character_ciphertexts + label * per_label
+        yield self._upload.ciphertext(block, self._layout.label_part(label))
+        yield from seeded_parts(parts[start : start + per_label], "character")
+
+    def _only(self, what: str, message: bytes) -> bytes:
+        """Return the digest of a message of which a run answers a single one.
+
+        Raises:
+            ValueError: another one was answered before. Two answers under one mask would show it.
+        """
+        digest = _digest(message)
+        if self._received.setdefault(what, digest) != digest:
+            raise ValueError(f"{what}: this run has already answered another such message")
+        return digest
+
+    @refusing("CHARACTERS")
     def openings(self, characters: bytes) -> bytes:
         """Return message 5 for message 4: every cell of every table with its noise, and checks.
 
@@ -217,9 +267,10 @@ class ScoringRun:
             ValueError: a malformed message, or `shares` has not been called on this object.
         """
         parts = framing.decode(characters, Kind.CHARACTERS, self._shapes.characters())
-        if self._digits_digest is None:
+        if not self._shifts:
             raise ValueError("CHARACTERS: expected after the digits message")
-        prg = self._prg.child("openings", self._digits_digest, _digest(characters))
+        digest = self._only("CHARACTERS", characters)
+        prg = self._prg.child("openings", self._received["DIGITS"], digest)
         batch = OpeningBatch(self.n_cells, prg.child("batch"))
         batch.add_noise(unpack(parts[0], 2, PARAMETERS.data_primes, "noise"))
         open_histogram(
@@ -237,13 +288,8 @@ class ScoringRun:
         self, block: int, parts: Sequence[memoryview]
     ) -> tuple[Integers, list[Iterator[Any]], Iterator[Any]]:
         """Return the evaluator's shift K, characters per label and group masks of a block."""
-        layout, per_label = self._layout, self._grid.bins - 1
-        characters = []
-        for label in range(layout.labels):
-            start = 1 + block * self._shapes.character_ciphertexts + label * per_label
-            first = self._upload.ciphertext(block, layout.label_part(label))
-            rest = seeded_parts(parts[start : start + per_label], "character")
-            characters.append(_chain(first, rest))
+        labels = range(self._layout.labels)
+        characters = [self._characters(block, label, parts) for label in labels]
         indices = [index for group in self._group_parts for index in group]
         masks = (self._upload.ciphertext(block, index) for index in indices)
         return self._shifts[block], characters, masks
@@ -265,11 +311,6 @@ class ScoringRun:
         return Opened(cells[: self._histogram_cells].reshape(labels, -1), groups)
 
 
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
-
-
 class TargetOpening:
     """The noised cell x label counts of one sealed set."""
 
@@ -287,10 +328,10 @@ class TargetOpening:
         self._upload = Upload(layout, upload)
         self._layout = layout
         context: list[bytes | str] = [_digest(keys), layout.to_json(), self._upload.digest, run_id]
-        self._prg = _seeded(seed, "target opening", *context)
+        self._prg = seeded_prg(seed, "target opening", *context)
         self._batch: OpeningBatch | None = None
 
-    @_refusing("TARGET_NOISE")
+    @refusing("TARGET_NOISE")
     def openings(self, noise: bytes) -> bytes:
         """Return the openings for the key holder's encrypted noise.
 

@@ -34,6 +34,12 @@ class Kind(IntEnum):
     KEY_FILE = 12
     RUN_STATE = 13
     TARGET_STATE = 14
+    UPLOAD_CHECKS = 15
+    UPLOAD_REPLIES = 16
+    EARLY_CHECKS = 17
+    EARLY_REPLIES = 18
+    FINAL_CHECKS = 19
+    FINAL_REPLIES = 20
 
 
 def frame_size(lengths: Sequence[int]) -> int:

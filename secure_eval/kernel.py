@@ -16,6 +16,7 @@ _MASK = (1 << _LIMB) - 1
 _MAX_ENTRY = 1 << 20
 _MAX_TERMS = 1 << 10
 _CHUNK = 2048
+_SINGLE_THREAD = 1 << 18
 
 
 def centred(values: Integers, modulus: int) -> Integers:
@@ -34,6 +35,19 @@ def _reduced(exact: Integers, estimate: NDArray[np.float64], prime: int) -> Inte
 def product(left: Integers, right: Integers, prime: int) -> Integers:
     """Return left * right mod prime elementwise, both in 0..prime-1, prime < 2^44."""
     return _reduced(left * right, left.astype(np.float64) * right / prime, prime)
+
+
+def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return left @ right in pieces too small for BLAS to start threads.
+
+    The matrices are small; threads that wait for each other cost more than they give (measured:
+    twice the processor time on a busy machine).
+    """
+    width = max(1, _SINGLE_THREAD // left.size)
+    result = np.empty((len(left), right.shape[1]))
+    for start in range(0, right.shape[1], width):
+        result[:, start : start + width] = left @ right[:, start : start + width]
+    return result
 
 
 def combined(matrix: Integers, residues: NDArray[np.uint64] | Integers, prime: int) -> Integers:
@@ -55,8 +69,8 @@ def combined(matrix: Integers, residues: NDArray[np.uint64] | Integers, prime: i
     result = np.empty((rows, table.shape[1]), np.int64)
     for start in range(0, table.shape[1], _CHUNK):
         part = table[:, start : start + _CHUNK]
-        low = weights @ (part & _MASK).astype(np.float64)
-        high = weights @ (part >> _LIMB).astype(np.float64)
+        low = _product(weights, (part & _MASK).astype(np.float64))
+        high = _product(weights, (part >> _LIMB).astype(np.float64))
         estimate = (high * (1 << _LIMB) + low) / prime
         exact = (high.astype(np.int64) << _LIMB) + low.astype(np.int64)
         result[:, start : start + _CHUNK] = _reduced(exact, estimate, prime)

@@ -74,6 +74,15 @@ def _codes(values: ArrayLike, n: int, bound: int, what: str) -> Integers:
     return codes.astype(np.int64)
 
 
+def _checked_columns(columns: ArrayLike) -> Integers:
+    table = np.asarray(columns)
+    if table.ndim != 2 or not len(table) or not np.issubdtype(table.dtype, np.integer):
+        raise ValueError(f"columns: expected (n, C) integers, got {table.dtype} {table.shape}")
+    if table.size and not 0 <= int(table.min()) <= int(table.max()) < _P:
+        raise ValueError(f"columns: expected integers in 0..{_P - 1}")
+    return table.astype(np.int64)
+
+
 class KeyHolder:
     """One key pair of one owner and campaign."""
 
@@ -189,12 +198,8 @@ class KeyHolder:
         Raises:
             ValueError: wrong shapes, codes out of range, or too many rows.
         """
-        table = np.asarray(columns)
-        if table.ndim != 2 or not len(table) or not np.issubdtype(table.dtype, np.integer):
-            raise ValueError(f"columns: expected (n, C) integers, got {table.dtype} {table.shape}")
+        table = _checked_columns(columns)
         n = len(table)
-        if table.size and not 0 <= int(table.min()) <= int(table.max()) < _P:
-            raise ValueError(f"columns: expected integers in 0..{_P - 1}")
         if not 1 <= max_rows_per_block <= _N:
             raise ValueError(f"max_rows_per_block: expected 1..{_N}, got {max_rows_per_block}")
         named = {
@@ -203,7 +208,7 @@ class KeyHolder:
         }
         given_cells = np.zeros(n, np.int64) if cells is None else cells
         rows = _Rows(
-            table.astype(np.int64),
+            table,
             _codes(labels, n, n_labels, "labels"),
             _codes(given_cells, n, max(n_cells, 1), "cells"),
             [codes for codes, _ in named.values()],
@@ -257,7 +262,9 @@ class KeyHolder:
         self._decryptor.decrypt(ciphertext, plain)
         return np.array(seal().encoder.decode_uint64(plain), np.int64)
 
-    def opened(self, part: memoryview, what: str) -> int:
+    def opened(
+        self, part: memoryview, what: str, minimum_budget: int = PARAMETERS.minimum_budget
+    ) -> int:
         """Return the one coefficient 0..p-1 that an opening shows.
 
         Decrypts that coefficient alone: c0[0] + (c1 s)[0] with
@@ -281,10 +288,8 @@ class KeyHolder:
             product *= prime
         value = (phase * _P + _MODULUS // 2) // _MODULUS
         error = abs(phase * _P - value * _MODULUS)
-        if error << (PARAMETERS.minimum_budget + 1) > _MODULUS:
-            raise ValueError(
-                f"{what}: expected at least {PARAMETERS.minimum_budget} bits of noise budget"
-            )
+        if error << (minimum_budget + 1) > _MODULUS:
+            raise ValueError(f"{what}: expected at least {minimum_budget} bits of noise budget")
         return value % _P
 
 

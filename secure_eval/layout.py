@@ -199,12 +199,15 @@ class Shapes:
         labels: label classes.
         bins: hidden bins.
         n_cells: cells opened, all tables together.
+        checked: whether the key holder's ciphertexts are tested (`checked`): shares then come with
+            a per-slot authenticator, and the key holder returns both, encrypted.
     """
 
     n_blocks: int
     labels: int
     bins: int
     n_cells: int
+    checked: bool = False
 
     @property
     def digit_ciphertexts(self) -> int:
@@ -213,12 +216,25 @@ class Shapes:
 
     @property
     def character_ciphertexts(self) -> int:
-        """Ciphertexts of a block in the characters message; character 0 is the uploaded label."""
-        return self.labels * (self.bins - 1)
+        """Ciphertexts of a block in the characters message.
 
-    def vectors(self) -> list[int]:
-        """Return the lengths of the score and shares messages."""
+        Characters 1..B-1 of each label (character 0 is the uploaded label), then, in a checked
+        run, the share and its authenticator.
+        """
+        return self.labels * (self.bins - 1) + 2 * self.checked
+
+    @property
+    def vectors_per_share(self) -> int:
+        """Vectors of a block in the shares message."""
+        return 1 + self.checked
+
+    def score(self) -> list[int]:
+        """Return the lengths of the score message."""
         return [VECTOR_BYTES] * self.n_blocks
+
+    def shares(self) -> list[int]:
+        """Return the lengths of the shares message."""
+        return [VECTOR_BYTES] * (self.n_blocks * self.vectors_per_share)
 
     def digits(self) -> list[int]:
         """Return the lengths of the digits message: noise commitment, then the blocks."""

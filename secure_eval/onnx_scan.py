@@ -9,6 +9,7 @@ from typing import Any
 
 MAX_BYTES = 16 << 20
 MAX_FIELDS = 450_000
+MAX_MESSAGES = 50_000
 MAX_NODES = 200
 MAX_NESTING = 12
 REFUSED_FIELDS = {
@@ -75,13 +76,16 @@ class _Walk:
     """Counts the fields of nested protobuf messages and refuses forbidden ones."""
 
     def __init__(self) -> None:
-        self._fields = 0
+        self._fields = self._messages = 0
         self._known: dict[str, dict[int, Any]] = {}
 
     def message(self, data: memoryview, descriptor: Any, depth: int) -> None:
         """Walk one message; raise ValueError on malformed bytes or too many fields."""
         if depth > MAX_NESTING:
             raise ValueError("the file is not an ONNX model: messages are nested too deeply")
+        self._messages += 1
+        if self._messages > MAX_MESSAGES:
+            raise ValueError(f"the file has more than {MAX_MESSAGES} messages; use a smaller model")
         known = self._known.setdefault(descriptor.full_name, dict(descriptor.fields_by_number))
         position, size = 0, len(data)
         while position < size:
@@ -90,7 +94,10 @@ class _Walk:
                 raise ValueError(
                     f"the file has more than {MAX_FIELDS} fields; use fewer or smaller trees"
                 )
-            key, position = _varint(data, position)
+            key = data[position]
+            position += 1
+            if key > 127:
+                key, position = _varint(data, position - 1)
             wire, field = key & 7, known.get(key >> 3)
             if field is not None and field.name in REFUSED_FIELDS:
                 raise ValueError(f"{descriptor.name}: {REFUSED_FIELDS[field.name]}")

@@ -16,6 +16,7 @@ Proof: masks are one-time pads mod p. For the batch check, let d be the vector o
 """
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from secure_eval.prg import Prg
 from secure_eval.sampler import ZeroSampler
 from secure_eval.sealio import Ciphertext, seal
 
-__all__ = ["OpeningBatch", "flooded_vector", "noise_coefficients"]
+__all__ = ["MaskedOpenings", "OpeningBatch", "flooded_vector", "noise_coefficients"]
 
 Integers = NDArray[np.int64]
 
@@ -66,36 +67,67 @@ def flooded_vector(ciphertext: Ciphertext, prg: Prg, sampler: ZeroSampler, name:
     return pack(residues % _MODULI[None, :, None])
 
 
-class OpeningBatch:
-    """All openings of one release, summed over blocks, with their two checks."""
+class MaskedOpenings:
+    """Some openings, each summed over blocks, masked by a scalar and flooded."""
 
-    def __init__(self, n_cells: int, prg: Prg) -> None:
-        """Prepare n_cells openings; prg names the masks, bound to the transcript so far."""
-        self.n_cells = n_cells
+    def __init__(self, total: int, prg: Prg) -> None:
+        """Prepare total openings; prg names the masks, bound to the transcript so far."""
         self._prg = prg
-        total = n_cells + MAC_OPENINGS
         self._constants = np.zeros((total, _LEVEL), np.int64)
         self._seconds = np.zeros((total, _LEVEL, _N), np.int64)
-        #: (2, cells) weights of the batch check
-        self.weights = np.stack(
-            [prg.residues(n_cells, "check", index) for index in range(MAC_OPENINGS)]
-        )
         self._masks = prg.residues(total, "mask")
 
     def add(self, index: int, ciphertext: Ciphertext) -> None:
-        """Add a ciphertext of two polynomials to an opening (n_cells, n_cells + 1: checks)."""
-        tools = seal()
-        switched = tools.switched(ciphertext, _LEVEL)
-        self.add_residues(index, *self._parts(tools.residues(switched)))
-
-    @staticmethod
-    def _parts(residues: NDArray[np.uint64]) -> tuple[Integers, Integers]:
-        return residues[0, :, 0].astype(np.int64), residues[1].astype(np.int64)
+        """Add a ciphertext of two polynomials to an opening."""
+        residues = seal().residues(seal().switched(ciphertext, _LEVEL))
+        self.add_residues(index, residues[0, :, 0].astype(np.int64), residues[1].astype(np.int64))
 
     def add_residues(self, index: int, constant: Integers, second: Integers) -> None:
         """Add residues at the opening primes: constant (2,), second polynomial (2, N)."""
         self._constants[index] = (self._constants[index] + constant) % _MODULI
         self._seconds[index] = (self._seconds[index] + second) % _MODULI[:, None]
+
+    def message(self, sampler: ZeroSampler, kind: Kind, quiet: Sequence[int] = ()) -> bytes:
+        """Return the openings message; quiet openings hold nothing to hide and are not flooded."""
+        total = len(self._constants)
+        flood = self._prg.centred(PARAMETERS.flood_bits, total, "flood")
+        flood[list(quiet)] = 0
+        zeros = sampler.constants(_LEVEL, [("opening", index) for index in range(total)])
+        parts = []
+        for index, (zero, second) in enumerate(zeros):
+            lifted = (_MODULUS * int(self._masks[index]) + _P // 2) // _P + int(flood[index])
+            words = [
+                (int(self._constants[index, row]) + zero[row] + lifted) % prime
+                for row, prime in enumerate(_PRIMES)
+            ]
+            whole = (second + self._seconds[index]) % _MODULI[:, None]
+            parts.append(struct.pack(f"<{_LEVEL}Q", *words) + pack(whole))
+        return framing.encode(kind, parts)
+
+    def unmasked(self, message: bytes, kind: Kind) -> Integers:
+        """Return the opened coefficients (total,), 0..p-1, from the key holder's replies.
+
+        Raises:
+            ValueError: wrong shape, or a reply not below p.
+        """
+        (part,) = framing.decode(message, kind, [REPLY_BYTES * len(self._masks)])
+        replies = np.frombuffer(part, "<u4").astype(np.int64)
+        if replies.max() >= _P:
+            raise ValueError(f"{kind.name}: a reply is not below {_P}")
+        return np.asarray((replies - self._masks) % _P, np.int64)
+
+
+class OpeningBatch(MaskedOpenings):
+    """All openings of one release, summed over blocks, with their two checks."""
+
+    def __init__(self, n_cells: int, prg: Prg) -> None:
+        """Prepare n_cells openings; numbers n_cells and n_cells + 1 are the checks."""
+        super().__init__(n_cells + MAC_OPENINGS, prg)
+        self.n_cells = n_cells
+        #: (2, cells) weights of the batch check
+        self.weights = np.stack(
+            [prg.residues(n_cells, "check", index) for index in range(MAC_OPENINGS)]
+        )
 
     def add_noise(self, residues: NDArray[np.uint64]) -> None:
         """Add the key holder's encrypted noise, residues (2, 4, N), cell c in coefficient c."""
@@ -115,34 +147,13 @@ class OpeningBatch:
             tools.evaluator.transform_from_ntt_inplace(total)
             self.add(self.n_cells + index, total)
 
-    def message(self, sampler: ZeroSampler, kind: Kind) -> bytes:
-        """Return the openings message."""
-        total = len(self._constants)
-        flood = self._prg.centred(PARAMETERS.flood_bits, total, "flood")
-        zeros = sampler.constants(_LEVEL, [("opening", index) for index in range(total)])
-        parts = []
-        for index, (zero, second) in enumerate(zeros):
-            lifted = (_MODULUS * int(self._masks[index]) + _P // 2) // _P + int(flood[index])
-            words = [
-                (int(self._constants[index, row]) + zero[row] + lifted) % prime
-                for row, prime in enumerate(_PRIMES)
-            ]
-            whole = (second + self._seconds[index]) % _MODULI[:, None]
-            parts.append(struct.pack(f"<{_LEVEL}Q", *words) + pack(whole))
-        return framing.encode(kind, parts)
-
     def release(self, message: bytes, kind: Kind) -> Integers:
         """Return the slot sums (cells,) from the key holder's replies.
 
         Raises:
             ValueError: wrong shape, a reply not below p, or the batch check fails.
         """
-        total = len(self._constants)
-        (part,) = framing.decode(message, kind, [REPLY_BYTES * total])
-        replies = np.frombuffer(part, "<u4").astype(np.int64)
-        if replies.max() >= _P:
-            raise ValueError(f"{kind.name}: a reply is not below {_P}")
-        opened = (replies - self._masks) % _P
+        opened = self.unmasked(message, kind)
         cells, checks = opened[: self.n_cells], opened[self.n_cells :]
         for weights, check in zip(self.weights, checks, strict=True):
             if int((weights * cells % _P).sum() % _P) != int(check):

@@ -1,7 +1,7 @@
 """Both roles of a blind run in one process, with real keys and ciphertexts."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from secure_eval.agent import AgentRun
-from secure_eval.evaluator import ScoringRun
+from secure_eval.evaluator import Opened, ScoringRun
 from secure_eval.histogram import Histogram
 from secure_eval.integer_model import IntegerModel
 from secure_eval.keyholder import KeyHolder
@@ -48,6 +48,20 @@ def _epsilon_micro(noise: float | Fraction | None) -> int | None:
         raise ValueError(f"noise: expected a positive epsilon or None, got {noise}")
     micro = Fraction(noise) * 1_000_000
     return micro.numerator // micro.denominator
+
+
+def _play(
+    server: ScoringRun, agent: AgentRun, nonces: tuple[bytes, bytes], tables: Sequence[Table]
+) -> tuple[Opened, int]:
+    """Exchange the six messages; return what was opened and the bytes sent."""
+    score = server.score()
+    digits = agent.digits(score)
+    shares = server.shares(digits)
+    characters = agent.characters(shares, nonces, tables)
+    openings = server.openings(characters)
+    replies = agent.replies(openings)
+    messages = [score, digits, shares, characters, openings, replies]
+    return server.release(replies), sum(map(len, messages))
 
 
 def rehearse(
@@ -108,18 +122,11 @@ def rehearse(
     )
     epsilon = _epsilon_micro(noise)
     tables = [Table(name, cells, epsilon) for name, cells in server.table_cells]
-    score = server.score()
-    digits = agent.digits(score)
-    shares = server.shares(digits)
-    characters = agent.characters(shares, nonces, tables)
-    openings = server.openings(characters)
-    replies = agent.replies(openings)
-    opened = server.release(replies)
-    messages = [score, digits, shares, characters, openings, replies]
+    opened, bytes_sent = _play(server, agent, nonces, tables)
     return Histogram(
         counts=opened.counts,
         edges=model.edges,
         groups=opened.groups,
-        bytes_sent=sum(map(len, messages)),
+        bytes_sent=bytes_sent,
         upload_bytes=len(keys) + sum(map(len, sealed.blobs)),
     )

@@ -61,14 +61,29 @@ def _digit(
     return less, same
 
 
+def _low_part(
+    digits: Iterator[Ciphertext], grid: Grid, mine: EvaluatorShare, relin_keys: Any
+) -> tuple[Ciphertext, Ciphertext, Ciphertext]:
+    """Return [lower two digits less], [third digit less] and [third digit same]."""
+    tools = seal()
+    pairs = []
+    for place in range(3):
+        one_hot = [next(digits) for _ in range(grid.radices[place] - 1)]
+        pairs.append(_digit(one_hot, mine.digits[place], None, place > 0))
+    lower = tools.relinearised(tools.times(pairs[1][1], pairs[0][0]), relin_keys)
+    tools.evaluator.add_inplace(lower, pairs[1][0])
+    return lower, pairs[2][0], pairs[2][1]
+
+
 def shared_comparison(
     digits: Iterator[Ciphertext],
     grid: Grid,
     mine: EvaluatorShare,
     shift: Integers,
     relin_keys: Any,
-) -> Ciphertext:
-    """Return the encrypted share (L - g) mod B in every slot.
+    proof: tuple[Integers, Integers] | None = None,
+) -> list[Ciphertext]:
+    """Return the encrypted share (L - g) mod B in every slot, and its authenticator if wanted.
 
     Args:
         digits: the key holder's one-hot digits, lowest digit first.
@@ -76,24 +91,27 @@ def shared_comparison(
         mine: the evaluator's own digits, (N,) each.
         shift: (N,) uniform g in 0..B-1.
         relin_keys: SEAL's relinearisation keys.
+        proof: (N,) factors and (N,) masks mod p; asks for factor * share + mask as well.
     """
     tools = seal()
     evaluator = tools.evaluator
     start = -shift % grid.bins
     scale = (1 - shift) % grid.bins - start
-    last = len(grid.radices) - 1
-    less, same = [], []
-    for place, radix in enumerate(grid.radices):
-        one_hot = [next(digits) for _ in range(radix - 1)]
-        pair = _digit(one_hot, mine.digits[place], scale if place == last else None, place > 0)
-        less.append(pair[0])
-        same.append(pair[1])
-    lower = tools.relinearised(tools.times(same[1], less[0]), relin_keys)
-    evaluator.add_inplace(lower, less[1])
-    upper = tools.relinearised(tools.times(same[3], same[2]), relin_keys)
-    total = tools.times(same[3], less[2])
-    evaluator.add_inplace(total, tools.times(upper, lower))
-    evaluator.relinearize_inplace(total, relin_keys)
-    evaluator.add_inplace(total, less[3])
-    evaluator.add_plain_inplace(total, tools.encoded(start))
-    return total
+    lower, third_less, third_same = _low_part(digits, grid, mine, relin_keys)
+    top = [next(digits) for _ in range(grid.radices[3] - 1)]
+    wanted = [(scale, start)]
+    if proof is not None:
+        factor, mask = proof
+        p = PARAMETERS.plain_modulus
+        wanted.append((scale * factor % p, (start * factor + mask) % p))
+    result = []
+    for factors, offset in wanted:
+        less, same = _digit(top, mine.digits[3], factors, equal=True)
+        upper = tools.relinearised(tools.times(same, third_same), relin_keys)
+        total = tools.times(same, third_less)
+        evaluator.add_inplace(total, tools.times(upper, lower))
+        evaluator.relinearize_inplace(total, relin_keys)
+        evaluator.add_inplace(total, less)
+        evaluator.add_plain_inplace(total, tools.encoded(offset))
+        result.append(total)
+    return result

@@ -43,9 +43,10 @@ class Polynomial:
         for column, weight in other.weights.items():
             self._add_pair(bit, column, weight)
         for pair, weight in other.pairs.items():
-            if bit not in pair:
+            if weight and bit not in pair:
                 raise ValueError("polynomial: the product would have degree three")
-            self._add_pair(*pair, weight)
+            if weight:
+                self._add_pair(*pair, weight)
 
     def _add_pair(self, left: int, right: int, weight: int) -> None:
         if left == right:

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, status
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from api.calls import CallOf, DeskOf, TooLargeError, find_caller
-from clearinghouse.blobs import CHUNK, Upload
+from api.calls import CallOf, DeskOf, find_caller
+from clearinghouse.blobs import CHUNK, TooLargeError, Upload
 from clearinghouse.errors import InputError
 from clearinghouse.rounds.desk import Desk
 
@@ -58,7 +58,7 @@ def get_blob(call: CallOf, digest: str) -> StreamingResponse:
     """A blob's bytes, for who uploaded it and whom it was sent to."""
     with call.desk.store.read() as tx:
         tx.access.blob(digest, call.org.id)
-    size = call.desk.blobs.path(digest).stat().st_size
+    size = call.desk.blobs.size(digest)
     return StreamingResponse(
         call.desk.blobs.chunks(digest),
         media_type="application/octet-stream",

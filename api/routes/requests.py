@@ -63,8 +63,7 @@ def get_prices(call: CallOf, request_id: str) -> Response:
 def get_runs(call: CallOf, request_id: str) -> RunList:
     """The blind scorings of a request."""
     with call.desk.store.read() as tx:
-        tx.access.request(request_id, call.org.id)
-        return views.runs(tx, request_id)
+        return views.runs(tx, tx.access.request(request_id, call.org.id), call.org.id)
 
 
 @router.get("/requests/{request_id}/statement")

@@ -21,6 +21,8 @@ EXIT_CODES = (
     "4 an id the server does not know, 5 try again."
 )
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="clearinghouse",
     help="A hospital gets a model that fits its own patients without anyone seeing them.\n\n"
@@ -92,10 +94,17 @@ def serve(
         Path | None,
         typer.Option("--record-bodies", help="Write every HTTP body here; for privacy tests."),
     ] = None,
+    parent: Annotated[
+        int | None, typer.Option("--parent", help="End with this process, which started us.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the server: API, pipeline and one worker process for encrypted arithmetic."""
     from clearinghouse.cli.operator import run_server
+    from clearinghouse.lifeline import die_with
+
+    if parent is not None:
+        die_with(parent)
 
     def announce(url: str) -> None:
         emit(as_json, {"event": "listening", "url": url}, f"listening on {url}")
@@ -156,17 +165,13 @@ def _interrupted(signum: int, _frame: FrameType | None) -> None:
 def run(arguments: list[str] | None, report: Callable[[str], object]) -> int:
     """Run one command; errors become one message through `report` and an exit code."""
     try:
-        app(args=arguments, standalone_mode=False)
+        # typer turns Ctrl-C into an exit code and --help into 0; both come back as numbers
+        code = app(args=arguments, standalone_mode=False)
     except ClearinghouseError as error:
         report(f"error: {error}")
         return error.exit_code
-    except typer.Exit as leave:
-        return int(leave.exit_code)
     except typer.Abort:
         return 2
-    except KeyboardInterrupt:
-        report("interrupted: every process that was started has been stopped")
-        return 130
     except BrokenPipeError:
         return 141
     except Exception as error:  # click's usage errors; anything else is our own bug
@@ -174,7 +179,9 @@ def run(arguments: list[str] | None, report: Callable[[str], object]) -> int:
             report(f"error: {error.format_message()}")
             return 2
         raise
-    return 0
+    if code == INTERRUPTED:
+        report("interrupted: every process that was started has been stopped")
+    return code if isinstance(code, int) else 0
 
 
 def main() -> None:

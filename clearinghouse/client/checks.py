@@ -58,7 +58,7 @@ def open_delivery(schema: Schema, ref: DeliveryRef, sealed: bytes, keystore: Key
         return Opened(ref, None, tuple(faults))
     try:
         table = from_records(schema, [entry.record for entry in real], file=ref.delivery_id)
-        places = cells.places(table, ref.level)
+        places = cells.places(table, ref.level, by_label=ref.by_label)
     except TableError as error:
         # Not the error's own words: they may quote the value.
         return Opened(ref, None, (f"record {error.row or 1} breaks the schema",))
@@ -74,7 +74,7 @@ def _order_faults(schema: Schema, ref: DeliveryRef, body: Body) -> list[str]:
     faults = []
     if (body.order_id, body.source_id) != (ref.order_id, ref.source_id):
         faults.append("the sealed body is of another order")
-    if len(ref.quota) != cells.n_places(schema, ref.level):
+    if len(ref.quota) != cells.n_places(schema, ref.level, by_label=ref.by_label):
         faults.append("the quota does not fit the strata level")
     found = Counter(entry.place for entry in body.entries)
     if found != Counter({place: n for place, n in enumerate(ref.quota) if n}):

@@ -23,7 +23,7 @@ from secure_eval.agent import AgentRun, AgentTarget
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.layout import Layout
-from secure_eval.noise import Table, commitment
+from secure_eval.noise import MIN_EPSILON_MICRO, Table, commitment
 
 NOISE_KEY_BYTES = 32
 NONCE_BYTES = 16
@@ -105,10 +105,10 @@ class KeyAgent:
         for run_id, known in self._approved().items():
             if run_id != task.run_id and known == {"request": request_id, "model": ""}:
                 raise RefusedError("this request's target was opened before")
-        self._approve(task.run_id, request_id, "")
         agent = self._target(task.run_id)
 
         def draw() -> bytes:
+            self._approve(task.run_id, request_id, "")
             agent.noise_message((first, second), task.epsilon_micro)
             self._keystore.write(_state_name(task.run_id), agent.state())
             table = _table_record("target", agent.noise, self._secrets.target)
@@ -149,9 +149,9 @@ class KeyAgent:
         """
         self._check_run(request_id, terms, task)
         check_tables(task.tables, self._secrets.layout, terms.epsilon_score_micro)
-        self._approve(task.run_id, request_id, task.model_digest)
 
         def draw() -> bytes:
+            self._approve(task.run_id, request_id, task.model_digest)
             agent = self._fresh_run(task.run_id)
             agent.digits(score)
             self._keystore.write(_state_name(task.run_id), agent.state())
@@ -287,8 +287,10 @@ def check_tables(tables: Sequence[NoiseTable], layout: Layout, epsilon_micro: in
     for table, (name, levels) in zip(tables[1:], layout.groups, strict=True):
         if table.cells != levels * layout.labels:
             raise ProtocolError(f"the table of {name} has {levels * layout.labels} cells")
+    if any(table.epsilon_micro < MIN_EPSILON_MICRO for table in tables):
+        raise ProtocolError(f"every table needs an epsilon of {MIN_EPSILON_MICRO} millionths")
     total = sum(table.epsilon_micro for table in tables)
-    if total != epsilon_micro or any(table.epsilon_micro < 1 for table in tables):
+    if total != epsilon_micro:
         raise ProtocolError(
             f"the tables' epsilons sum to {total} millionths; the request says {epsilon_micro}"
         )

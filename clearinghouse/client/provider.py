@@ -194,7 +194,9 @@ class Provider(Party):
         if known is not None and known["order_id"] != task.order_id:
             raise RefusedError("a second order came for one request")
         self.keystore.remember(f"orders/{request_id}", {"order_id": task.order_id})
-        entries = self.draw(task.level, task.quota, bytes.fromhex(task.draw_seed))
+        entries = self.draw(
+            task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label
+        )
         body = write_body(
             self.schema,
             self.commitments.size,
@@ -211,22 +213,25 @@ class Provider(Party):
             real=sum(entry.weight for entry in entries),
         )
 
-    def draw(self, level: Sequence[str], quota: Sequence[int], draw_seed: bytes) -> list[Entry]:
+    def draw(
+        self, level: Sequence[str], quota: Sequence[int], draw_seed: bytes, *, by_label: bool = True
+    ) -> list[Entry]:
         """Exactly `quota` entries: committed rows in the seed's order, then dummies.
 
         Args:
             level: Strata level of the quota.
-            quota: Entries wanted in each (cell, label) place.
+            quota: Entries wanted in each (cell, label) place, or in each cell.
             draw_seed: Public; decides which rows of a place are taken.
+            by_label: Whether the quota tells labels apart.
 
         Raises:
             ProtocolError: The quota has another number of places than the level.
         """
         wanted = np.asarray(quota, dtype=np.int64)
-        expected = cells.n_places(self.schema, level)
+        expected = cells.n_places(self.schema, level, by_label=by_label)
         if wanted.shape != (expected,):
             raise ProtocolError(f"the quota must have {expected} places, not {len(quota)}")
-        place_of = cells.places(self.table, level)
+        place_of = cells.places(self.table, level, by_label=by_label)
         entries: list[Entry] = []
         for place in np.flatnonzero(wanted).tolist():
             need = int(wanted[place])

@@ -206,6 +206,4 @@ def _parse_keys(
         raise VerificationError("a receipt has one log key")
     if any(witness.kind != COSIGNATURE for witness in witnesses):
         raise VerificationError("a witness key must be of the cosignature kind")
-    if any(key.key_id != name for name, key in signers.items()):
-        raise VerificationError("a signer's key id does not belong to its public key")
     return logs[0], tuple(witnesses), signers

@@ -14,11 +14,13 @@ class TargetView(Message):
     labels: Count
     noised: list[SignedCount]
     """Row-major (cells, labels), exactly as opened."""
-    wanted: list[Count]
-    """Row-major (cells, labels) records wanted; sums to the request's records."""
     label_cost_applied: bool
+    """Whether labels are matched too. If so a place below is a (cell, label), row-major; if not it
+    is a cell, and the labels of what is delivered are those that the sources' cells hold."""
+    wanted: list[Count]
+    """(places,) records wanted; sums to the request's records."""
     distances_micro: list[list[int]]
-    """(cells*labels, cells*labels) money lost per unit of distance, as the clearing sees it."""
+    """(places, places) money lost between two places, as the clearing sees it."""
     supplies: dict[str, list[Count]]
     """By source id: projected counts at this level, before the share cap."""
     capped: dict[str, list[Count]]
@@ -47,7 +49,7 @@ class ClearingView(Message):
     reserve_micro: Micro
     orders: list[OrderView]
     unserved: list[Count]
-    """Row-major (cells, labels) wanted records that no source serves within the tariff."""
+    """(places,) wanted records that no source serves within the tariff."""
     method: Name
     draw_seed: Name | None
 

@@ -107,8 +107,10 @@ class DeliverTask(Message):
     order_id: Id
     source_id: Id
     level: Level
+    by_label: bool = True
+    """Whether the quota tells labels apart; if not, rows are drawn whatever their label."""
     quota: list[Count]
-    """Row-major (cells, labels): records wanted of each."""
+    """Records wanted of each cell, or row-major of each (cell, label)."""
     draw_seed: Hex
     """Public: rows of a cell are taken in the order of SHA-256(seed || leaf commitment)."""
     purpose: Name
@@ -135,6 +137,7 @@ class DeliveryRef(Message):
     rows_root: Sha256
     leaves: int
     level: Level
+    by_label: bool = True
     quota: list[Count]
     real: Count
 

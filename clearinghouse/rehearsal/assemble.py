@@ -17,6 +17,9 @@ from secure_eval.scorecard import group_rates
 
 SCORE_METRICS = ("auc", "accuracy", "sensitivity", "specificity", "brier")
 
+STEP_OF_NOUN = {"valset": "intake", "target": "match", "model": "score"}
+"""Messages are named by what they carry; the report sorts them by step."""
+
 WHO_SAW_WHAT = (
     (
         "clearinghouse",
@@ -112,8 +115,8 @@ def uncovered_part(
     schema: Schema, level: Sequence[str], view: ClearingView
 ) -> list[dict[str, Any]]:
     """Target cells that nobody serves within the tariff, in words."""
-    book, labels = cells.codebook(schema, level), cells.n_labels(schema)
-    missing = np.asarray(view.unserved).reshape(book.n_cells, labels).sum(axis=1)
+    book = cells.codebook(schema, level)
+    missing = np.asarray(view.unserved).reshape(book.n_cells, -1).sum(axis=1)
     total = sum(view.unserved) + sum(order.units for order in view.orders)
     codes = book.codes()
     found = []
@@ -137,8 +140,8 @@ def subgroups_part(
         names = schema.stratum_names(name)
         wanted: Sequence[float | None] = [None] * len(names)
         if name in level:
-            shape = (outcome.target.cells, outcome.target.labels)
-            asked = np.asarray(outcome.target.wanted, np.int64).reshape(shape)
+            asked = np.asarray(outcome.target.wanted, np.int64)
+            asked = asked.reshape(outcome.target.cells, -1)
             wanted = _shares(cells.marginal(schema, level, asked, name).sum(axis=1))
         tables = [delivered, pool]
         got, available = (
@@ -221,6 +224,16 @@ def _group_rates(schema: Schema, outcome: Outcome, run: RunView) -> dict[str, An
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
+
+
+def bytes_part(outcome: Outcome) -> dict[str, int]:
+    """`bytes`: size of each kind of message, named by the step it belongs to."""
+    found: dict[str, int] = {}
+    for kind, size in outcome.request.message_bytes.items():
+        noun, _, rest = kind.partition(".")
+        step = STEP_OF_NOUN.get(noun, noun)
+        found[f"{step}.{rest}" if step == noun else f"{step}.{kind}"] = size
+    return found
 
 
 def ledger_part(outcome: Outcome) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def noise_free_rows(world: World, pool: Pool, outcome: Outcome, seed: int) -> In
     for order in view.orders:
         name = outcome.names[order.source_id]
         start = int(pool.starts[pool.names.index(name)])
-        where = cells.places(world.sources[name], level)
+        where = cells.places(world.sources[name], level, by_label=target.label_cost_applied)
         for cell in np.flatnonzero(order.quota):
             members = np.flatnonzero(where == cell)
             take = min(order.quota[cell], len(members))

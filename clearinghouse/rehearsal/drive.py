@@ -10,7 +10,7 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import SUMMARY_SHARE
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import SystemClock
-from clearinghouse.errors import ClearinghouseError
+from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.market import Market
 from clearinghouse.messages.intake import RequestView, SourceView
 from clearinghouse.messages.results import (
@@ -23,7 +23,7 @@ from clearinghouse.messages.results import (
     TargetView,
 )
 from clearinghouse.money import micro_epsilon
-from clearinghouse.rehearsal.stage import START_S, TASK_S, Stage
+from clearinghouse.rehearsal.stage import TASK_S, Stage
 from clearinghouse.report.progress import Progress
 
 OnStep = Callable[[str, Stage], None]
@@ -54,6 +54,8 @@ class Outcome:
     """What the customer may read of a finished request, and who is who."""
 
     request: RequestView
+    seconds: Mapping[str, float]
+    """Wall-clock seconds of each step; intake from the first registration to the open request."""
     target: TargetView
     clearing: ClearingView
     prices: PriceList
@@ -77,8 +79,9 @@ def drive(stage: Stage, market: Market, progress: Progress, on_step: OnStep | No
         MarketFailedError: The request failed.
     """
     progress.step("intake", STEP_WORDS["intake"])
+    started = time.monotonic()
     ready = {
-        role: stage.actors[role].expect("ready", START_S)["parties"]
+        role: stage.expect(role, "ready")["parties"]
         for role in ("providers", "developers", "agent")
     }
     stage.actors["agent"].send(
@@ -87,13 +90,15 @@ def drive(stage: Stage, market: Market, progress: Progress, on_step: OnStep | No
             "developer_ids": [party["org_id"] for party in ready["developers"]],
         }
     )
-    request_id = str(stage.actors["agent"].expect("request", START_S)["request_id"])
+    request_id = str(stage.expect("agent", "request")["request_id"])
+    intake_s = time.monotonic() - started
     keystore = Keystore.open(stage.directory / "agent" / market.customer.name)
-    transport = Transport(stage.url, keystore.signing_key, SystemClock(), stage.connect())
-    request = _follow(stage, transport, request_id, progress, on_step)
-    if request.state != "done":
-        raise MarketFailedError(f"the market ended in step '{request.step}': {request.reason}")
-    return _collect(transport, market, request, ready)
+    with stage.connect() as client:
+        transport = Transport(stage.url, keystore.signing_key, SystemClock(), client)
+        request = _follow(stage, transport, request_id, progress, on_step)
+        if request.state != "done":
+            raise MarketFailedError(f"the market ended in step '{request.step}': {request.reason}")
+        return _collect(transport, market, request, ready, intake_s)
 
 
 def _follow(
@@ -105,15 +110,21 @@ def _follow(
 ) -> RequestView:
     """Poll the request until it ends; tell of every step as it changes."""
     step = "intake"
+    order = list(STEP_WORDS)
     give_up = time.monotonic() + 2 * TASK_S
     while True:
         stage.check()
-        request = transport.get(f"/requests/{request_id}", RequestView)
+        try:
+            request = transport.get(f"/requests/{request_id}", RequestView)
+        except TryAgainError:
+            stage.check()  # a dead server explains more than a connection that failed
+            raise
         if request.step != step or request.state != "running":
             if on_step is not None:
                 on_step(step, stage)
+            for passed in order[order.index(step) + 1 : order.index(request.step) + 1]:
+                progress.step(passed, STEP_WORDS[passed])  # quick steps may pass between two looks
             step = request.step
-            progress.step(step, STEP_WORDS[step])
         if request.state != "running":
             return request
         total = request.done_tasks + request.open_tasks
@@ -129,6 +140,7 @@ def _collect(
     market: Market,
     request: RequestView,
     ready: Mapping[str, list[dict[str, Any]]],
+    intake_s: float,
 ) -> Outcome:
     base = f"/requests/{request.id}"
     runs = transport.get(f"{base}/runs", RunList)
@@ -139,6 +151,10 @@ def _collect(
             names[party["source_id"]] = party["name"]
     return Outcome(
         request=request,
+        seconds={
+            **{step: float(value) for step, value in request.step_seconds.items()},
+            "intake": round(intake_s, 3),
+        },
         target=transport.get(f"{base}/target", TargetView),
         clearing=transport.get(f"{base}/clearing", ClearingView),
         prices=transport.get(f"{base}/prices", PriceList),

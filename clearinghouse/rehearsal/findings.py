@@ -27,7 +27,7 @@ from clearinghouse.rehearsal.comparison import (
     compare_downstream,
     noise_free_rows,
 )
-from clearinghouse.rehearsal.drive import Outcome
+from clearinghouse.rehearsal.drive import STEP_WORDS, Outcome
 from clearinghouse.rehearsal.oracle import PlainCounts, World, plain_counts
 from clearinghouse.tables import Table
 from secure_eval.integer_model import IntegerModel
@@ -100,8 +100,8 @@ def examine(market: Market, world: World, outcome: Outcome, directory: Path) -> 
             "checkpoint": outcome.checkpoint.checkpoint,
             "verified": _log_verified(outcome),
         },
-        "timings_s": {step: float(value) for step, value in outcome.request.step_seconds.items()},
-        "bytes": dict(outcome.request.message_bytes),
+        "timings_s": {step: outcome.seconds[step] for step in STEP_WORDS},
+        "bytes": assemble.bytes_part(outcome),
         "who_saw_what": [
             {"party": party, "learned": learned, "never": never}
             for party, learned, never in assemble.WHO_SAW_WHAT

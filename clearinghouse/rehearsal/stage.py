@@ -1,15 +1,18 @@
 """The stage of a rehearsal: who plays, what each party is told, and the real processes they are."""
 
 import json
+import os
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import httpx
 
 from clearinghouse.market import Market
 from clearinghouse.money import MICRO, micro_epsilon
@@ -27,8 +30,8 @@ class Actor(Protocol):
 
     name: str
 
-    def expect(self, event: str, timeout_s: float) -> dict[str, Any]:
-        """Wait for an event of that name."""
+    def expect(self, event: str, timeout_s: float) -> dict[str, Any] | None:
+        """Wait for an event of that name; None if it does not come in time."""
         ...
 
     def send(self, message: dict[str, Any]) -> None:
@@ -56,14 +59,33 @@ class Stage:
     url: str
     directory: Path
     actors: Mapping[str, Actor]
-    connect: Callable[[], Any]
+    connect: Callable[[], AbstractContextManager[httpx.Client]]
     pids: Mapping[str, int]
     server_data: Path
 
     def check(self) -> None:
-        """Raise if any part has ended."""
+        """Raise if any part has ended; the server first, since others end when it is gone."""
         for actor in self.actors.values():
             actor.check()
+
+    def expect(self, role: str, event: str) -> dict[str, Any]:
+        """Wait for an event of a party.
+
+        Raises:
+            PartyProcessError: A part ended or reported an error; the server's end comes first.
+        """
+        deadline = time.monotonic() + START_S
+        while True:
+            self.check()
+            try:
+                found = self.actors[role].expect(event, 0.2)
+            except PartyProcessError:
+                self.check()
+                raise
+            if found is not None:
+                return found
+            if time.monotonic() > deadline:
+                raise PartyProcessError(f"{role} did not report '{event}' within {START_S:.0f} s")
 
 
 def party_configs(market: Market, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
@@ -160,12 +182,16 @@ def processes(
 
     data = directory / "server"
     arguments = ["clearinghouse.cli.main", "serve", "--data", str(data), "--port", "0", "--json"]
+    arguments += ["--parent", str(os.getpid())]
     if record_bodies is not None:
         arguments += ["--record-bodies", str(record_bodies)]
     with children() as started:
         server = Child("server", arguments, directory)
         started.append(server)
-        url = str(server.expect("listening", START_S)["url"])
+        listening = server.expect("listening", START_S)
+        if listening is None:
+            raise PartyProcessError(f"the server did not listen within {START_S:.0f} s")
+        url = str(listening["url"])
         paths = _write_configs(party_configs(market, sizes), market, url, directory)
         actors: dict[str, Actor] = {"server": server}
         for role, path in paths.items():
@@ -200,8 +226,8 @@ class ThreadActor:
         self.thread = threading.Thread(target=run, name=name, daemon=True)
         self.thread.start()
 
-    def expect(self, event: str, timeout_s: float) -> dict[str, Any]:
-        """Wait for an event of that name."""
+    def expect(self, event: str, timeout_s: float) -> dict[str, Any] | None:
+        """Wait for an event of that name; None if it does not come in time."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             try:
@@ -211,7 +237,7 @@ class ThreadActor:
                 continue
             if found.get("event") == event:
                 return found
-        raise PartyProcessError(f"{self.name} did not report '{event}' in {timeout_s:.0f} s")
+        return None
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell it something."""
@@ -226,18 +252,26 @@ class ThreadActor:
 @contextmanager
 def threads(market: Market, sizes: Mapping[str, int], directory: Path) -> Iterator[Stage]:
     """The same parts in threads of this process, without sockets; for quick tests."""
-    from starlette.testclient import TestClient
+    from anyio.from_thread import start_blocking_portal
 
     from api.app import create_app
+    from clearinghouse.client.loopback import app_client
     from clearinghouse.client.transport import Transport
     from clearinghouse.clock import SystemClock
     from clearinghouse.party_process import read_config, serve
+    from clearinghouse.serve import write_logs
     from clearinghouse.settings import Settings
 
-    data, url = directory / "server", "http://testserver"
+    data, url = directory / "server", "http://loopback"
     stop = threading.Event()
     app = create_app(replace(Settings(data), in_process=True))
-    with TestClient(app, base_url=url) as client:
+    with (
+        (directory / "server.log").open("w") as log,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        app_client(app) as client,
+    ):
+        write_logs(log)
         paths = _write_configs(party_configs(market, sizes), market, url, directory)
         actors: dict[str, Actor] = {}
 
@@ -255,7 +289,7 @@ def threads(market: Market, sizes: Mapping[str, int], directory: Path) -> Iterat
         for role in paths:
             actors[role] = ThreadActor(role, play(role))
         try:
-            yield Stage(url, directory, actors, lambda: client, {}, data)
+            yield Stage(url, directory, actors, lambda: nullcontext(client), {}, data)
         finally:
             stop.set()
             for actor in actors.values():

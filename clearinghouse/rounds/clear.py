@@ -47,7 +47,9 @@ def decide(market: Market) -> ClearingView:
     capped = np.array([market.target.capped[name] for name in names], np.int64)
     silent = np.array([ask is None for ask in market.asks])
     capped[silent] = 0
-    prices = np.array([ask or 0 for ask in market.asks], np.int64)
+    # An ask above the reserve sells nothing whatever it is; taken down to the reserve it cannot
+    # drive the arithmetic out of its range and end the request for everybody.
+    prices = np.array([min(ask or 0, market.reserve_micro) for ask in market.asks], np.int64)
     plan = clear(
         np.array(market.target.distances_micro, np.int64),
         np.array(market.target.wanted, np.int64),

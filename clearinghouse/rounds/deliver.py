@@ -18,6 +18,9 @@ from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_wor
 from clearinghouse.store.records import Order, Request, Source
 from clearinghouse.store.store import Tx
 
+PROOF_BYTES = 5000
+"""More than one row's proof can take: 64 hashes in hex, and what JSON adds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -71,6 +74,7 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
             order_id=order.id,
             source_id=order.source_id,
             level=target.level,
+            by_label=target.label_cost_applied,
             quota=list(order.quota),
             draw_seed=clearing.draw_seed or "",
             purpose=f"train models for request {request.id}",
@@ -106,6 +110,8 @@ def _proven(desk: Desk, item: Delivered) -> int:
     if item.answer is None:
         return 0
     try:
+        if desk.blobs.size(item.answer.proofs_blob) > PROOF_BYTES * (item.order.units + 1):
+            return 0
         told = desk.worker.run(
             "rows.prove",
             {
@@ -169,6 +175,7 @@ def _reference(
         rows_root=item.source.rows_root,
         leaves=item.source.leaves,
         level=target.level,
+        by_label=target.label_cost_applied,
         quota=list(item.order.quota),
         real=real,
     )

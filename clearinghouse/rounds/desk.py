@@ -1,6 +1,7 @@
 """What every step works with: the store, the blobs, the clock, the server's keys, the worker."""
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +112,9 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
         InputError: The folder belongs to another version, or database and key file do not fit.
     """
     clock = clock or SystemClock()
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs = BlobStore(settings.data / "blobs", max_bytes=settings.blob_bytes)
-    blobs.sweep()
+    blobs.sweep(time.time())
     store = Store(settings.url)
     key = _key(settings.data / "server.key")
     head_key = _key(settings.data / "log.key")

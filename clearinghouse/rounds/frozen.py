@@ -39,8 +39,14 @@ def freeze(
     level: tuple[str, ...],
     noised: Sequence[int],
     summaries: Mapping[str, Summary],
+    *,
+    by_label: bool | None = None,
 ) -> TargetView:
     """Everything that shapes the clearing, from public releases only: no ask is read.
+
+    Labels are matched only if they are shifted beyond noise (`by_label` decides otherwise). If
+    they are not, target and supplies are summed over labels and rows are drawn whatever their
+    label: were a mismatch merely free, the cheapest asks would choose the labels.
 
     A source whose summary is coarser than the request's level has its counts spread over the finer
     cells in proportion to the pooled supply there of the sources that publish fine enough, evenly
@@ -49,13 +55,16 @@ def freeze(
     """
     book, labels = cells.codebook(schema, level), cells.n_labels(schema)
     target = np.asarray(noised, np.int64).reshape(book.n_cells, labels)
+    costs_label = _label_cost_needed(terms, target, summaries) if by_label is None else by_label
+    published = [summaries[source] for source in terms.source_ids]
+    supplies = supply(schema, level, published, by_label=costs_label)
+    far = book.distances()
+    if costs_label:
+        far = joint_distances(far, labels, terms.label_cost_micro / MICRO)
+    else:
+        target = target.sum(axis=1, keepdims=True)
     wanted = target_counts(target, terms.records)
-    supplies = supply(schema, level, [summaries[source] for source in terms.source_ids])
-    costs_label = _label_cost_needed(terms, target, summaries)
-    label_cost = terms.label_cost_micro / MICRO if costs_label else 0.0
-    distances = money(
-        joint_distances(book.distances(), labels, label_cost), terms.distance_price_micro
-    )
+    distances = money(far, terms.distance_price_micro)
     flat = supplies.reshape(len(terms.source_ids), -1)
     capped = share_cap(
         distances,
@@ -80,19 +89,25 @@ def freeze(
     return TargetView.model_validate({**shaped, "frozen_digest": frozen})
 
 
-def supply(schema: Schema, level: tuple[str, ...], summaries: Sequence[Summary]) -> Integers:
-    """What each source may sell, (sources, cells, labels) at the request's level."""
-    book, labels = cells.codebook(schema, level), cells.n_labels(schema)
+def supply(
+    schema: Schema, level: tuple[str, ...], summaries: Sequence[Summary], *, by_label: bool = True
+) -> Integers:
+    """What each source may sell, (sources, cells, labels) at the request's level.
+
+    Unless `by_label` the last axis has length 1: counts are summed over labels before anything.
+    """
+    book = cells.codebook(schema, level)
+    labels = cells.n_labels(schema) if by_label else 1
     result = np.zeros((len(summaries), book.n_cells, labels), np.int64)
     coarse: list[int] = []
     for index, summary in enumerate(summaries):
         own = cells.codebook(schema, summary.level)
-        counts = np.asarray(summary.counts, np.int64).reshape(own.n_cells, labels)
+        counts = _counts(summary, own.n_cells, by_label=by_label)
         if set(level) <= set(summary.level):
             result[index] = supply_counts(
                 aggregate(counts, own, book),
                 summary.epsilon_micro / MICRO,
-                noise_entries=counts.size,
+                noise_entries=len(summary.counts),
             )
         else:
             coarse.append(index)
@@ -100,10 +115,18 @@ def supply(schema: Schema, level: tuple[str, ...], summaries: Sequence[Summary])
     for index in coarse:
         summary = summaries[index]
         own = cells.codebook(schema, summary.level)
-        counts = np.asarray(summary.counts, np.int64).reshape(own.n_cells, labels)
-        sold = supply_counts(counts, summary.epsilon_micro / MICRO)
+        sold = supply_counts(
+            _counts(summary, own.n_cells, by_label=by_label),
+            summary.epsilon_micro / MICRO,
+            noise_entries=len(summary.counts),
+        )
         result[index] = spread(sold, cell_map(book, own), pooled)
     return result
+
+
+def _counts(summary: Summary, n_cells: int, *, by_label: bool) -> Integers:
+    counts = np.asarray(summary.counts, np.int64).reshape(n_cells, -1)
+    return counts if by_label else counts.sum(axis=1, keepdims=True)
 
 
 def spread(coarse: Integers, parents: Integers, pooled: Integers) -> Integers:

@@ -31,6 +31,9 @@ from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summ
 from clearinghouse.store.store import Tx
 from secure_eval.params import PARAMETERS
 
+MOST_ROWS = 2**31 - 1
+"""So many records a source may claim to have."""
+
 MOST_POT_MICRO = 100_000
 """A pot above a tenth of the budget would no longer leave prices to the market."""
 
@@ -125,6 +128,8 @@ def publish_summary(
     if len(message.counts) != wanted:
         found = len(message.counts)
         raise InputError(f"this level has {wanted} counts (cells x labels), not {found}")
+    if sum(map(abs, message.counts)) > MOST_ROWS:
+        raise InputError(f"the counts of a summary sum to at most {MOST_ROWS}")
     if message.epsilon_micro < 1:
         raise InputError("epsilon_micro must be above 0")
     told = digest(message.model_dump(mode="json"))
@@ -203,6 +208,9 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
     sources = [tx.cohorts.source(source_id) for source_id in message.source_ids]
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
+    sealed = SealValset.model_validate(json.loads(valset.body))
+    schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     body = message.model_dump(mode="json")
     request = Request(
         new_id("req"),
@@ -218,7 +226,6 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
     now = desk.clock.now()
     parties = [source.org_id for source in sources] + [org.id for org in developers]
     tx.requests.add(request, parties, now)
-    sealed = SealValset.model_validate(json.loads(valset.body))
     tx.requests.moved(
         request.id, "valset.keys", sealed.keys_blob, tx.blobs.size(sealed.keys_blob, caller.id)
     )
@@ -272,6 +279,24 @@ def check_terms(
     ):
         raise InputError(
             "the purse's threshold goes up to 1 and its confidence from 0.5 to below 1"
+        )
+
+
+def check_size(terms: OpenRequest, longest: float) -> None:
+    """Check that the clearing's integers stay in range, before anything is opened.
+
+    Args:
+        terms: What is asked for.
+        longest: Largest distance between two cells of the request's level.
+
+    Raises:
+        InputError: They would not.
+    """
+    furthest = longest + terms.label_cost_micro / MICRO
+    if terms.distance_price_micro * furthest * terms.records >= 2**58:
+        raise InputError(
+            "distance_price_micro x (longest distance + label cost) x records is too large to "
+            "clear; lower one of them"
         )
     if budget_micro(terms) >= 2**53:
         raise InputError("the budget is beyond 2**53 micro-units; ask for fewer records")

@@ -10,9 +10,8 @@ import time
 from itertools import pairwise
 from typing import Any
 
-import structlog
-
 from clearinghouse.errors import ClearinghouseError, TryAgainError
+from clearinghouse.journal import journal
 from clearinghouse.messages.intake import RequestView
 from clearinghouse.rounds import audit, clear, deliver, match, score, settle, views
 from clearinghouse.rounds.desk import Desk
@@ -34,7 +33,7 @@ STEPS: tuple[Step, ...] = (
 _BY_NAME = {step.name: step for step in STEPS}
 _NEXT = {step.name: after.name for step, after in pairwise(STEPS)}
 
-_log = structlog.get_logger("pipeline")
+_log = journal("pipeline")
 
 
 def due(desk: Desk) -> tuple[str, ...]:
@@ -68,9 +67,29 @@ def advance(desk: Desk, request_id: str) -> bool:
         _fail(desk, request, reason)
         return True
     if found is None:
-        return _rest(desk, request)
+        return False
     _make(desk, request, *found)
     return True
+
+
+def fail(desk: Desk, request_id: str, reason: str) -> None:
+    """End a request with a reason that everybody in it sees."""
+    with desk.store.read() as tx:
+        request = tx.requests.get(request_id)
+    if request.state == "running":
+        _fail(desk, request, reason)
+
+
+def rest(desk: Desk, request_id: str) -> None:
+    """Note that nothing can be done for a request now, unless something came in between."""
+    with desk.store.write() as tx:
+        request = tx.requests.get(request_id)
+        try:
+            is_idle = request.state != "running" or _find(tx, request) is None
+        except HaltError:
+            is_idle = False
+        if is_idle:
+            tx.requests.mark_due(request_id, due=False)
 
 
 def show(tx: Tx, request: Request) -> RequestView:
@@ -94,22 +113,13 @@ def _find(tx: Tx, request: Request) -> tuple[Move[Any, Any], Any] | None:
     return None
 
 
-def _rest(desk: Desk, request: Request) -> bool:
-    """Note that nothing can be done now, unless something came in between."""
-    with desk.store.write() as tx:
-        if tx.requests.get(request.id).version != request.version or _find(tx, request) is not None:
-            return True
-        tx.requests.mark_due(request.id, due=False)
-    return False
-
-
 def _make(desk: Desk, request: Request, move: Move[Any, Any], found: Any) -> None:
     started = time.monotonic()
     try:
         result = move.work(desk, request, found)
     except TryAgainError:
         raise
-    except ClearinghouseError as error:
+    except (ClearinghouseError, ValueError) as error:  # ValueError: the numerical packages'
         _log.warning("failed", request=request.id, step=request.step, move=move.words)
         if move.failed is None:
             _fail(desk, request, str(error))

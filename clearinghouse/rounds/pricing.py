@@ -50,12 +50,13 @@ def market(closed: Closed) -> Market:
     supplies = np.array([closed.target.capped[order.source_id] for order in orders], np.int64)
     supplies[[order.ask_micro is None for order in orders]] = 0
     wanted = np.array(closed.target.wanted, np.int64)
+    reserve = reserve_micro(closed.terms)
     return Market(
         distances=np.array(closed.target.distances_micro, np.int64),
         target=wanted,
         supplies=supplies,
-        prices=np.array([order.ask_micro or 0 for order in orders], np.int64),
-        reserve=np.full(len(wanted), reserve_micro(closed.terms), np.int64),
+        prices=np.array([min(order.ask_micro or 0, reserve) for order in orders], np.int64),
+        reserve=np.full(len(wanted), reserve, np.int64),
     )
 
 
@@ -166,6 +167,7 @@ def _redrawn(closed: Closed, generator: np.random.Generator) -> Draw:
         tuple(closed.target.level),
         noised,
         summaries,
+        by_label=closed.target.label_cost_applied,
     )
     again = market(replace(closed, target=drawn))
     return again.supplies, again.target

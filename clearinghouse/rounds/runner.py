@@ -2,13 +2,15 @@
 
 import threading
 
-import structlog
-
-from clearinghouse.errors import ClearinghouseError, TryAgainError
+from clearinghouse.errors import TryAgainError
+from clearinghouse.journal import journal
 from clearinghouse.rounds import pipeline
 from clearinghouse.rounds.desk import Desk
 
-_log = structlog.get_logger("runner")
+MOST_MISTAKES = 5
+"""So often in a row a request may hit a mistake of ours before it is failed, with a reason."""
+
+_log = journal("runner")
 
 
 class Runner:
@@ -18,6 +20,7 @@ class Runner:
         self._desk = desk
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._mistakes: dict[str, int] = {}
 
     def start(self) -> None:
         """Begin; every running request is looked at first."""
@@ -40,15 +43,28 @@ class Runner:
         while not self._stop.is_set():
             seen = self._desk.bell.wait(seen, self._desk.settings.idle_s)
             try:
-                self._round()
+                for request_id in pipeline.due(self._desk):
+                    self._advance(request_id, seen)
             except TryAgainError as error:
-                _log.warning("again", reason=error.problem_type)
-            except ClearinghouseError as error:
-                _log.error("round", error=type(error).__name__)
+                _log.warning("again", kind=error.problem_type)
             except Exception as error:  # noqa: BLE001  one bad round must not end the service
-                _log.error("round", error=type(error).__name__, exc_info=True)
+                _log.error("mistake", kind=type(error).__name__, exc_info=True)
 
-    def _round(self) -> None:
-        for request_id in pipeline.due(self._desk):
+    def _advance(self, request_id: str, seen: int) -> None:
+        """Make all moves of a request that can be made now."""
+        try:
             while not self._stop.is_set() and pipeline.advance(self._desk, request_id):
                 pass
+            # While answers keep coming the request is looked at again anyway.
+            if self._desk.bell.count == seen and not self._stop.is_set():
+                pipeline.rest(self._desk, request_id)
+            self._mistakes.pop(request_id, None)
+        except TryAgainError as error:
+            _log.warning("again", request=request_id, kind=error.problem_type)
+        except Exception as error:  # noqa: BLE001  other requests must go on
+            _log.error("mistake", request=request_id, kind=type(error).__name__, exc_info=True)
+            self._mistakes[request_id] = self._mistakes.get(request_id, 0) + 1
+            if self._mistakes[request_id] >= MOST_MISTAKES:
+                self._mistakes.pop(request_id)
+                reason = f"the clearinghouse made a mistake ({type(error).__name__})"
+                pipeline.fail(self._desk, request_id, reason)

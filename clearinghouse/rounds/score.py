@@ -4,20 +4,14 @@ Runs of one request overlap: while the hospital answers one, the server computes
 run moves through the same messages; where it stands follows from the tasks that exist for it.
 """
 
-import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clearinghouse import cells
 from clearinghouse.errors import VerificationError
-from clearinghouse.ids import new_id
-from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import (
     Answer,
-    ModelSubmitAnswer,
-    ModelSubmitTask,
     NoiseTable,
     ReceiptSignAnswer,
     ReceiptSignTask,
@@ -27,11 +21,19 @@ from clearinghouse.messages.tasks import (
     Task,
 )
 from clearinghouse.rounds.desk import Desk
-from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work, refusal
 from clearinghouse.rounds.receipts import countersigned, envelope, issue, signer_keys
 from clearinghouse.rounds.releases import burn, record_release
-from clearinghouse.schema import Schema
+from clearinghouse.rounds.submissions import (
+    ask_models,
+    inspect,
+    not_asked,
+    refuse_model,
+    schema_of,
+    sealed_set,
+    submitted,
+    take_model,
+)
 from clearinghouse.store.records import Request, Run, TaskRecord
 from clearinghouse.store.store import Tx
 
@@ -42,11 +44,6 @@ MOST_IN_FLIGHT = 2
 """Runs of a request that wait for the hospital at the same time."""
 
 _ROUNDS = ("score.digits", "score.characters", "score.replies")
-
-
-def published_bins(size_class: int) -> int:
-    """How many bins a release may have, so that noise does not drown small sets."""
-    return 8 if size_class < 256 else 16 if size_class < 2048 else 32
 
 
 def noise_tables(
@@ -71,123 +68,6 @@ def noise_tables(
     ]
 
 
-# ---------------------------------------------------------------- models
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A model that came, with what is needed to read it."""
-
-    org_id: str
-    position: int
-    answer: ModelSubmitAnswer
-    schema: Schema
-    bins: int
-
-
-def _sealed(tx: Tx, request: Request) -> SealValset:
-    return SealValset.model_validate(json.loads(tx.cohorts.valset(request.valset_id).body))
-
-
-def _schema(tx: Tx, request: Request) -> Schema:
-    return read_schema(tx.cohorts.schema(tx.cohorts.valset(request.valset_id).schema_id))
-
-
-def _not_asked(tx: Tx, request: Request) -> bool | None:
-    return None if tx.tasks.of(request.id, "model.submit") else True
-
-
-def _ask_models(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
-    """Ask every developer that opened its deliveries; one that did not has nothing to train on."""
-    received = {
-        task.org_id for task in tx.tasks.of(request.id, "receive") if task.state == "answered"
-    }
-    task = ModelSubmitTask(
-        schema_id=tx.cohorts.valset(request.valset_id).schema_id,
-        published_bins=published_bins(_sealed(tx, request).size_class),
-    )
-    deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
-    for org_id in request.terms.developer_ids:
-        if org_id in received:
-            tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
-    if not received:
-        raise HaltError("no developer opened its deliveries")
-    return False
-
-
-def _submitted(tx: Tx, request: Request) -> Submitted | None:
-    """The first model that came and has no run yet."""
-    known = {run.model["org_id"] for run in tx.runs.of(request.id, "score")}
-    for task in tx.tasks.of(request.id, "model.submit"):
-        if task.org_id not in known and isinstance(task.answer, ModelSubmitAnswer):
-            return Submitted(
-                task.org_id,
-                request.terms.developer_ids.index(task.org_id),
-                task.answer,
-                _schema(tx, request),
-                published_bins(_sealed(tx, request).size_class),
-            )
-    return None
-
-
-def _inspect(desk: Desk, _request: Request, found: Submitted) -> dict[str, Any]:
-    return desk.worker.run(
-        "model.inspect",
-        {
-            "model": found.answer.model_blob,
-            "schema": found.schema.to_dict(),
-            "published_bins": found.bins,
-        },
-    )
-
-
-def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> Run:
-    model = {
-        "org_id": found.org_id,
-        "name": found.answer.name,
-        "digest": found.answer.model_blob,
-        "nonce": found.answer.nonce,
-        **details,
-    }
-    return Run(
-        new_id("run"),
-        request.id,
-        "score",
-        found.position,
-        "running",
-        "",
-        secrets.token_hex(32),
-        secrets.token_hex(16),
-        new_id("mod"),
-        model,
-        {},
-    )
-
-
-def _take_model(
-    tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
-) -> bool:
-    """Store the run with its seed before anything comes of it."""
-    run = _run_of(request, found, details)
-    tx.runs.add(run)
-    developer = tx.parties.get(found.org_id)
-    desk.record(
-        tx,
-        "model.submitted",
-        developer,
-        objects={"model": run.model_id, "owner": developer.id, "request": request.id},
-        hashes={"model": found.answer.model_blob},
-    )
-    return False
-
-
-def _refuse_model(tx: Tx, _desk: Desk, request: Request, found: Submitted, reason: str) -> None:
-    """A model that cannot be read is a run that failed before it began."""
-    run = _run_of(request, found, {"kind": "unreadable", "edges": [], "threshold_edge": 0})
-    tx.runs.add(run)
-    tx.runs.fail(run.id, reason)
-
-
 # ---------------------------------------------------------------- the messages of a run
 
 
@@ -210,7 +90,7 @@ def _tasks(tx: Tx, request: Request, run: Run) -> dict[str, TaskRecord]:
 
 
 def _turn(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord]) -> Turn:
-    sealed, schema = _sealed(tx, request), _schema(tx, request)
+    sealed, schema = sealed_set(tx, request), schema_of(tx, request)
     groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
     model = run.model
     edges = model["edges"]
@@ -444,13 +324,13 @@ def _end(_tx: Tx, _desk: Desk, _request: Request, _found: bool, _result: None) -
 STEP = Step(
     "score",
     (
-        Move("to ask for models", _not_asked, no_work, _ask_models),
+        Move("to ask for models", not_asked, no_work, ask_models),
         Move("to end a refused run", _refused, no_work, _burn_refused),
         Move("to write a receipt", _signed, no_work, _issue),
         Move("to release a score", _ready_release, _release, _publish, _burn_turn),
         Move("to sum a blind score", _ready_replies, _openings, _ask_replies, _burn_turn),
         Move("to compare a blind score", _ready_characters, _shares, _ask_characters, _burn_turn),
-        Move("to read a model", _submitted, _inspect, _take_model, _refuse_model),
+        Move("to read a model", submitted, inspect, take_model, refuse_model),
         Move("to score a model blindly", _ready_digits, _score, _ask_digits, _burn_turn),
         Move("to end scoring", _all_done, no_work, _end),
     ),

@@ -241,7 +241,7 @@ def _record_statement(
 
 def wind_up(tx: Tx, desk: Desk, request: Request) -> None:
     """Settle a request that ends early: confirmed deliveries are paid, the rest goes back."""
-    if request.step in ("score", "settle", "audit"):
+    if request.step in ("score", "settle"):  # before, nothing is confirmed; after, all is paid
         _pay_sources(tx, desk, request)
     _refund(tx, request)
     _record_statement(tx, desk, request)

@@ -1,6 +1,7 @@
 """What participants read: wire messages made of the store's values."""
 
 import json
+from collections.abc import Mapping
 
 from clearinghouse.messages.intake import (
     OrgView,
@@ -122,19 +123,24 @@ def tasks(tx: Tx, org_id: str) -> TaskList:
     )
 
 
-def runs(tx: Tx, request_id: str) -> RunList:
-    """The scoring runs of a request."""
-    receipts = tx.runs.receipts(request_id)
-    return RunList(
-        runs=[
-            _run(run, receipts[run.id].id if run.id in receipts else None)
-            for run in tx.runs.of(request_id, "score")
-        ]
-    )
+def runs(tx: Tx, record: Request, org_id: str) -> RunList:
+    """The scoring runs of a request, as one of its participants may see them.
+
+    While models are still scored only the hospital and a model's owner see its score, so that no
+    developer can wait for the others' before it submits.
+    """
+    receipts = tx.runs.receipts(record.id)
+    is_open = record.state == "running" and record.step == "score"
+    views = []
+    for run in tx.runs.of(record.id, "score"):
+        hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
+        receipt = receipts[run.id].id if run.id in receipts and not hidden else None
+        views.append(_run(run, {} if hidden else run.result, receipt))
+    return RunList(runs=views)
 
 
-def _run(record: Run, receipt: str | None) -> RunView:
-    model, result = record.model, record.result
+def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunView:
+    model = record.model
     shown = {
         name: result.get(name, empty)
         for name, empty in (

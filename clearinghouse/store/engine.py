@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 
 LOCK_WAIT_S = 10
+READERS = 40
+"""As many as the web framework has threads, so that none waits for a connection."""
 
 
 def writer(url: str) -> Engine:
@@ -32,7 +34,12 @@ def reader(url: str) -> Engine:
             pool_pre_ping=True,
             connect_args={"options": "-c default_transaction_read_only=on"},
         )
-    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": LOCK_WAIT_S},
+        pool_size=READERS,
+        max_overflow=READERS,
+    )
     event.listen(engine, "connect", _connect_reader)
     event.listen(engine, "begin", _begin_deferred)
     return engine

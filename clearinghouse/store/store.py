@@ -1,11 +1,13 @@
 """The store: transactions, and behind them every query of the server."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session, SQLModel
 
+from clearinghouse.blobs import StorageFullError
 from clearinghouse.errors import ConflictError, InputError, TryAgainError
 from clearinghouse.store import engine
 from clearinghouse.store.access import Access
@@ -17,13 +19,6 @@ from clearinghouse.store.parties import Guards, Parties
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
-
-
-class StorageFullError(TryAgainError):
-    """The disk is full; nothing was written."""
-
-    problem_type = "storage-full"
-    status = 507
 
 
 class Tx:
@@ -58,6 +53,9 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._writer, self._reader = engine.writer(url), engine.reader(url)
+        # Writers of this process queue here, in turn; SQLite itself would let them poll for its
+        # lock with growing pauses. Other processes still meet at the database's own lock.
+        self._turn = threading.Lock()
         SQLModel.metadata.create_all(self._writer)
         with self.write() as tx:
             found = tx.meta("schema_version")
@@ -73,13 +71,19 @@ class Store:
     def write(self) -> Iterator[Tx]:
         """A transaction that writes; it commits at the end unless an error passes through.
 
+        Never begin one inside another.
+
         Raises:
             TryAgainError: The database is busy or away.
             StorageFullError: The disk is full.
             ConflictError: A row that must be unique was written by someone else meanwhile.
         """
         try:
-            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            with (
+                self._turn,
+                Session(self._writer, expire_on_commit=False) as session,
+                session.begin(),
+            ):
                 yield Tx(session)
         except OperationalError as error:
             raise _retryable(error) from error
@@ -107,5 +111,5 @@ class Store:
 
 def _retryable(error: OperationalError) -> TryAgainError:
     if "full" in str(error.orig):
-        return StorageFullError("the server's disk is full; nothing was written, try again later")
+        return StorageFullError()
     return TryAgainError("the database is busy or away; repeat the same call")

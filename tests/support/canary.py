@@ -1,7 +1,7 @@
 """Canaries: values planted in private tables, and the search for them where they must not be.
 
-A number canary has 17 significant digits, so its decimal text and its float64 bytes are unique; a
-text canary has 24 random letters. The search reads another process's memory through /proc.
+Numbers have 17 significant digits, texts 24 random letters. The search reads another process's
+memory through /proc.
 """
 
 import secrets
@@ -17,35 +17,54 @@ SKIPPED = ("[vvar]", "[vsyscall]", "[vdso]")
 
 @dataclass(frozen=True)
 class Canary:
-    """A planted value under a name, with every byte form it may take."""
+    """A family of planted values under a name, with every byte form it may take.
+
+    All values of a family begin alike, so one short search finds any of them: decimals share their
+    first ten digits, float64 their five high bytes, texts their first twelve letters.
+    """
 
     name: str
     forms: tuple[bytes, ...]
 
 
-def number_canary(name: str, low: float, high: float) -> tuple[str, Canary]:
-    """A decimal of 17 significant digits strictly inside the bounds, and its canary."""
-    while True:
-        share = (secrets.randbelow(10**15) + 1) / (10**15 + 2)
-        value = low + (high - low) * share
-        text = repr(value)
-        if low < value < high and len(text.replace(".", "").replace("-", "").lstrip("0")) >= 16:
-            forms = (text.encode(), struct.pack("<d", value), struct.pack(">d", value))
-            return text, Canary(name, forms)
+class NumberFamily:
+    """Decimals of 17 significant digits that share the first ten."""
+
+    def __init__(self, name: str, whole: int) -> None:
+        """`whole`: the two digits before the point."""
+        self._stem = f"{whole}." + "".join(str(secrets.randbelow(9) + 1) for _ in range(8))
+        low, high = (struct.pack(">d", float(self._stem + end)) for end in ("0" * 7, "9" * 7))
+        shared = next(i for i, (a, b) in enumerate(zip(low, high, strict=True)) if a != b)
+        if shared < 4:
+            raise ValueError(f"a family needs four shared bytes, not {shared}")
+        head = low[:shared]
+        self.canary = Canary(name, (self._stem.encode(), head, head[::-1]))
+
+    def draw(self) -> float:
+        """Another value of the family."""
+        return float(self._stem + "".join(str(secrets.randbelow(9) + 1) for _ in range(7)))
 
 
-def text_canary(name: str) -> tuple[str, Canary]:
-    """Twenty-four random letters, and their canary (UTF-8 and UTF-16)."""
-    text = "".join(secrets.choice(string.ascii_letters) for _ in range(24))
-    return text, Canary(name, (text.encode(), text.encode("utf-16-le"), text.encode("utf-32-le")))
+class TextFamily:
+    """Words of 24 random letters that share the first twelve."""
+
+    def __init__(self, name: str) -> None:
+        self._stem = "".join(secrets.choice(string.ascii_letters) for _ in range(12))
+        forms = (self._stem.encode(enc) for enc in ("utf-8", "utf-16-le", "utf-32-le"))
+        self.canary = Canary(name, tuple(forms))
+
+    def draw(self) -> str:
+        """Another value of the family."""
+        return self._stem + "".join(secrets.choice(string.ascii_letters) for _ in range(12))
 
 
 def _chunks_of_memory(pid: int) -> Iterator[bytes]:
-    """Readable memory of a process, in overlapping chunks."""
+    """Readable memory of a process that it may have written, in overlapping chunks."""
     regions = []
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        span, access, *_rest = line.split()
-        if "r" in access and not line.endswith(SKIPPED):
+        span, access, _offset, _device, inode, *_rest = line.split()
+        written = inode == "0" or "w" in access or "/shm/" in line or "(deleted)" in line
+        if "r" in access and written and not line.endswith(SKIPPED):
             start, end = (int(part, 16) for part in span.split("-"))
             regions.append((start, end))
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
@@ -91,7 +110,7 @@ def in_tree(directory: Path, canaries: Iterable[Canary]) -> set[str]:
     """Names of the canaries in any file below a directory."""
     wanted = list(canaries)
     found: set[str] = set()
-    for path in sorted(directory.rglob("*")):
+    for path in [directory, *sorted(directory.rglob("*"))]:
         if path.is_file():
             found |= _found(_chunks_of_file(path), wanted)
     return found

@@ -51,9 +51,9 @@ def tiny(directory: Path, **terms: Any) -> Path:
     def rows(n: int, shift: float) -> list[dict[str, Any]]:
         made = []
         for _ in range(n):
-            age = float(np.clip(generator.normal(50 + shift, 12), 20, 90).round(1))
+            age = round(float(np.clip(generator.normal(50 + shift, 12), 20, 90)), 1)
             smoker = str(generator.choice(["yes", "no", "former"]))
-            sugar = None if generator.random() < 0.2 else float(generator.uniform(3, 12).round(2))
+            sugar = None if generator.random() < 0.2 else round(float(generator.uniform(3, 12)), 2)
             ill = int(generator.random() < 0.05 + 0.3 * (age > 60) * (smoker == "yes"))
             made.append({"age": age, "smoker": smoker, "sugar": sugar, "note": "x", "ill": ill})
         return made
@@ -75,7 +75,7 @@ def tiny(directory: Path, **terms: Any) -> Path:
         "few": rows(9, 0.0),
         "some": rows(40, 8.0),
     }
-    return write_market(directory, schema, tables, **{"records": 20, **terms})
+    return write_market(directory, schema, tables, **{"records": 20, "tariff": "6.00", **terms})
 
 
 def breast_cancer(directory: Path, sites: int = 5, **terms: Any) -> Path:
@@ -111,4 +111,4 @@ def breast_cancer(directory: Path, sites: int = 5, **terms: Any) -> Path:
         ]
         for s in order
     }
-    return write_market(directory, schema, tables, **{"records": 100, **terms})
+    return write_market(directory, schema, tables, **{"records": 100, "tariff": "6.00", **terms})

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from clearinghouse.canonical import digest
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.loopback import app_client
 from clearinghouse.client.transport import Transport
@@ -87,6 +88,7 @@ class Bench:
         self.trouble: list[Response] = []
         self.tasks: list[dict] = []
         self.ids: dict[str, str] = {}
+        self.documents: dict[str, dict] = {}
         self.app = Starlette(
             routes=[
                 Route("/v1/blobs/{name}", self.put, methods=["PUT"]),
@@ -94,6 +96,7 @@ class Bench:
                 Route("/v1/agent/tasks", self.open_tasks, methods=["GET"]),
                 Route("/v1/{path:path}", self.post, methods=["POST"]),
                 Route("/v1/echo", self.echo, methods=["GET"]),
+                Route("/v1/requests/{path:path}", self.document, methods=["GET"]),
             ]
         )
 
@@ -145,6 +148,11 @@ class Bench:
             return self.trouble.pop(0)
         return JSONResponse({"checkpoint": str(request.url), "vkey": signer})
 
+    async def document(self, request):
+        await self.checked(request)
+        found = self.documents.get(request.path_params["path"])
+        return JSONResponse(found) if found else self.problem("not-found", 404, "no such thing")
+
     async def open_tasks(self, request):
         await self.checked(request)
         return JSONResponse({"tasks": self.tasks})
@@ -194,7 +202,27 @@ class Bench:
             kept = ("schema_id", "size_class", "level", "commitment")
             view = {name: message[name] for name in kept}
             return {**view, "id": new_id("val"), "org_id": self.ids[signer]}
+        if path == "requests":
+            return {
+                "id": new_id("req"),
+                "org_id": self.ids[signer],
+                "step": "match",
+                "state": "running",
+                "reason": "",
+                "waiting_for": [],
+                "done_tasks": 0,
+                "open_tasks": 0,
+                "terms": message,
+                "terms_digest": digest(message),
+                "step_seconds": {},
+                "message_bytes": {},
+            }
         return {}
+
+
+@pytest.fixture(scope="session")
+def new_bench():
+    return Bench
 
 
 @pytest.fixture

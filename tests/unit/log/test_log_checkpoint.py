@@ -8,6 +8,8 @@ import pytest
 from clearinghouse.errors import VerificationError
 from clearinghouse.log.checkpoint import (
     Checkpoint,
+    NoteSignature,
+    SignedCheckpoint,
     cosign_checkpoint,
     log_key,
     parse_note,
@@ -103,6 +105,35 @@ def test_log_checkpoint_verifies_with_its_keys_only() -> None:
             verify_cosignature(signed, wrong)
     with pytest.raises(VerificationError, match="no signature"):
         verify_cosignature(parse_note(NOTE.encode()), witness)
+
+
+def test_log_checkpoint_roles_of_keys_cannot_be_exchanged() -> None:
+    """Signatures that hold, by keys named or typed for another purpose."""
+    as_witness = witness_key(ORIGIN, KEY)
+    other_name = log_key("other.example/log", KEY)
+    text = HEAD.text.encode()
+    cosigned = b"cosignature/v1\ntime 5\n" + text
+    as_log = log_key(ORIGIN, KEY)
+    lines = [
+        NoteSignature(as_witness.name, as_witness.key_hash, KEY.sign(text)),
+        NoteSignature(other_name.name, other_name.key_hash, KEY.sign(text)),
+        NoteSignature(as_log.name, as_log.key_hash, struct.pack(">Q", 5) + KEY.sign(cosigned)),
+    ]
+    signed = SignedCheckpoint(HEAD, tuple(lines))
+    for key in (as_witness, other_name):
+        with pytest.raises(VerificationError, match="the key of"):
+            verify_log_signature(signed, key)
+    with pytest.raises(VerificationError, match="no witness key"):
+        verify_cosignature(signed, as_log)
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 71, 73])
+def test_log_checkpoint_cosignatures_of_other_lengths_are_refused(length: int) -> None:
+    witness = witness_key("witness.example/w1", WITNESS)
+    good = parse_note(COSIGNED.encode()).signatures[1].signature
+    line = NoteSignature(witness.name, witness.key_hash, (good + b"\x00")[:length])
+    with pytest.raises(VerificationError):
+        verify_cosignature(SignedCheckpoint(HEAD, (line,)), witness)
 
 
 def mutations(data: bytes, place: int) -> list[bytes]:

@@ -160,6 +160,17 @@ def test_log_directory_swapped_dropped_or_added_entries_are_refused(
             verify_log_directory(path)
 
 
+def test_log_directory_surplus_or_missing_leaf_hashes_are_refused(
+    world: Any, tmp_path: Path
+) -> None:
+    path = export(world, tmp_path)
+    leaves = (path / "leaves.txt").read_bytes()
+    for changed in (leaves + b"0" * 64 + b"\n", leaves[:-65], b""):
+        (path / "leaves.txt").write_bytes(changed)
+        with pytest.raises(VerificationError, match="leaf hashes"):
+            verify_log_directory(path)
+
+
 def test_log_directory_properly_signed_nonsense_is_refused(world: Any) -> None:
     datas = [entry.data for entry in world.entries]
     verify_entries(*resigned(world, datas))

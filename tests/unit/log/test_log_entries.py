@@ -261,6 +261,8 @@ def test_log_entries_keys_of_others_cannot_be_used_added_or_revoked() -> None:
         history.apply(first.entry("org.registered"))
     with pytest.raises(VerificationError, match="registered already"):
         history.apply(Actor().entry("org.registered", first.key))
+    with pytest.raises(VerificationError, match="registered already"):
+        history.apply(first.entry("org.registered", SigningKey.generate()))
 
 
 def test_log_entries_a_key_id_is_the_hash_of_its_key() -> None:

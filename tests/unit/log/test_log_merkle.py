@@ -221,6 +221,33 @@ def test_log_merkle_size_zero_and_short_hashes_prove_nothing() -> None:
             verify_consistency(*arguments)
 
 
+def test_log_merkle_bytes_cannot_move_between_two_hashes() -> None:
+    """A node hashes its children side by side: 31 and 33 bytes would hash like 32 and 32."""
+    left, right, head = leaf_hash(ENTRIES[0]), leaf_hash(ENTRIES[1]), root(NODES, 2)
+    with pytest.raises(VerificationError, match="32 bytes"):
+        verify_inclusion(left[:31], 0, 2, [left[31:] + right], head)
+    with pytest.raises(VerificationError, match="32 bytes"):
+        verify_consistency(1, 2, left[:31], head, [left[31:] + right])
+
+
+def test_log_merkle_proofs_of_one_size_do_not_pass_for_another() -> None:
+    """True proofs and roots under a smaller or larger claimed size: too long, or too short."""
+    leaves = [leaf_hash(entry) for entry in ENTRIES]
+    with pytest.raises(VerificationError, match="too long"):
+        verify_inclusion(leaves[1], 0, 1, [leaves[0]], root(NODES, 2))
+    with pytest.raises(VerificationError, match="too short"):
+        verify_inclusion(leaves[0], 0, 4, [leaves[1]], root(NODES, 2))
+    for (old, new), (claimed_old, claimed_new), message in (
+        ((7, 8), (3, 4), "too long"),
+        ((3, 4), (7, 8), "too short"),
+    ):
+        proof = consistency_proof(NODES, old, new)
+        roots = root(NODES, old), root(NODES, new)
+        verify_consistency(old, new, *roots, proof)
+        with pytest.raises(VerificationError, match=message):
+            verify_consistency(claimed_old, claimed_new, *roots, proof)
+
+
 def test_log_merkle_builders_refuse_what_the_log_does_not_hold() -> None:
     with pytest.raises(ValueError, match="expected a number"):
         root(NODES, LIMIT + 1)

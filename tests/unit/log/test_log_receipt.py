@@ -22,7 +22,7 @@ from clearinghouse.log.checkpoint import (
 )
 from clearinghouse.log.claim import Metric, Signer
 from clearinghouse.log.proof import LogProof, parse_proof
-from clearinghouse.log.receipt import build_receipt, sign_claim
+from clearinghouse.log.receipt import build_receipt, read_claim, sign_claim
 from clearinghouse.log.verify import ReceiptPolicy, verify_receipt
 from clearinghouse.signing import SigningKey, sign_statement
 
@@ -242,6 +242,18 @@ def test_log_receipt_has_no_signature_line_that_nobody_can_check(world: Any) -> 
     refused(world.receipt(witness_keys=()), "check 6 failed (witnesses)")
 
 
+def test_log_receipt_has_no_key_that_nobody_needs(world: Any) -> None:
+    other = SigningKey.generate().verify_key
+    line = f"signer {other.key_id} {other.base64}\n=== end"
+    data = world.receipt().decode().replace("=== end", line)
+    refused(data.encode(), "check 2 failed (statement signatures): the keys of exactly")
+    wrong_name = f"signer {world.operator.key.key_id[:-1]}_ {other.base64}\n=== end"
+    refused(world.receipt().decode().replace("=== end", wrong_name).encode(), "check 2")
+    log_line = f"log {world.log_key.vkey}\n"
+    refused(world.receipt().decode().replace(log_line, log_line * 2).encode(), "check 1")
+    refused(world.receipt().decode().replace(log_line, "").encode(), "check 1")
+
+
 def test_log_receipt_malleable_encodings_are_refused(world: Any) -> None:
     data = world.receipt()
     # The last character of a padded base64 text has spare bits: every other value of them.
@@ -309,6 +321,42 @@ def test_log_receipt_claims_with_malformed_fields_are_refused(
 ) -> None:
     with pytest.raises(VerificationError, match="score claim"):
         replace(world.claim, **changes)
+
+
+def predicate_changes(world: Any) -> list[dict[str, Any]]:
+    signers = world.claim.predicate["signers"]
+    return [
+        {"extra": "field"},
+        {"status": None},
+        {"metrics": []},
+        {"metrics": {"auc": {"value": "0.5", "low": "0.4"}}},
+        {"metrics": {"auc": "0.5"}},
+        {"metrics": {"auc": {"value": 1, "low": "0.4", "high": "0.6"}}},
+        {"facts": []},
+        {"facts": {"note": 5}},
+        {"signers": signers[::-1]},
+        {"signers": [signers[0], signers[1] | {"role": "clearinghouse"}]},
+        {"signers": [signers[0], signers[0] | {"role": "hospital"}]},
+        {"signers": [signers[0] | {"extra": 1}, signers[1]]},
+        {"signers": [signers[0] | {"key": None}, signers[1]]},
+        {"signers": {}},
+        {"model": 5},
+        {"epsilon_micro": "500000"},
+    ]
+
+
+def test_log_receipt_properly_signed_malformed_claims_are_refused(world: Any) -> None:
+    keys = [world.operator.key, world.hospital.key]
+    good = world.claim.predicate
+    fewer = [{name: good[name] for name in good if name != left_out} for left_out in good]
+    changed = [good | change for change in predicate_changes(world)]
+    for predicate in fewer + changed:
+        envelope = sign_statement(
+            "urn:clearinghouse:score-receipt:v1", world.claim.subjects, predicate, keys
+        )
+        with pytest.raises(VerificationError):
+            read_claim(envelope, world.signer_keys)
+    assert read_claim(world.envelope, world.signer_keys) == world.claim
 
 
 def test_log_receipt_builder_needs_the_keys(world: Any) -> None:

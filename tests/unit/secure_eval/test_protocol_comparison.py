@@ -1,5 +1,7 @@
 """The integer mathematics of bins: exact for millions of masked scores and every edge case."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -99,7 +101,7 @@ def test_indicators_pick_exactly_their_bins(bins: int) -> None:
     characters = g.characters(np.arange(bins))
     edges = [0, 1, bins // 2, bins - 1, bins]
     values = g.merging(edges) @ characters % P
-    for row, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for row, (first, last) in enumerate(pairwise(edges)):
         wanted = (np.arange(bins) >= first) & (np.arange(bins) < last)
         assert np.array_equal(values[row], wanted.astype(np.int64))
     assert (values.sum(axis=0) == 1).all()

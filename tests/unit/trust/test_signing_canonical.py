@@ -205,6 +205,14 @@ def test_signing_canonical_commitment_opens_with_its_salt_and_body_only() -> Non
             open_commitment(*wrong)
 
 
+def test_signing_canonical_bytes_cannot_move_between_salt_and_body() -> None:
+    salt = bytes(31) + b"2"
+    published = hashlib.sha256(salt + b"5").hexdigest()
+    open_commitment(published, salt, 5)
+    with pytest.raises(VerificationError, match="32 bytes"):
+        open_commitment(published, salt[:31], 25)
+
+
 def test_signing_canonical_commitments_to_one_body_differ() -> None:
     # 32 random bytes each: a repeat has odds 2**-256.
     found = {commitment("yes") for _ in range(50)}

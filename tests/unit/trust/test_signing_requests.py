@@ -264,6 +264,7 @@ def test_signing_requests_of_another_client_are_accepted_if_they_cover_the_same(
         {"covered_component_ids": ("@target-uri", "content-digest", "idempotency-key")},
         {"covered_component_ids": ("@method", "@path", "content-digest", "idempotency-key")},
         {"covered_component_ids": (*COVERED, "content-type")},
+        {"covered_component_ids": (*COVERED, "@authority")},
         {"nonce": None},
         {"nonce": "short"},
         {"nonce": "n" * 65},

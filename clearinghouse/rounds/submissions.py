@@ -1,0 +1,151 @@
+"""Models for a request: asked of the developers, read in the worker, stored before they score."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clearinghouse.errors import InputError
+from clearinghouse.ids import new_id
+from clearinghouse.messages.intake import SealValset
+from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
+from clearinghouse.rounds.desk import Desk
+from clearinghouse.rounds.levels import read_schema
+from clearinghouse.rounds.moves import HaltError
+from clearinghouse.schema import Schema
+from clearinghouse.store.records import Request, Run
+from clearinghouse.store.store import Tx
+
+NONCE_BYTES = 16
+
+
+def published_bins(size_class: int) -> int:
+    """How many bins a release may have, so that noise does not drown small sets."""
+    return 8 if size_class < 256 else 16 if size_class < 2048 else 32
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A model that came, with what is needed to read it."""
+
+    org_id: str
+    position: int
+    answer: ModelSubmitAnswer
+    schema: Schema
+    bins: int
+
+
+def sealed_set(tx: Tx, request: Request) -> SealValset:
+    """The sealed validation set of a request."""
+    return SealValset.model_validate(json.loads(tx.cohorts.valset(request.valset_id).body))
+
+
+def schema_of(tx: Tx, request: Request) -> Schema:
+    """The schema of a request."""
+    return read_schema(tx.cohorts.schema(tx.cohorts.valset(request.valset_id).schema_id))
+
+
+def not_asked(tx: Tx, request: Request) -> bool | None:
+    """True until the developers are asked."""
+    return None if tx.tasks.of(request.id, "model.submit") else True
+
+
+def ask_models(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
+    """Ask every developer that opened its deliveries; one that did not has nothing to train on."""
+    received = {
+        task.org_id for task in tx.tasks.of(request.id, "receive") if task.state == "answered"
+    }
+    task = ModelSubmitTask(
+        schema_id=tx.cohorts.valset(request.valset_id).schema_id,
+        published_bins=published_bins(sealed_set(tx, request).size_class),
+    )
+    deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
+    for org_id in request.terms.developer_ids:
+        if org_id in received:
+            tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
+    if not received:
+        raise HaltError("no developer opened its deliveries")
+    return False
+
+
+def submitted(tx: Tx, request: Request) -> Submitted | None:
+    """The first model that came and has no run yet."""
+    known = {run.model["org_id"] for run in tx.runs.of(request.id, "score")}
+    for task in tx.tasks.of(request.id, "model.submit"):
+        if task.org_id not in known and isinstance(task.answer, ModelSubmitAnswer):
+            return Submitted(
+                task.org_id,
+                request.terms.developer_ids.index(task.org_id),
+                task.answer,
+                schema_of(tx, request),
+                published_bins(sealed_set(tx, request).size_class),
+            )
+    return None
+
+
+def inspect(desk: Desk, _request: Request, found: Submitted) -> dict[str, Any]:
+    """Kind, edges and columns of a model, read in the worker.
+
+    Raises:
+        InputError: The nonce has another length than the hospital's agent takes: it would refuse
+            after its epsilon is spent.
+        ClearinghouseError: The model cannot be read or used here.
+    """
+    if len(found.answer.nonce) != 2 * NONCE_BYTES:
+        raise InputError(f"a run's nonce has {NONCE_BYTES} bytes")
+    return desk.worker.run(
+        "model.inspect",
+        {
+            "model": found.answer.model_blob,
+            "schema": found.schema.to_dict(),
+            "published_bins": found.bins,
+        },
+    )
+
+
+def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> Run:
+    model = {
+        "org_id": found.org_id,
+        "name": found.answer.name,
+        "digest": found.answer.model_blob,
+        "nonce": found.answer.nonce,
+        **details,
+    }
+    return Run(
+        new_id("run"),
+        request.id,
+        "score",
+        found.position,
+        "running",
+        "",
+        secrets.token_hex(32),
+        secrets.token_hex(16),
+        new_id("mod"),
+        model,
+        {},
+    )
+
+
+def take_model(
+    tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
+) -> bool:
+    """Store the run with its seed before anything comes of it."""
+    run = _run_of(request, found, details)
+    tx.runs.add(run)
+    developer = tx.parties.get(found.org_id)
+    desk.record(
+        tx,
+        "model.submitted",
+        developer,
+        objects={"model": run.model_id, "owner": developer.id, "request": request.id},
+        hashes={"model": found.answer.model_blob},
+    )
+    return False
+
+
+def refuse_model(tx: Tx, _desk: Desk, request: Request, found: Submitted, reason: str) -> None:
+    """A model that cannot be read is a run that failed before it began."""
+    run = _run_of(request, found, {"kind": "unreadable", "edges": [], "threshold_edge": 0})
+    tx.runs.add(run)
+    tx.runs.fail(run.id, reason)

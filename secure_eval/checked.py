@@ -1,0 +1,387 @@
+"""A scoring run that answers only well-formed messages, and the tests of a new upload.
+
+Order: score, digits, **early checks**, shares, characters, **final checks**, openings, release. An
+agent that sends constants instead of one-hot digits reads a linear model out of the shares, so
+nothing is answered before the early checks passed; the histogram is opened last.
+
+Early: digits are one-hot or all zero (the last value), the flag is 0/1 and 1 only where u = p - 1.
+Final: characters are those of one residue per slot or all zero, with sum over labels equal to the
+uploaded valid mask and each label's part equal to the uploaded label times the whole; the residue
+a, the returned share e and the low digits give u back: D (a + e) + low + flag = u or u + 32 D; the
+share is the one that was sent (per-slot authenticator). What is left: a row within half a score
+unit of a hidden edge can be moved by one bin (a non-canonical code moves u by 1).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_eval import framing
+from secure_eval.checks import ZERO_TESTS, Checks, combination
+from secure_eval.evaluator import ScoringRun, refusing, seeded_prg
+from secure_eval.framing import Kind
+from secure_eval.layout import Layout, Upload, seeded_parts
+from secure_eval.packing import unpack
+from secure_eval.params import PARAMETERS
+from secure_eval.public_keys import PublicKeys
+from secure_eval.sealio import Ciphertext, seal
+
+__all__ = ["CheckedScoringRun", "UploadChecks"]
+
+Integers = NDArray[np.int64]
+
+_P = PARAMETERS.plain_modulus
+_N = PARAMETERS.degree
+#: ciphertexts of messages are kept in memory, 60 MB a block, for sets of up to so many blocks
+_KEPT_BLOCKS = 4
+#: the noise ciphertext, under the public key, is 7 bits louder than symmetric ones
+_FINAL_NOISE_BITS = 74
+
+
+def _noise_bits(ciphertexts: int) -> int:
+    """Return the amplification that leaves an honest key holder 6 bits or more of budget."""
+    return 83 - (ciphertexts.bit_length() + 1) // 2
+
+
+class CheckedScoringRun(ScoringRun):
+    """A `ScoringRun` with early and final checks; the agent must be a `CheckedAgentRun`."""
+
+    _CHECKED = True
+    _early: Checks | None = None
+    _final: Checks | None = None
+    _passed_early = False
+    _passed_final = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._kept: dict[tuple[object, ...], Any] = {}
+
+    def _keep(self, name: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """Return what make returns, remembered in small sets: each is read two or three times."""
+        if self._layout.n_blocks > _KEPT_BLOCKS:
+            return make()
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def _masked_score(self, block: int) -> Ciphertext:
+        kept = self._keep(("score", block), partial(super()._masked_score, block))
+        return seal().copied(kept)
+
+    def _digits(self, block: int, parts: Sequence[memoryview]) -> Iterator[Ciphertext]:
+        digest = self._received["DIGITS"]
+        read = partial(super()._digits, block, parts)
+        return iter(self._keep(("digits", digest, block), lambda: list(read())))
+
+    def _characters(
+        self, block: int, label: int, parts: Sequence[memoryview]
+    ) -> Iterator[Ciphertext]:
+        digest = self._received["CHARACTERS"]
+        read = partial(super()._characters, block, label, parts)
+        return iter(self._keep(("characters", digest, block, label), lambda: list(read())))
+
+    def _digit_rows(
+        self, block: int, parts: Sequence[memoryview]
+    ) -> tuple[list[list[Ciphertext]], Ciphertext]:
+        loaded = self._digits(block, parts)
+        rows = [[next(loaded) for _ in range(radix - 1)] for radix in self._grid.radices]
+        return rows, next(loaded)
+
+    @refusing("DIGITS")
+    def early_checks(self, digits: bytes) -> bytes:
+        """Return the early checks for message 2.
+
+        Raises:
+            ValueError: a malformed message, or another one than before.
+        """
+        parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
+        prg = self._prg.child("early checks", self._only("DIGITS", digits))
+        count = self._layout.n_blocks * self._shapes.digit_ciphertexts
+        checks = Checks(self._keys, prg, _noise_bits(count))
+        for block in range(self._layout.n_blocks):
+            rows, flag = self._digit_rows(block, parts)
+            above = self._masked_score(block)
+            seal().evaluator.add_plain_inplace(above, seal().constant(1))
+            for test in range(ZERO_TESTS):
+                for row in rows:
+                    checks.one_hot(test, row)
+                # the flag times u + 1 vanishes, and s times its square minus itself
+                weight = max(1, int(checks.scalars(1)[0]))
+                factor = seal().copied(above)
+                factor = seal().add_scaled(factor, flag, weight)
+                checks.product_equals(test, flag, factor, [flag], np.array([weight]))
+            checks.noise([*(ciphertext for row in rows for ciphertext in row), flag])
+        self._early, self._digit_parts = checks, parts
+        return checks.message(Kind.EARLY_CHECKS)
+
+    def accept_early(self, replies: bytes) -> None:
+        """Accept the replies to the early checks.
+
+        Raises:
+            ValueError: malformed, or a check failed: the run is burnt.
+        """
+        if self._early is None:
+            raise ValueError("EARLY_REPLIES: expected after the digits message")
+        self._early.accept(replies, Kind.EARLY_REPLIES)
+        self._passed_early = True
+
+    def shares(self, digits: bytes) -> bytes:
+        """Return message 3; see `ScoringRun.shares`.
+
+        Raises:
+            ValueError: malformed, another message than checked, or not yet accepted.
+        """
+        if not self._passed_early:
+            raise ValueError("DIGITS: no answer before the early checks are accepted")
+        return super().shares(digits)
+
+    @refusing("CHARACTERS")
+    def final_checks(self, characters: bytes) -> bytes:
+        """Return the final checks for message 4.
+
+        Raises:
+            ValueError: a malformed message, or another one than before.
+        """
+        parts = framing.decode(characters, Kind.CHARACTERS, self._shapes.characters())
+        if not self._shifts:
+            raise ValueError("CHARACTERS: expected after the digits message")
+        digest = self._only("CHARACTERS", characters)
+        prg = self._prg.child("final checks", self._received["DIGITS"], digest)
+        count = self._layout.n_blocks * self._shapes.character_ciphertexts
+        checks = Checks(self._keys, prg, min(_FINAL_NOISE_BITS, _noise_bits(count)))
+        noise = unpack(parts[0], 2, PARAMETERS.data_primes, "noise")
+        checks.noise([seal().ciphertext(noise)])
+        for block in range(self._layout.n_blocks):
+            self._check_block(checks, block, parts)
+        self._final = checks
+        return checks.message(Kind.FINAL_CHECKS)
+
+    def _check_block(self, checks: Checks, block: int, parts: Sequence[memoryview]) -> None:
+        tools = seal()
+        _, characters, _ = self._block(block, parts)
+        labels = [list(label) for label in characters]
+        stop = 1 + (block + 1) * self._shapes.character_ciphertexts
+        share, proof = seeded_parts(parts[stop - 2 : stop], "share")
+        whole = [combination(column, [1] * len(labels)) for column in zip(*labels, strict=True)]
+        valid = self._upload.ciphertext(block, self._layout.valid_part)
+        wrapped = self._wrapped(block, share, whole)
+        factor, mask = self._proofs[block]
+        sent = tools.times_plain(share, tools.encoded(factor))
+        tools.evaluator.add_plain_inplace(sent, tools.encoded(mask))
+        tools.evaluator.sub_inplace(sent, proof)
+        present = tools.minus(whole[0], valid)
+        for test in range(ZERO_TESTS):
+            weighted = tools.times_plain(valid, tools.encoded(checks.scalars(_N)))
+            checks.zero_product(test, wrapped, weighted)
+            self._check_characters(checks, test, block, labels, whole)
+            checks.zero(test, sent)
+            checks.zero(test, present)
+        for label in labels:
+            checks.noise(label[1:])
+        checks.noise([share, proof])
+
+    def _wrapped(self, block: int, share: Ciphertext, whole: Sequence[Ciphertext]) -> Ciphertext:
+        """Return X (X + B D) for X = u - low - flag - D (a + e), 0 in every valid slot."""
+        tools, grid = seal(), self._grid
+        rows, flag = self._digit_rows(block, self._digit_parts)
+        total, constant, weight = self._masked_score(block), 0, 1
+        for row, radix in zip(rows, grid.radices, strict=True):
+            # the last value is the default; each other value is so much less
+            for value, ciphertext in enumerate(row):
+                less = (radix - 1 - value) * weight
+                total = tools.add_scaled(total, ciphertext, less)
+            constant -= (radix - 1) * weight
+            weight *= radix
+        total = tools.add_scaled(total, flag, -1)
+        total = tools.add_scaled(total, share, -grid.width)
+        residues = self._transform(np.arange(grid.bins) * grid.width)
+        for ciphertext, value in zip(whole, residues, strict=True):
+            total = tools.add_scaled(total, ciphertext, -int(value))
+        tools.evaluator.add_plain_inplace(total, tools.constant(constant))
+        other = tools.copied(total)
+        tools.evaluator.add_plain_inplace(other, tools.constant(grid.bins * grid.width))
+        return tools.relinearised(tools.times(total, other), self._relin_keys)
+
+    def _transform(self, values: Integers) -> Integers:
+        """Return weights of the characters that give sum over m of values[m] [a = m]."""
+        grid = self._grid
+        residues = np.arange(grid.bins)
+        powers = grid.characters(-residues)
+        scaled = powers @ (values % _P) % _P
+        return np.asarray(scaled * pow(grid.bins, -1, _P) % _P, np.int64)
+
+    def _check_characters(
+        self,
+        checks: Checks,
+        test: int,
+        block: int,
+        labels: Sequence[Sequence[Ciphertext]],
+        whole: Sequence[Ciphertext],
+    ) -> None:
+        """One residue a slot; a label's characters are the uploaded label times the whole."""
+        left, right = checks.scalars(self._grid.bins), checks.scalars(self._grid.bins)
+        first = combination(whole, self._transform(left))
+        second = combination(whole, self._transform(right))
+        both = self._transform(left * right % _P)
+        checks.product_equals(test, first, second, whole, both)
+        scalars = checks.scalars(len(labels))
+        weights = self._transform(left)
+        uploaded = [
+            self._upload.ciphertext(block, self._layout.label_part(label))
+            for label in range(len(labels))
+        ]
+        row = [ciphertext for label in labels for ciphertext in label]
+        folded = (scalars[:, None] * weights[None, :] % _P).reshape(-1)
+        checks.product_equals(test, first, combination(uploaded, scalars), row, folded)
+
+    def accept_final(self, replies: bytes) -> None:
+        """Accept the replies to the final checks.
+
+        Raises:
+            ValueError: malformed, or a check failed: the run is burnt.
+        """
+        if self._final is None:
+            raise ValueError("FINAL_REPLIES: expected after the characters message")
+        self._final.accept(replies, Kind.FINAL_REPLIES)
+        self._passed_final = True
+
+    def openings(self, characters: bytes) -> bytes:
+        """Return message 5; see `ScoringRun.openings`.
+
+        Raises:
+            ValueError: malformed, another message than checked, or not yet accepted.
+        """
+        if not self._passed_final:
+            raise ValueError("CHARACTERS: no opening before the final checks are accepted")
+        return super().openings(characters)
+
+
+class UploadChecks:
+    """Tests of a new sealed set, once, before anything is computed on it.
+
+    In every slot: labels are one-hot where the row is valid and 0 elsewhere; columns are 0 where it
+    is not; each row is in one cell and one level of each attribute, with its label; columns named
+    bits are 0/1, and of a pair (i, j) named monotone, j is 1 only where i is. That values and rows
+    are true stays the owner's signed claim.
+    """
+
+    def __init__(
+        self,
+        keys: bytes,
+        layout: Layout,
+        upload: Sequence[bytes],
+        seed: bytes,
+        check_id: str,
+        *,
+        bits: Sequence[int] = (),
+        monotone: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Check shapes.
+
+        Raises:
+            ValueError: anything malformed.
+        """
+        self._keys = PublicKeys.from_bytes(keys)
+        self._upload = Upload(layout, upload)
+        self._layout = layout
+        named = [*bits, *(index for pair in monotone for index in pair)]
+        if any(not 0 <= index < layout.columns for index in named):
+            raise ValueError(f"bits, monotone: expected indices below {layout.columns}")
+        self._bits, self._monotone = tuple(bits), tuple(monotone)
+        context: list[bytes | str] = [keys, layout.to_json(), self._upload.digest, check_id]
+        prg = seeded_prg(seed, "upload checks", *context)
+        count = layout.n_blocks * layout.parts
+        self._checks = Checks(self._keys, prg, _noise_bits(count))
+
+    @refusing("UPLOAD_BLOCK")
+    def message(self) -> bytes:
+        """Return the checks' openings; call once."""
+        for block in range(self._layout.n_blocks):
+            self._check_block(block)
+        return self._checks.message(Kind.UPLOAD_CHECKS)
+
+    def accept(self, replies: bytes) -> None:
+        """Accept the replies.
+
+        Raises:
+            ValueError: malformed, or a check failed.
+        """
+        self._checks.accept(replies, Kind.UPLOAD_REPLIES)
+
+    def _part(self, block: int, index: int) -> Ciphertext:
+        ciphertext = self._upload.ciphertext(block, index)
+        self._checks.noise([ciphertext])
+        return ciphertext
+
+    def _check_block(self, block: int) -> None:
+        tools, layout, checks = seal(), self._layout, self._checks
+        labels = [self._part(block, layout.label_part(i)) for i in range(layout.labels)]
+        valid = self._part(block, layout.valid_part)
+        absent = tools.copied(valid)
+        tools.evaluator.negate_inplace(absent)
+        tools.evaluator.add_plain_inplace(absent, tools.constant(1))
+        difference = tools.minus(combination(labels, [1] * len(labels)), valid)
+        for test in range(ZERO_TESTS):
+            checks.one_hot(test, labels)
+            checks.zero(test, difference)
+        for start, stop in self._tables():
+            self._check_table(block, range(start, stop), labels)
+        self._check_columns(block, absent)
+
+    def _tables(self) -> Iterator[tuple[int, int]]:
+        layout = self._layout
+        if layout.cells:
+            yield layout.cell_part(0, 0), layout.cell_part(layout.cells, 0)
+        for name, _ in layout.groups:
+            parts = layout.group_parts(name)
+            yield parts.start, parts.stop
+
+    def _check_table(self, block: int, parts: range, labels: Sequence[Ciphertext]) -> None:
+        """One-hot, and summing to the labels: streamed, so that only sums are held."""
+        tools, checks, count = seal(), self._checks, len(parts)
+        drawn = [[checks.scalars(count) for _ in range(2)] for _ in range(ZERO_TESTS)]
+        label_weights = checks.scalars(len(labels))
+        sums: list[Any] = [None] * (3 * ZERO_TESTS)
+        folded: Any = None
+        for place, part in enumerate(parts):
+            ciphertext = self._part(block, part)
+            for test, (left, right) in enumerate(drawn):
+                both = int(left[place]) * int(right[place])
+                for index, weight in enumerate((int(left[place]), int(right[place]), both)):
+                    where = 3 * test + index
+                    sums[where] = tools.add_scaled(sums[where], ciphertext, weight)
+            weight = int(label_weights[place % len(labels)])
+            folded = tools.add_scaled(folded, ciphertext, weight)
+        folded = tools.minus(folded, combination(labels, label_weights))
+        for test in range(ZERO_TESTS):
+            left, right, both = sums[3 * test : 3 * test + 3]
+            checks.product_equals(test, left, right, [both], np.array([1]))
+            checks.zero(test, folded)
+
+    def _check_columns(self, block: int, absent: Ciphertext) -> None:
+        tools, checks, layout = seal(), self._checks, self._layout
+        weights = checks.scalars(layout.columns)
+        total: Any = None
+        kept: dict[int, Ciphertext] = {}
+        needed = {index for pair in self._monotone for index in pair} | set(self._bits)
+        for index, weight in enumerate(weights.tolist()):
+            ciphertext = self._part(block, index)
+            total = tools.add_scaled(total, ciphertext, weight)
+            if index in needed:
+                kept[index] = ciphertext
+        terms = [] if total is None else [tools.times(total, absent)]
+        for index in self._bits:
+            square = tools.times(kept[index], kept[index])
+            tools.evaluator.sub_inplace(square, kept[index])
+            terms.append(square)
+        for left, right in self._monotone:
+            lacking = tools.copied(kept[left])
+            tools.evaluator.negate_inplace(lacking)
+            tools.evaluator.add_plain_inplace(lacking, tools.constant(1))
+            terms.append(tools.times(kept[right], lacking))
+        for term in terms:
+            for test in range(ZERO_TESTS):
+                checks.zero(test, term)

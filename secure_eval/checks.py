@@ -1,0 +1,146 @@
+"""Tests that a key holder's ciphertexts are well formed, as openings that must show zero.
+
+Zero test: a sum over all slots of ciphertexts that vanish for an honest key holder, each weighted
+by fresh random slots. A nonzero slot makes the sum uniform, so it is zero with probability 1 / p;
+the key holder sees it only under a one-time pad, so guessing a passing reply has odds 1 / p too.
+Two independent tests are opened.
+
+Noise test: p B W(X) sum s_i c_i over the key holder's own ciphertexts c_i, with random scalars s_i,
+a random polynomial W and a random integer B. Its message is 0 whatever they hold, its noise is
+theirs amplified by about 2^(64 + bits of B), so ciphertexts with correct messages but noise large
+enough to drown the flooding are noticed: their noise would carry the evaluator's secrets back. B is
+random because noise at multiples of q / (p B) would vanish under a known B. Nothing of the
+evaluator's is in it, so it is not flooded.
+
+Measured, with noise added to one coefficient of one ciphertext: 2^20 in a digit and 2^30 in a
+character are refused, 2^17 and 2^23 are where refusals begin. A digit with noise of 2^20 leaves a
+share with noise of 2^18 at the opening primes, 40 bits under the flood.
+
+Guarantee: soundness (2 / p)^2 about 4e-12 per group of zero tests.
+Assumes: masks and weights unknown to the key holder beforehand (a secret, committed seed).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_eval.framing import Kind
+from secure_eval.kernel import product
+from secure_eval.opening import MaskedOpenings
+from secure_eval.params import PARAMETERS
+from secure_eval.prg import Prg
+from secure_eval.public_keys import PublicKeys
+from secure_eval.sampler import ZeroSampler
+from secure_eval.sealio import Ciphertext, seal
+
+__all__ = ["CHECK_OPENINGS", "Checks"]
+
+Integers = NDArray[np.int64]
+
+_P = PARAMETERS.plain_modulus
+_N = PARAMETERS.degree
+ZERO_TESTS = 2
+#: two zero tests and a noise test
+CHECK_OPENINGS = ZERO_TESTS + 1
+
+
+class Checks:
+    """Collects what must be zero, over all blocks, then opens it."""
+
+    def __init__(self, keys: PublicKeys, prg: Prg, noise_bits: int) -> None:
+        """Start; noise_bits is the size of B (up to 127)."""
+        self._keys = keys
+        self._prg = prg
+        self._noise_bits = noise_bits
+        self._zeros: list[Ciphertext | None] = [None] * ZERO_TESTS
+        self._noise: Ciphertext | None = None
+        self._drawn = 0
+        self._openings: MaskedOpenings | None = None
+
+    def scalars(self, count: int) -> Integers:
+        """Return fresh random weights (count,) mod p."""
+        self._drawn += 1
+        return self._prg.residues(count, "scalars", self._drawn)
+
+    def zero(self, test: int, term: Ciphertext) -> None:
+        """Add a ciphertext of two or three polynomials that must vanish to a test."""
+        weights = seal().encoded(self.scalars(_N))
+        weighted = seal().times_plain(term, weights)
+        self._zeros[test] = seal().accumulate(self._zeros[test], weighted)
+
+    def one_hot(self, test: int, row: Sequence[Ciphertext]) -> None:
+        """Add: in every slot at most one of a row is not 0, and that one is 1.
+
+        (sum b_i o_i)(sum c_i o_i) - sum b_i c_i o_i for random b, c.
+        """
+        left, right = self.scalars(len(row)), self.scalars(len(row))
+        self.product_equals(
+            test, combination(row, left), combination(row, right), row, left * right % _P
+        )
+
+    def product_equals(
+        self,
+        test: int,
+        left: Ciphertext,
+        right: Ciphertext,
+        row: Sequence[Ciphertext],
+        weights: Integers,
+    ) -> None:
+        """Add: left times right equals the weighted sum of a row."""
+        difference = seal().times(left, right)
+        seal().evaluator.sub_inplace(difference, combination(row, weights))
+        self.zero(test, difference)
+
+    def zero_product(self, test: int, left: Ciphertext, weighted: Ciphertext) -> None:
+        """Add: left times a randomly weighted ciphertext vanishes."""
+        self._zeros[test] = seal().accumulate(self._zeros[test], seal().times(left, weighted))
+
+    def noise(self, ciphertexts: Sequence[Ciphertext]) -> None:
+        """Add ciphertexts of the key holder's to the noise test."""
+        for ciphertext, weight in zip(ciphertexts, self.scalars(len(ciphertexts)), strict=True):
+            self._noise = seal().add_scaled(self._noise, ciphertext, int(weight))
+
+    def _amplified(self) -> Ciphertext:
+        tools = seal()
+        spread = tools.times_plain(self._noise, tools.encoded(self.scalars(_N)))
+        low, high = (int(word) for word in self._prg.words(2, "amplifier"))
+        bits = self._noise_bits
+        amplifier = (1 << (bits - 1)) | ((high << 64 | low) >> (129 - bits))
+        residues = tools.residues(spread).astype(np.int64)
+        for row, prime in enumerate(PARAMETERS.data_primes):
+            factor = np.array(_P * amplifier % prime, np.int64)
+            residues[:, row] = product(residues[:, row], factor, prime)
+        return tools.ciphertext(residues.astype(np.uint64))
+
+    def message(self, kind: Kind) -> bytes:
+        """Return the openings of the tests."""
+        openings = MaskedOpenings(CHECK_OPENINGS, self._prg.child("openings"))
+        for index, total in enumerate(self._zeros):
+            openings.add(index, seal().relinearised(total, self._keys.seal_relin_keys()))
+        openings.add(ZERO_TESTS, self._amplified())
+        self._openings = openings
+        zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
+        quiet = [ZERO_TESTS]
+        return openings.message(zeros, kind, quiet)
+
+    def accept(self, message: bytes, kind: Kind) -> None:
+        """Accept the key holder's replies.
+
+        Raises:
+            ValueError: malformed, or a test shows something but zero.
+        """
+        if self._openings is None:
+            raise ValueError(f"{kind.name}: expected after the checks were sent")
+        if self._openings.unmasked(message, kind).any():
+            raise ValueError(f"{kind.name}: a test failed; the run is burnt")
+
+
+def combination(row: Sequence[Ciphertext], weights: Sequence[int] | Integers) -> Ciphertext:
+    """Return sum of weights * row (not all weights 0 mod p)."""
+    total = None
+    for ciphertext, weight in zip(row, weights, strict=True):
+        total = seal().add_scaled(total, ciphertext, int(weight))
+    if total is None:
+        raise ValueError("checks: all weights are zero")
+    return total

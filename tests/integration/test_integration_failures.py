@@ -1,0 +1,183 @@
+"""What a rehearsal does when something goes wrong: one reason, no half report, no orphans."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import canary
+import markets
+import psutil
+import pytest
+
+CLI = [sys.executable, "-m", "clearinghouse.cli.main"]
+
+
+@contextmanager
+def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A rehearsal under way, with all its processes up."""
+    market = markets.breast_cancer(tmp_path / "market", sites=3)
+    out = tmp_path / "out"
+    command = [*CLI, "rehearse", str(market), "--out", str(out), "--no-progress"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        wait_for(lambda: {"server", "agent"} <= set(parts(process.pid)), 60)
+        yield process, out
+    finally:
+        for pid in canary.descendants(process.pid) if process.poll() is None else []:
+            os.kill(pid, signal.SIGKILL)
+        process.wait(10)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def wait_for(condition: object, seconds: float) -> None:
+    """Poll until the condition holds."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def parts(pid: int) -> dict[str, int]:
+    """Process ids of the rehearsal's parts by role."""
+    found = {}
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            words = child.cmdline()
+        except psutil.Error:
+            continue
+        if "clearinghouse.party_process" in words:
+            found[Path(words[-1]).stem] = child.pid
+        elif "serve" in words:
+            found["server"] = child.pid
+        elif "clearinghouse.worker_process" in words:
+            found["worker"] = child.pid
+    return found
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of the processes runs any more."""
+    alive = [pid for pid in pids if psutil.pid_exists(pid)]
+    return all(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in alive)
+
+
+def leftovers() -> set[str]:
+    """Working folders of rehearsals."""
+    return {path.name for path in Path("/tmp").glob("clearinghouse-*")}
+
+
+@pytest.mark.parametrize("role", ["providers", "developers", "agent", "server"])
+def test_a_killed_part_ends_the_run_with_a_reason(tmp_path: Path, role: str) -> None:
+    before = leftovers()
+    with running(tmp_path) as (process, out):
+        wait_for(
+            lambda: {"server", "agent", "providers", "developers"} <= set(parts(process.pid)), 60
+        )
+        family = canary.descendants(process.pid)
+        os.kill(parts(process.pid)[role], signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == 5
+        assert stdout == ""
+        assert stderr.count("\n") == 1
+        assert f"the {role} process" in stderr
+        assert "SIGKILL" in stderr
+        wait_for(lambda: gone(family), 15)
+        assert not out.exists()
+    assert leftovers() <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
+    before = leftovers()
+    with running(tmp_path) as (process, out):
+        family = canary.descendants(process.pid)
+        os.kill(process.pid, number)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "interrupted" in stderr
+        assert "Traceback" not in stderr
+        wait_for(lambda: gone(family), 15)
+        assert not out.exists()
+    assert leftovers() <= before
+
+
+def test_killing_the_rehearsal_itself_leaves_no_process(tmp_path: Path) -> None:
+    with running(tmp_path) as (process, out):
+        wait_for(lambda: len(parts(process.pid)) >= 4, 60)
+        family = canary.descendants(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+        wait_for(lambda: gone(family), 15)
+        assert not out.exists()
+
+
+BAD_TERMS = {
+    "records": (0, "records"),
+    "tariff": ("cheap", "tariff"),
+    "epsilon": ({"source": 0, "target": 0.5, "score": 1.0}, "epsilon"),
+    "developers": (["wizard"], "developers"),
+    "colour": ("blue", "colour"),
+}
+
+
+@pytest.mark.parametrize("key", BAD_TERMS)
+def test_bad_terms_are_refused_before_anything_is_written(tmp_path: Path, key: str) -> None:
+    value, word = BAD_TERMS[key]
+    market = markets.tiny(tmp_path / "market", **{key: value})
+    refused(market, tmp_path / "out", word, "market.yaml")
+
+
+BAD_CELLS = {
+    "out of bounds": ("age", "131", "age"),
+    "unknown level": ("smoker", "maybe", "smoker"),
+    "unknown label": ("ill", "2", "ill"),
+    "not a number": ("age", "nan", "age"),
+    "empty where not declared": ("age", "", "age"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CELLS)
+def test_a_bad_cell_is_named_by_file_column_and_row(tmp_path: Path, case: str) -> None:
+    column, text, word = BAD_CELLS[case]
+    market = markets.tiny(tmp_path / "market")
+    table = market.parent / "few.csv"
+    lines = table.read_text().splitlines()
+    place = lines[0].split(",").index(column)
+    cells = lines[3].split(",")
+    cells[place] = text
+    lines[3] = ",".join(cells)
+    table.write_text("\n".join(lines) + "\n")
+    refused(market, tmp_path / "out", word, "few.csv", "row 3")
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+    market = markets.tiny(tmp_path / "market")
+    (market.parent / "one.csv").unlink()
+    refused(market, tmp_path / "out", "one.csv")
+
+
+def refused(market: Path, out: Path, *words: str) -> None:
+    """The command ends with 2 and one line that holds the words; nothing is written."""
+    done = subprocess.run(
+        [*CLI, "rehearse", str(market), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+    assert not out.exists()

@@ -1,0 +1,137 @@
+"""Whole markets through separate processes: what the report promises, recomputed from outside."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import markets
+import numpy as np
+import pytest
+
+from clearinghouse.log.entries import epsilon_by_owner, parse_entry
+from clearinghouse.log.verify import verify_log_directory, verify_receipt
+from clearinghouse.money import parse_money
+
+CLI = [sys.executable, "-m", "clearinghouse.cli.main"]
+STEPS = ("intake", "match", "clear", "deliver", "score", "settle", "audit")
+METHODS = {"clearinghouse", "noise_free", "random", "use_all", "label_only", "points_ot"}
+
+
+def rehearse(market: Path, out: Path, *more: str) -> dict[str, Any]:
+    """Run the real command; return its JSON, which must equal report.json."""
+    done = subprocess.run(
+        [*CLI, "rehearse", str(market), "--out", str(out), "--json", *more],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report == json.loads((out / "report.json").read_text())
+    return report
+
+
+@pytest.fixture(scope="module", params=["tiny", "breast_cancer"])
+def rehearsed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    market = getattr(markets, request.param)(folder / "market")
+    return rehearse(market, folder / "out"), folder / "out"
+
+
+def test_everything_that_is_promised_is_written(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, out = rehearsed
+    for name in ("report.json", "report.html", "evidence.json", "training_set.parquet"):
+        assert (out / name).stat().st_size > 0
+    assert len(list((out / "receipts").glob("*.txt"))) == len(report["scores"]) == 3
+    assert set(report["match"]["methods"]) == METHODS
+    assert set(report["timings_s"]) == set(STEPS)
+    assert set(report["downstream"]) == {"clearinghouse", "random", "use_all", "label_only"}
+
+
+def test_opened_counts_are_plaintext_plus_noise(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, out = rehearsed
+    evidence = json.loads((out / "evidence.json").read_text())
+    assert set(evidence) == {score["developer"] for score in report["scores"]}
+    for score in report["scores"]:
+        assert score["exact_counts_match"] is True
+        tables = [evidence[score["developer"]], *evidence[score["developer"]]["groups"].values()]
+        for table in tables:
+            opened, noise = np.array(table["opened"]), np.array(table["noise"])
+            assert np.array_equal(opened, noise + np.array(table["plaintext"]))
+        assert np.array(tables[0]["plaintext"]).sum() == score["rows"]
+        assert any(np.array(table["noise"]).any() for table in tables)
+
+
+def test_the_books_balance(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, _ = rehearsed
+    assert report["ledger"]["balanced"] is True
+    clearing = report["clearing"]
+    paid = sum(signed(amount) for amount in clearing["payments"].values())
+    pot = sum(signed(amount) for amount in clearing["pot"].values())
+    assert paid + pot + signed(clearing["fee"]) == signed(clearing["customer_pays"])
+    assert sum(signed(line["amount"]) for line in report["statement"]) == 0
+
+
+def signed(text: str) -> int:
+    """Micro-units of a decimal string that may be negative."""
+    sign = -1 if text.startswith("-") else 1
+    return sign * parse_money(text.removeprefix("-"), name="amount")
+
+
+def test_log_ledgers_and_report_tell_one_epsilon(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, out = rehearsed
+    lines = (out / "log" / "entries.jsonl").read_bytes().splitlines()
+    logged = epsilon_by_owner(parse_entry(line) for line in lines)
+    spent = sorted(signed(entry["spent"]) for entry in report["budget"].values())
+    assert sorted(value for value in logged.values() if value) == [s for s in spent if s]
+    found = verify_log_directory(out / "log")
+    assert len(found.entries) == report["log"]["entries"] == len(lines)
+    assert report["log"]["verified"] is True
+
+
+def test_every_receipt_verifies_against_the_exported_log_key(
+    rehearsed: tuple[dict[str, Any], Path],
+) -> None:
+    report, out = rehearsed
+    vkey = (out / "log" / "log.vkey").read_text().strip()
+    for score in report["scores"]:
+        text = (out / score["receipt"]).read_bytes()
+        found = verify_receipt(text, trusted_log_key=vkey)
+        assert float(found.claim.metrics["auc"].value) == pytest.approx(score["auc"], abs=1e-6)
+
+
+def test_delivered_never_exceeds_what_was_ordered(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, _ = rehearsed
+    clearing, records = report["clearing"], report["records"]
+    for name, units in clearing["quotas"].items():
+        assert 0 <= clearing["delivered"][name] <= units
+    assert records["real"] == sum(clearing["delivered"].values())
+    assert records["real"] == report["match"]["methods"]["clearinghouse"]["rows"]
+    assert records["ordered"] <= records["wanted"]
+
+
+def test_figures_are_numbers_in_range(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, _ = rehearsed
+    for score in report["scores"]:
+        for metric in ("auc", "accuracy", "sensitivity", "specificity"):
+            low, high = score["intervals"][metric]
+            assert 0 <= low <= score[metric] <= high <= 1
+
+
+def test_a_second_rehearsal_starts_clean_and_replaces_the_first(tmp_path: Path) -> None:
+    market = markets.tiny(tmp_path / "market", developers=["logistic"], records=10)
+    out = tmp_path / "out"
+    first = rehearse(market, out, "--in-process")
+    (out / "notes.txt").write_text("mine")
+    (out / "receipts" / "old.txt").write_text("stale")
+    second = rehearse(market, out, "--in-process")
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in (out / "receipts").iterdir()] == ["logistic.txt"]
+    assert first["log"]["checkpoint"] != second["log"]["checkpoint"]
+    assert list(tmp_path.glob(".rehearsal-*")) == []

@@ -1,0 +1,139 @@
+"""Who may read what: every route x every role, and foreign ids answered like unknown ones."""
+
+import re
+
+import pytest
+
+from clearinghouse.ids import new_id
+
+EVERYBODY = {"hospital", "provider", "developer", "outsider"}
+INSIDE = EVERYBODY - {"outsider"}
+
+READS = {
+    "/v1/orgs/{org_id}": EVERYBODY,
+    "/v1/schemas/{schema_id}": EVERYBODY,
+    "/v1/sources": EVERYBODY,
+    "/v1/sources/{source_id}": EVERYBODY,
+    "/v1/valsets/{valset_id}": INSIDE,
+    "/v1/blobs/{digest}": {"hospital"},
+    "/v1/requests/{request_id}": INSIDE,
+    "/v1/requests/{request_id}/target": INSIDE,
+    "/v1/requests/{request_id}/clearing": INSIDE,
+    "/v1/requests/{request_id}/prices": INSIDE,
+    "/v1/requests/{request_id}/runs": INSIDE,
+    "/v1/requests/{request_id}/statement": INSIDE,
+    "/v1/receipts/{receipt_id}": INSIDE,
+    "/v1/agent/tasks": EVERYBODY,
+    "/v1/log/entries": EVERYBODY,
+}
+PUBLIC = {
+    "/v1/log/checkpoint",
+    "/v1/log/proof",
+    "/v1/log/consistency",
+    "/v1/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+}
+
+
+@pytest.fixture
+def ids(market, app):
+    """Ids of everything, with results as if the request had gone on."""
+    request_id, receipt_id = market.request_id, new_id("rcp")
+    with app.state.desk.store.write() as tx:
+        for kind in ("target", "prices"):
+            tx.requests.keep(request_id, kind, "{}")
+        tx.requests.keep(
+            request_id,
+            "clearing",
+            '{"draw_seed":null,"method":"m","objective_micro":0,"orders":[],"reserve_micro":0,'
+            '"unserved":[]}',
+        )
+        from clearinghouse.store.records import Receipt
+
+        tx.runs.add_receipt(Receipt(receipt_id, request_id, new_id("run"), "text"))
+    return {
+        "org_id": market.hospital.org_id,
+        "schema_id": market.schema_id,
+        "source_id": market.source_id,
+        "valset_id": market.valset_id,
+        "digest": market.blob,
+        "request_id": request_id,
+        "receipt_id": receipt_id,
+    }
+
+
+def test_every_route_is_in_the_matrix(app):
+    reads = {path for path, operations in app.openapi()["paths"].items() if "get" in operations}
+    assert reads | {"/v1/openapi.json"} == set(READS) | PUBLIC
+
+
+@pytest.mark.parametrize("path", READS)
+def test_reading(market, ids, path, problem):
+    filled = path.format(**ids)
+    for role in sorted(EVERYBODY):
+        answer = getattr(market, role).get(filled)
+        if role in READS[path]:
+            assert answer.status_code == 200, (role, answer.text)
+            continue
+        foreign = problem(answer, 404, "not-found")
+        unknown_id = _unknown(filled)
+        unknown = problem(getattr(market, role).get(unknown_id), 404, "not-found")
+        assert _without_ids(foreign) == _without_ids(unknown)
+
+
+def _unknown(path):
+    """The same path with ids that nobody has."""
+    path = re.sub(r"([a-z]{3})_[0-9a-z]{20}", lambda found: new_id(found[1]), path)
+    return re.sub(r"[0-9a-f]{64}", "0" * 64, path)
+
+
+def _without_ids(text):
+    return re.sub(r"[a-z]{3}_[0-9a-z]{20}|[0-9a-f]{64}", "ID", text)
+
+
+def test_writing_with_foreign_ids(market, problem):
+    """A foreign source, validation set or task is not there for others."""
+    outsider, provider = market.outsider, market.provider
+    path = f"/v1/sources/{market.source_id}/summary"
+    problem(outsider.post(path, market.summary), 404, "not-found")
+    problem(market.hospital.post(path, market.summary), 404, "not-found")
+    task = market.wait_for_task()
+    answer = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
+    for stranger in (outsider, provider, market.developer):
+        for suffix, message in (("", answer), ("/refuse", {"reason": "no"})):
+            detail = problem(
+                stranger.post(f"/v1/agent/tasks/{task['id']}{suffix}", message), 404, "not-found"
+            )
+            assert detail == f"no task {task['id']}"
+    assert market.wait_for_task() == task
+
+
+def test_roles(market, party, problem):
+    """A right id in the wrong role's hands does nothing."""
+    source = {
+        "name": "x",
+        "schema_id": market.schema_id,
+        "size_class": 1,
+        "rows_root": "0" * 64,
+        "leaves": 2,
+    }
+    for who in (market.hospital, market.developer, party("auditor")):
+        problem(who.post("/v1/sources", source), 409, "refused")
+    for who in (market.provider, market.developer, party("auditor")):
+        problem(who.post("/v1/valsets", market.valset()), 409, "refused")
+        problem(who.post("/v1/requests", market.terms()), 409, "refused")
+
+
+def test_another_hospitals_validation_set(market, party, problem):
+    other = party("hospital")
+    problem(other.post("/v1/requests", market.terms()), 404, "not-found")
+    foreign_blob = problem(other.post("/v1/valsets", market.valset()), 422, "bad-input")
+    assert "uploaded" in foreign_blob
+
+
+def test_parties_see_only_their_own_tasks(market):
+    market.wait_for_task()
+    for other in (market.provider, market.developer, market.outsider):
+        assert other.get("/v1/agent/tasks").json() == {"tasks": []}

@@ -1,0 +1,107 @@
+"""Tasks over HTTP: waiting, answering once, refusing, running out of time."""
+
+import time
+
+import pytest
+
+NOISE = {"answer": {"kind": "target.noise", "noise_blob": "0" * 64}}
+
+
+def until(market, state, seconds=20):
+    """The request once it has come to a state."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        view = market.hospital.get(f"/v1/requests/{market.request_id}").json()
+        if view["state"] == state:
+            return view
+        time.sleep(0.02)
+    raise AssertionError(view)
+
+
+def test_a_request_says_what_it_waits_for(market):
+    task = market.wait_for_task()
+    view = market.hospital.get(f"/v1/requests/{market.request_id}").json()
+    name = f"a hospital ({market.hospital.org_id})"
+    assert view["waiting_for"] == [f"{name} to draw the noise of the target"]
+    assert (view["step"], view["state"], view["open_tasks"]) == ("match", "running", 1)
+    assert task["task"]["kind"] == "target.noise"
+    assert task["task"]["epsilon_micro"] == 500_000
+    assert (task["task"]["cells"], task["task"]["labels"]) == (2, 2)
+    assert len(task["task"]["nonces"][0]) == 32
+
+
+def test_an_answer_names_an_uploaded_blob(market, problem):
+    task = market.wait_for_task()
+    path = f"/v1/agent/tasks/{task['id']}"
+    assert "PUT it first" in problem(market.hospital.post(path, NOISE), 422, "bad-input")
+    assert market.wait_for_task() == task
+
+
+def test_a_refusal_of_the_hospital_ends_the_request(market):
+    task = market.wait_for_task()
+    path = f"/v1/agent/tasks/{task['id']}/refuse"
+    assert market.hospital.post(path, {"reason": "not today"}).json() == {}
+    view = until(market, "failed")
+    assert view["reason"].endswith("refused target.noise: not today")
+    assert view["waiting_for"] == []
+    statement = market.provider.get(f"/v1/requests/{market.request_id}/statement").json()
+    assert statement["balanced"]
+    assert set(statement["balances"].values()) == {0}
+    entries = market.hospital.get("/v1/log/entries").json()["entries"]
+    assert '"type":"request.closed"' in entries[-1]
+
+
+def test_silence_ends_the_request(market, clock):
+    market.wait_for_task()
+    clock.advance(86_401)
+    view = until(market, "failed")
+    assert view["reason"].endswith("did not answer target.noise in time")
+
+
+def test_nonsense_from_the_hospital_ends_the_request(market):
+    """Bytes that are no message fail the run; epsilon counts as spent, for the ledger says so."""
+    task = market.wait_for_task()
+    answer = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
+    path = f"/v1/agent/tasks/{task['id']}"
+    assert market.hospital.post(path, answer).status_code == 200
+    assert market.hospital.post(path, answer).status_code == 200
+    view = until(market, "failed")
+    assert view["reason"]
+    entries = market.hospital.get("/v1/log/entries").json()["entries"]
+    released = [entry for entry in entries if '"type":"target.released"' in entry]
+    assert len(released) == 1
+    assert '"epsilon_micro":500000' in released[0]
+
+
+def test_waiting_ends_when_a_task_comes(market):
+    market.wait_for_task()
+    started = time.monotonic()
+    assert market.developer.get("/v1/agent/tasks?wait=1").json() == {"tasks": []}
+    assert 0.9 < time.monotonic() - started < 5
+
+
+def test_a_mistake_of_ours_ends_one_request_with_a_reason(monkeypatch, make_market):
+    """A move that keeps failing is given up; the server and other requests live on."""
+    from clearinghouse.rounds import match
+
+    with monkeypatch.context() as broken:
+        broken.setattr(match, "TargetNoiseTask", None)
+        market = make_market()
+        view = until(market, "failed")
+    assert view["reason"] == "the clearinghouse made a mistake (TypeError)"
+    second = market.hospital.post("/v1/requests", market.terms(records=11)).json()
+    market.request_id = second["id"]
+    assert market.wait_for_task()["request_id"] == second["id"]
+
+
+@pytest.mark.parametrize("message", [{}, {"answer": {"kind": "no such"}}, {"answer": None}])
+def test_malformed_answers(market, message, problem):
+    task = market.wait_for_task()
+    answer = market.hospital.post(f"/v1/agent/tasks/{task['id']}", message)
+    problem(answer, 422, "bad-input")
+
+
+def test_an_answer_of_another_kind(market, problem):
+    task = market.wait_for_task()
+    answer = {"answer": {"kind": "ask.commit", "commitment": "0" * 64}}
+    problem(market.hospital.post(f"/v1/agent/tasks/{task['id']}", answer), 409, "refused")

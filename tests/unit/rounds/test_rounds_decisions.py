@@ -1,0 +1,389 @@
+"""The pure decisions of the steps, against brute force and their laws."""
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from clearinghouse import cells
+from clearinghouse.messages.intake import OpenRequest, Purse
+from clearinghouse.messages.results import TargetView
+from clearinghouse.rounds import clear, deliver, pricing, settle
+from clearinghouse.rounds.frozen import freeze, spread, supply
+from clearinghouse.rounds.score import noise_tables
+from clearinghouse.rounds.submissions import published_bins
+from clearinghouse.rounds.terms import budget_micro, pot_micro, reserve_micro
+from clearinghouse.schema import parse_schema
+from clearinghouse.store.records import Order, Summary
+from matching.codebook import cell_map
+
+MICRO = 1_000_000
+SCHEMA = parse_schema(
+    {
+        "name": "s",
+        "label": {"name": "y", "levels": ["0", "1"]},
+        "columns": {
+            "sex": {"kind": "category", "levels": ["F", "M"]},
+            "age": {"kind": "number", "low": 0, "high": 90, "cuts": [30, 60]},
+        },
+        "strata": [["sex"], ["sex", "age"]],
+    },
+    file="s",
+)
+NAMES = tuple(f"src_{letter * 20}" for letter in "abcd")
+
+
+def terms(**changes):
+    body = {
+        "valset_id": "val_" + "0" * 20,
+        "source_ids": list(NAMES[:2]),
+        "developer_ids": ["org_" + "0" * 20],
+        "records": 30,
+        "currency": "EUR",
+        "tariff_micro": 6 * MICRO,
+        "distance_price_micro": MICRO,
+        "share_cap_micro": 1_500_000,
+        "fee_micro": 50_000,
+        "epsilon_target_micro": 500_000,
+        "epsilon_score_micro": MICRO,
+        "purse": purse(),
+        **changes,
+    }
+    return OpenRequest.model_validate(body)
+
+
+def purse(**changes):
+    return Purse(
+        kind="acceptance",
+        amount_micro=100,
+        metric="auc",
+        threshold_micro=700_000,
+        confidence_micro=900_000,
+    ).model_copy(update=changes)
+
+
+# ---------------------------------------------------------------- frozen inputs
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=4, max_size=4),
+    st.lists(st.integers(0, 50), min_size=12, max_size=12),
+)
+def test_spreading_keeps_every_coarse_count(coarse, pooled):
+    fine_book = cells.codebook(SCHEMA, ("sex", "age"))
+    coarse_book = cells.codebook(SCHEMA, ("sex",))
+    parents = cell_map(fine_book, coarse_book)
+    counts, weights = np.array(coarse).reshape(2, 2), np.array(pooled).reshape(6, 2)
+    result = spread(counts, parents, weights)
+    assert (result >= 0).all()
+    for cell, label in itertools.product(range(2), range(2)):
+        inside = np.flatnonzero(parents == cell)
+        total, part = counts[cell, label], result[inside, label]
+        assert part.sum() == total
+        shares = weights[inside, label] if weights[inside, label].any() else np.ones(3, int)
+        for units, weight in zip(part, shares, strict=True):
+            assert abs(units - Fraction(int(total) * int(weight), int(shares.sum()))) < 1
+
+
+def summary(name, level, counts, epsilon=5 * MICRO):
+    return Summary(name, level, tuple(counts), epsilon, "0" * 64)
+
+
+def test_fine_sources_are_summed_and_coarse_ones_spread():
+    fine = summary(NAMES[0], ("sex", "age"), range(10, 22))
+    coarse = summary(NAMES[1], ("sex",), [40, 0, 0, 60])
+    at_sex = supply(SCHEMA, ("sex",), [fine, coarse])
+    assert at_sex[0].tolist() == [[10 + 12 + 14, 11 + 13 + 15], [16 + 18 + 20, 17 + 19 + 21]]
+    assert at_sex[1].tolist() == [[40, 0], [0, 60]]
+    at_age = supply(SCHEMA, ("sex", "age"), [fine, coarse])
+    assert at_age[0].reshape(-1).tolist() == list(range(10, 22))
+    assert at_age[1, :3, 0].sum() == 40
+    assert at_age[1, 3:, 1].sum() == 60
+    assert at_age[1].sum() == 100
+    alone = supply(SCHEMA, ("sex", "age"), [coarse])
+    assert alone[0, :, 0].tolist() == [14, 13, 13, 0, 0, 0]  # nobody knows better: evenly
+
+
+def test_a_table_of_noise_sells_nothing():
+    noise = summary(NAMES[0], ("sex",), [1, -1, 2, 0], epsilon=200_000)
+    assert supply(SCHEMA, ("sex",), [noise]).sum() == 0
+
+
+def frozen(**changes):
+    wish = terms(**changes)
+    summaries = {
+        NAMES[0]: summary(NAMES[0], ("sex",), [50, 20, 30, 40]),
+        NAMES[1]: summary(NAMES[1], ("sex",), [10, 60, 20, 5]),
+    }
+    return wish, freeze(
+        "run_" + "0" * 20, wish, "1" * 64, SCHEMA, ("sex",), [25, 30, 20, 35], summaries
+    )
+
+
+def test_everything_that_shapes_the_clearing_is_in_its_digest():
+    _, base = frozen()
+    assert sum(base.wanted) == 30
+    assert frozen()[1] == base
+    for change in (
+        {"records": 31},
+        {"tariff_micro": 7 * MICRO},
+        {"distance_price_micro": 2 * MICRO},
+        {"fee_micro": 0},
+        {"share_cap_micro": 2_000_000},
+    ):
+        assert frozen(**change)[1].frozen_digest != base.frozen_digest, change
+
+
+def test_what_may_be_sold_is_never_more_than_what_is_there():
+    _, target = frozen()
+    for name in NAMES[:2]:
+        assert all(
+            0 <= c <= s for c, s in zip(target.capped[name], target.supplies[name], strict=True)
+        )
+
+
+# ---------------------------------------------------------------- clearing
+
+
+def market(rng, sources=3, places=4):
+    wanted = rng.integers(0, 6, places)
+    distances = rng.integers(0, 4 * MICRO, (places, places))
+    np.fill_diagonal(distances, 0)
+    capped = rng.integers(0, 5, (sources, places))
+    target = TargetView.model_construct(
+        wanted=wanted.tolist(),
+        distances_micro=distances.tolist(),
+        capped={name: row.tolist() for name, row in zip(NAMES, capped, strict=False)},
+        frozen_digest="f" * 64,
+    )
+    asks = [int(ask) for ask in rng.integers(0, 3 * MICRO, sources)]
+    return target, asks
+
+
+def decide(target, asks, reserve=3 * MICRO):
+    names = NAMES[: len(asks)]
+    return clear.decide(clear.Market(target, reserve, names, tuple(asks), ("c",)))
+
+
+def best_by_linear_programme(target, asks, reserve):
+    """The optimum of the same transport problem by another solver."""
+    names = [name for name, ask in zip(NAMES, asks, strict=False) if ask is not None]
+    costs = [ask for ask in asks if ask is not None]
+    distances, places = np.array(target.distances_micro), len(target.wanted)
+    gains, serve, supply_rows = [], [], []
+    for (s, name), c, j in itertools.product(enumerate(names), range(places), range(places)):
+        gains.append(-(reserve - distances[j][c] - costs[s]))
+        serve.append((j, len(gains) - 1))
+        supply_rows.append((s * places + c, len(gains) - 1, target.capped[name][c]))
+    if not gains:
+        return 0
+    limits = np.zeros((places + len(names) * places, len(gains)))
+    bounds = np.concatenate([target.wanted, np.zeros(len(names) * places)])
+    for j, column in serve:
+        limits[j, column] = 1
+    for row, column, capacity in supply_rows:
+        limits[places + row, column] = 1
+        bounds[places + row] = capacity
+    return -linprog(gains, A_ub=limits, b_ub=bounds).fun
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_the_clearing_is_optimal_and_marginal_values_are_differences(seed):
+    target, asks = market(np.random.default_rng(seed))
+    view = decide(target, asks)
+    best = best_by_linear_programme(target, asks, 3 * MICRO)
+    assert view.objective_micro == pytest.approx(best, abs=1)
+    for index, order in enumerate(view.orders):
+        without = [None if i == index else ask for i, ask in enumerate(asks)]
+        assert (
+            order.marginal_micro == view.objective_micro - decide(target, without).objective_micro
+        )
+        assert order.units == sum(order.quota)
+        assert clear.payment_micro(order) >= order.ask_micro * order.units
+    served = sum(order.units for order in view.orders)
+    assert served + sum(view.unserved) == sum(target.wanted)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_payments_fit_into_the_escrow_and_nobody_gains_by_misreporting(seed):
+    rng = np.random.default_rng(100 + seed)
+    target, asks = market(rng)
+    view = decide(target, asks)
+    paid = sum(clear.payment_micro(order) for order in view.orders)
+    assert paid <= 3 * MICRO * sum(order.units for order in view.orders)
+    for index, truth in enumerate(asks):
+        honest = clear.payment_micro(view.orders[index]) - truth * view.orders[index].units
+        for lie in (0, truth // 2, truth + MICRO // 3, 3 * MICRO):
+            told = [lie if i == index else ask for i, ask in enumerate(asks)]
+            order = decide(target, told).orders[index]
+            assert clear.payment_micro(order) - truth * order.units <= honest
+
+
+def test_the_order_of_sources_changes_nothing_and_silence_sells_nothing():
+    target, asks = market(np.random.default_rng(3))
+    view = decide(target, asks)
+    turned = clear.decide(clear.Market(target, 3 * MICRO, NAMES[2::-1], tuple(asks[::-1]), ("c",)))
+    by_name = {order.source_id: order for order in view.orders}
+    assert {order.source_id: order for order in turned.orders} == by_name
+    silent = decide(target, [None, *asks[1:]])
+    assert silent.orders[0].status == "silent"
+    assert silent.orders[0].units == 0
+
+
+def test_an_absurd_ask_only_keeps_its_own_source_out():
+    target, asks = market(np.random.default_rng(3))
+    view = decide(target, [2**53 - 1, *asks[1:]])
+    silent = decide(target, [None, *asks[1:]])
+    assert view.objective_micro == silent.objective_micro
+    assert view.orders[0].status == "unsold"
+    assert view.orders[0].ask_micro == 2**53 - 1
+    assert clear.payment_micro(view.orders[0]) == 0
+    at_reserve = decide(target, [3 * MICRO, *asks[1:]])
+    assert at_reserve.orders[1:] == view.orders[1:]
+
+
+def test_the_draw_hangs_on_every_commitment():
+    target, asks = market(np.random.default_rng(3))
+    seeds = {
+        clear.decide(clear.Market(target, 3 * MICRO, NAMES[:3], tuple(asks), commitments)).draw_seed
+        for commitments in (("a", "b"), ("a", "c"), ("ab",))
+    }
+    assert len(seeds) == 3
+
+
+# ---------------------------------------------------------------- delivery and settlement
+
+
+def test_what_is_paid_for_is_proven_and_confirmed():
+    one = {"d": (7, True)}
+    assert deliver.decide({}, 9, "d") == 9
+    assert deliver.decide({"a": one}, 9, "d") == 7
+    assert deliver.decide({"a": {"d": (12, True)}}, 9, "d") == 9
+    assert deliver.decide({"a": {"d": (9, False)}}, 9, "d") == 0
+    assert deliver.decide({"a": {"d": (0, False)}, "b": one}, 9, "d") == 7
+    assert deliver.decide({"a": {"other": (3, True)}}, 9, "d") == 9
+
+
+def order(payment, units, real):
+    return Order("o", "r", "s", (units,), units, payment, "d", None, real)
+
+
+@given(st.integers(0, 10**12), st.integers(1, 10_000), st.integers(0, 10_000))
+def test_payment_is_pro_rata_and_rounded_down(payment, units, real):
+    real = min(real, units)
+    exact = Fraction(payment * real, units)
+    paid = settle.paid_micro(order(payment, units, real))
+    assert 0 <= exact - paid < 1
+    assert settle.paid_micro(order(payment, units, units)) == payment
+    assert settle.paid_micro(order(payment, units, None)) == 0
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 1000),
+    st.integers(1, 10 * MICRO),
+    st.integers(0, MICRO),
+    st.integers(0, 100_000),
+    st.integers(0, 1000),
+)
+def test_the_most_that_can_be_paid_is_in_escrow(records, tariff, fee, pot, prize):
+    wish = terms(
+        records=records,
+        tariff_micro=tariff,
+        fee_micro=fee,
+        fairness_pot_micro=pot,
+        purse=purse(amount_micro=prize),
+    )
+    most = records * reserve_micro(wish)  # no source is paid more than the reserve for a record
+    held = budget_micro(wish)
+    assert most + settle.fee_of(most, fee) + pot_micro(wish) + prize <= held
+
+
+def score(run, point, bound, determined=True):
+    return settle.Scored(run, f"org of {run}", point, bound, determined)
+
+
+def test_the_purse_goes_to_the_best_model_that_is_accepted():
+    rule = purse()
+    good, better = score("good", 800_000, 700_000), score("better", 810_000, 750_000)
+    lucky = score("lucky", 990_000, 699_999)
+    vague = score("vague", 990_000, 990_000, determined=False)
+    assert settle.decide(rule, [good, better, lucky, vague]).amounts == {"better": 100}
+    assert settle.decide(rule, [good]).amounts == {"good": 100}
+    assert settle.decide(rule, [lucky, vague]).amounts == {}
+    assert settle.decide(rule, []).amounts == {}
+
+
+def test_exact_ties_share_to_the_last_micro_unit():
+    tied = [score(name, 800_000, 700_000) for name in "abc"]
+    amounts = settle.decide(purse(), tied).amounts
+    assert amounts == {"a": 34, "b": 33, "c": 33}
+
+
+def closed(asks=(MICRO, 2 * MICRO), **changes):
+    wish, target = frozen(**changes)
+    view = clear.decide(clear.Market(target, reserve_micro(wish), NAMES[:2], tuple(asks), ("c",)))
+    summaries = {
+        NAMES[0]: summary(NAMES[0], ("sex",), [50, 20, 30, 40]),
+        NAMES[1]: summary(NAMES[1], ("sex",), [10, 60, 20, 5]),
+    }
+    return pricing.Closed(
+        "req_" + "0" * 20, wish, "1" * 64, SCHEMA, target, view, summaries, "2" * 64
+    )
+
+
+def test_prices_are_the_same_each_time_and_firm_where_sold():
+    case = closed(asks=(MICRO, 6 * MICRO))
+    prices = pricing.decide(case).prices
+    assert pricing.decide(case).prices == prices
+    sold, unsold = prices
+    first = case.clearing.orders[0]
+    assert (sold.status, unsold.status) == ("firm", "indicative")
+    owed = clear.payment_micro(first)
+    assert abs(sold.point_micro * first.units - owed) <= first.units // 2 + 1
+    assert unsold.low_micro <= unsold.point_micro <= unsold.high_micro
+    absurd = pricing.decide(closed(asks=(MICRO, 2**53 - 1))).prices
+    assert absurd[1].point_micro == unsold.point_micro
+    assert (unsold.calls, unsold.seed) == (pricing.DRAWS, pricing.seed_of(case))
+    without = [None, 6 * MICRO]
+    alone = clear.decide(
+        clear.Market(case.target, reserve_micro(case.terms), NAMES[:2], tuple(without), ("c",))
+    )
+    assert sold.counterfactual["objective_without_micro"] == alone.objective_micro
+
+
+def test_the_pot_is_shared_whole_and_hangs_on_no_ask():
+    shares = settle.share_pot(closed(), 1000)
+    assert sum(shares.values()) == 1000
+    assert settle.share_pot(closed(asks=(0, 5 * MICRO)), 1000) == shares
+    assert settle.share_pot(closed(), 0) == {}
+    silent = settle.share_pot(closed(asks=(MICRO, None)), 1000)
+    assert silent == {NAMES[0]: 1000}
+
+
+# ---------------------------------------------------------------- scoring
+
+
+@given(
+    st.integers(1, 10**8),
+    st.integers(2, 4),
+    st.integers(1, 32),
+    st.lists(st.integers(1, 9), max_size=6),
+)
+def test_the_tables_of_a_run_spend_exactly_its_epsilon(epsilon, labels, bins, levels):
+    groups = [(f"g{index}", count) for index, count in enumerate(levels)]
+    tables = noise_tables(epsilon, labels, bins, groups)
+    assert sum(table.epsilon_micro for table in tables) == epsilon
+    assert tables[0].cells == labels * bins
+    assert [table.cells for table in tables[1:]] == [count * labels for count in levels]
+    assert all(tables[0].epsilon_micro >= table.epsilon_micro for table in tables)
+    if not groups:
+        assert tables[0].epsilon_micro == epsilon
+
+
+def test_bins_follow_the_size_class():
+    assert [published_bins(2**k) for k in (0, 7, 8, 10, 11, 20)] == [8, 8, 16, 16, 32, 32]

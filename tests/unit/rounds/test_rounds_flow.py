@@ -1,0 +1,232 @@
+"""A whole market with real parties and ciphertexts, and markets in which somebody will not play."""
+
+from clearinghouse.errors import RefusedError
+from clearinghouse.log.verify import export_log, verify_log_directory, verify_receipt
+from clearinghouse.messages.results import (
+    CheckpointView,
+    ClearingView,
+    LogView,
+    PriceList,
+    RunList,
+    StatementView,
+    TargetView,
+)
+
+
+def read(world, what, kind):
+    path = f"/requests/{world.request_id}/{what}"
+    return world.hospital.transport.get(path, kind)
+
+
+def check_books(world, state="done"):
+    """Every transfer and the whole sum to zero, nothing is left in escrow, the log verifies."""
+    statement = read(world, "statement", StatementView)
+    assert statement.balanced
+    assert sum(statement.balances.values()) == 0
+    assert statement.balances[f"escrow:{world.request_id}"] == 0
+    head = world.hospital.transport.get("/log/checkpoint", CheckpointView)
+    entries = world.hospital.transport.get("/log/entries", LogView).entries
+    export_log([e.encode() for e in entries], head.checkpoint, head.vkey, world.folder / "log")
+    report = verify_log_directory(world.folder / "log", trusted_log_key=head.vkey)
+    assert report.entries[-1].type == "request.closed"
+    assert report.entries[-1].amounts["failed"] == (state == "failed")
+    spent = {world.hospital.org_id: world.hospital.budget.spent}
+    spent |= {p.org_id: p.budget.spent for p in world.providers if hasattr(p, "budget")}
+    for org_id, amount in spent.items():
+        assert report.epsilon_by_owner.get(org_id, 0) == amount
+    return statement, report
+
+
+def test_a_whole_market(world):
+    world.recipes = ("logistic", "trees")
+    world.gather(fairness_pot_micro=20_000)
+    view = world.work(world.everybody)
+    assert (view.state, view.reason) == ("done", ""), world.events
+    statement, report = check_books(world)
+    assert list(view.step_seconds) == [
+        "intake",
+        "match",
+        "clear",
+        "deliver",
+        "score",
+        "settle",
+        "audit",
+    ]
+    assert view.message_bytes["deliver.sealed"] > 0
+    check_clearing(world, statement)
+    check_scores(world, statement)
+    check_no_row_is_stored(world)
+    kinds = [entry.type for entry in report.entries]
+    assert kinds.count("ask.committed") == kinds.count("ask.revealed") == 2
+    assert kinds.index("inputs.frozen") < kinds.index("ask.committed")
+    assert max(i for i, kind in enumerate(kinds) if kind == "ask.committed") < kinds.index(
+        "ask.revealed"
+    )
+    assert kinds.count("run.released") == kinds.count("receipt.issued") == 2
+
+
+def check_clearing(world, statement):
+    target = read(world, "target", TargetView)
+    assert sum(target.wanted) == 60
+    clearing = read(world, "clearing", ClearingView)
+    sold = [order for order in clearing.orders if order.units]
+    assert sold
+    for order in sold:
+        assert order.real is not None
+        assert order.paid_micro is not None
+        owed = order.ask_micro * order.units + order.marginal_micro
+        assert order.paid_micro == owed * order.real // order.units
+        assert all(q <= c for q, c in zip(order.quota, target.capped[order.source_id], strict=True))
+    paid = sum(order.paid_micro for order in sold)
+    fees = [amount for name, amount in statement.balances.items() if name.startswith("platform")]
+    assert fees == [paid * 50_000 // 1_000_000]
+    given = sum(
+        p.amount_micro
+        for p in statement.postings
+        if ":pot:" in p.transfer and p.account.startswith("org:")
+    )
+    assert given == 60 * 6_000_000 * 20_000 // 1_000_000
+    first = world.hospital.transport.get_text(f"/requests/{world.request_id}/prices")
+    again = world.providers[0].transport.get_text(f"/requests/{world.request_id}/prices")
+    assert first == again
+    prices = PriceList.model_validate_json(first).prices
+    for price, order in zip(prices, clearing.orders, strict=True):
+        assert price.status == ("firm" if order.units else "indicative")
+        assert price.low_micro <= price.point_micro <= price.high_micro
+        if order.units:
+            assert price.components["reserve"] + price.components["marginal"] == price.point_micro
+
+
+def check_scores(world, statement):
+    head = world.hospital.transport.get("/log/checkpoint", CheckpointView)
+    runs = read(world, "runs", RunList).runs
+    assert [run.state for run in runs] == ["released", "released"]
+    for run in runs:
+        text = world.hospital.transport.get_text(f"/receipts/{run.receipt}").encode()
+        verified = verify_receipt(text, trusted_log_key=head.vkey)
+        assert verified.claim.model_sha256 == run.model_digest
+        assert sum(table["epsilon_micro"] for table in run.tables) == run.epsilon_micro
+        record = world.hospital.agent.record(run.id)
+        exact = record["tables"][0]["exact"]
+        noise = record["tables"][0]["noise"]
+        opened = [value for row in run.counts for value in row]
+        assert opened == [a + b for a, b in zip(exact, noise, strict=True)]
+        assert sum(exact) == 100
+    best = max(runs, key=lambda run: run.scorecard["auc"])
+    (winner,) = statement.award["winners"]
+    assert winner == {"run_id": best.id, "amount_micro": 300_000_000}
+    assert statement.balances[f"org:{best.org_id}"] == 300_000_000
+
+
+def check_no_row_is_stored(world):
+    """What the server keeps of a delivery is ciphertext: no record in its canonical form."""
+    rows = [f'"age":"{record["age"]}"' for record in world.providers[0].table.records()]
+    assert len(set(rows)) > 50
+    stored = b"".join(
+        path.read_bytes() for path in (world.folder / "server").rglob("*") if path.is_file()
+    )
+    assert not [row for row in rows if row.encode() in stored]
+
+
+def test_a_silent_provider_blocks_nobody(world):
+    world.gather(deadlines={"ask_s": 2, "agent_s": 600, "deliver_s": 600, "model_s": 600})
+    silent, speaking = world.providers
+    world.work([world.hospital, speaking], until=lambda view: view.step == "deliver")
+    orders = {order.source_id: order for order in read(world, "clearing", ClearingView).orders}
+    assert orders[silent.source_id].status == "silent"
+    assert orders[silent.source_id].units == 0
+    assert orders[silent.source_id].ask_micro is None
+    assert orders[speaking.source_id].status == "sold"
+
+
+def test_nobody_delivers(world, monkeypatch):
+    world.gather()
+    for provider in world.providers:
+        monkeypatch.setattr(provider, "_deliver", None)
+    view = world.work(world.everybody)
+    assert view.state == "failed"
+    assert "delivered" in view.reason
+    statement, _ = check_books(world, "failed")
+    assert statement.balances[f"external:{world.hospital.org_id}"] == 0
+
+
+def test_who_delivers_is_paid_and_who_does_not_is_not(world, monkeypatch):
+    """A provider keeps its records; the hospital refuses the score and still pays the other."""
+    world.gather()
+    shy, reliable = world.providers
+
+    def keep(*_args):
+        raise RefusedError("our ethics board said no")
+
+    def refuse(*_args):
+        raise RefusedError("this model is not welcome")
+
+    monkeypatch.setattr(shy, "_deliver", keep)
+    monkeypatch.setattr(world.hospital, "_score_digits", refuse)
+    view = world.work(world.everybody)
+    assert view.state == "done", world.events
+    (run,) = read(world, "runs", RunList).runs
+    assert run.state == "failed"
+    assert "not welcome" in run.reason
+    assert run.receipt is None
+    statement, report = check_books(world)
+    assert statement.award["winners"] == []
+    assert not [entry for entry in report.entries if entry.type == "run.released"]
+    orders = {order.source_id: order for order in read(world, "clearing", ClearingView).orders}
+    assert orders[shy.source_id].units > 0
+    assert (orders[shy.source_id].real, orders[shy.source_id].paid_micro) == (0, 0)
+    assert orders[reliable.source_id].paid_micro > 0
+    paid = statement.balances[f"org:{reliable.org_id}"]
+    assert paid == orders[reliable.source_id].paid_micro
+
+
+def test_a_broken_model_fails_alone_and_an_unsigned_score_stands(world, monkeypatch):
+    world.recipes = ("logistic", "gam")
+    world.gather()
+    broken, _ = world.developers
+    put = broken.transport.put_blob
+    monkeypatch.setattr(broken.transport, "put_blob", lambda data, kind: put(b'{"kind":"x"}', kind))
+
+    def refuse(*_args):
+        raise RefusedError("we do not sign")
+
+    monkeypatch.setattr(world.hospital, "_sign", refuse)
+    view = world.work(world.everybody)
+    assert view.state == "done", world.events
+    failed, stands = read(world, "runs", RunList).runs
+    assert (failed.model_name, failed.state, failed.receipt) == ("logistic", "failed", None)
+    assert (stands.model_name, stands.state, stands.receipt) == ("gam", "released", None)
+    assert "we do not sign" in stands.reason
+    statement, _ = check_books(world)
+    assert [winner["run_id"] for winner in statement.award["winners"]] == [stands.id]
+
+
+def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
+    """Neither the database nor its journal holds the ask while asks are open."""
+    world.gather()
+    ask = world.providers[0].terms.ask_micro
+    world.providers[0].terms = type(world.providers[0].terms)(64, 1_234_567, 1_000_000, 1_000_000)
+    reveals = [provider._reveal_ask for provider in world.providers]
+    for provider in world.providers:
+        provider._reveal_ask = _later
+    world.work(
+        world.everybody,
+        until=lambda view: any("reveal" in item for item in view.waiting_for),
+    )
+    stored = b"".join(
+        path.read_bytes() for path in (world.folder / "server").glob("clearinghouse.db*")
+    )
+    assert b"1234567" not in stored
+    with world.desk.store.read() as tx:
+        asks = tx.asks.of(world.request_id)
+        assert {ask.ask_micro for ask in asks.values()} == {None}
+        assert {ask.salt for ask in asks.values()} == {None}
+    for provider, reveal in zip(world.providers, reveals, strict=True):
+        provider._reveal_ask = reveal
+    world.work(world.everybody, until=lambda view: view.step == "deliver")
+    clearing = read(world, "clearing", ClearingView)
+    assert clearing.orders[0].ask_micro == 1_234_567 != ask
+
+
+def _later(_request_id):
+    raise OSError("not yet")
