@@ -192,8 +192,7 @@ def reconstruct_from_publications(
     """
     n, size = len(rows), len(codewords)
     apart = np.sqrt(((codewords[:, None, :] - codewords[None, :, :]) ** 2).sum(axis=2))
-    known = codewords[: min(size, codewords.shape[1] + 2)]
-    placed = trilaterate(apart[:, : len(known)], known) if len(known) > 1 else codewords
+    placed = trilaterate(apart, codewords) if size > 1 else codewords
     counts = np.bincount(places, minlength=size)
     hits = blind = 0
     for row in range(n):
@@ -230,10 +229,10 @@ def membership(
     counts: ArrayLike,
     place: int,
     release: Release,
-    epsilon: float,
+    epsilon: float | None,
     trials: int,
     *,
-    against: str = "one published summary",
+    against: str,
     confidence: float = CONFIDENCE,
 ) -> Finding:
     """Was this patient in the table? The attacker knows every other row and the patient's place.
@@ -246,7 +245,7 @@ def membership(
         counts: (K,) exact counts without the patient.
         place: The patient's place.
         release: Publishes counts.
-        epsilon: Claimed privacy loss, adding or removing one patient.
+        epsilon: Claimed privacy loss, adding or removing one patient; None where none is claimed.
         trials: Independent releases.
         against: What is attacked, in words.
         confidence: Of the interval.
@@ -264,7 +263,7 @@ def membership(
         against,
         hits,
         trials,
-        guess_bound(epsilon),
+        None if epsilon is None else guess_bound(epsilon),
         0.5,
         "right guesses, in or out",
         confidence,
@@ -274,7 +273,7 @@ def membership(
 def averaging(
     count: int,
     ask: Callable[[], Callable[[int], int]],
-    epsilon: float,
+    epsilon: float | None,
     questions: int,
     trials: int,
     *,
@@ -286,7 +285,7 @@ def averaging(
     Args:
         count: The exact count.
         ask: Starts a fresh owner; what it returns answers the question about a count.
-        epsilon: Privacy loss that the owner claims for all answers together.
+        epsilon: Privacy loss that the owner claims for all answers together, or None.
         questions: Times the attacker asks.
         trials: Fresh owners.
         against: What is attacked, in words.
@@ -306,7 +305,7 @@ def averaging(
         against,
         hits,
         trials,
-        math.tanh(epsilon / 2),
+        None if epsilon is None else math.tanh(epsilon / 2),
         0.0,
         f"exact count known after {questions} questions",
         confidence,
@@ -317,7 +316,7 @@ def differencing(
     counts: ArrayLike,
     places: Sequence[int],
     ask: Callable[[], Release],
-    epsilon: float,
+    epsilon: float | None,
     trials: int,
     *,
     against: str,
@@ -335,7 +334,7 @@ def differencing(
         counts: (K,) exact counts without the patient.
         places: The two places.
         ask: Starts a fresh owner; what it returns publishes counts, twice.
-        epsilon: Claimed privacy loss of one release, adding or removing one patient.
+        epsilon: Claimed privacy loss of one release, adding or removing one patient, or None.
         trials: Fresh owners.
         against: What is attacked, in words.
         confidence: Of the interval.
@@ -357,7 +356,7 @@ def differencing(
         against,
         hits,
         trials,
-        guess_bound(2 * epsilon),
+        None if epsilon is None else guess_bound(2 * epsilon),
         0.5,
         "right guesses of the patient's label",
         confidence,

@@ -4,7 +4,8 @@ A bound at or below the claim proves nothing: it covers one pair of neighbours a
 that were tried.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -159,3 +160,79 @@ def _log_ratio_bound(
     most = np.where(under < n, beta.ppf(1 - tail, under + 1, np.maximum(n - under, 1)), 1.0)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(least) - np.log(most), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an audit of one release path found.
+
+    Attributes:
+        claimed: The epsilon that the path claims.
+        bounds: Name of a pair of neighbours -> a number that epsilon is at least.
+        off_grid: Published numbers that were no whole numbers; 0 for every path of the market.
+        runs: Runs on each side of each pair.
+        confidence: That no bound is false, for all pairs together.
+    """
+
+    claimed: float
+    bounds: Mapping[str, float]
+    off_grid: int
+    runs: int
+    confidence: float
+
+    @property
+    def worst(self) -> float:
+        """The largest bound of all pairs."""
+        return max(self.bounds.values())
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing found contradicts the claim."""
+        return self.worst <= self.claimed and self.off_grid == 0
+
+
+def audit_release(
+    release: Callable[[Data], ArrayLike],
+    pairs: Mapping[str, tuple[Data, Data]],
+    claimed: float,
+    *,
+    n: int,
+    confidence: float,
+) -> Verdict:
+    """Audit a release path as a whole: from a table to the numbers that leave the owner.
+
+    `release` must run everything that lies between: cells, noise, ledger, encoding. Give pairs that
+    differ in kind: a full cell, an empty cell, the last row of a table, a one-row table.
+
+    Guarantee:
+        A path that is epsilon-DP for every pair fails with probability at most 1 - confidence.
+        Passing proves nothing beyond these pairs and the statistics that were tried.
+    Proof:
+        Each pair is bounded at 1 - (1 - confidence) / (number of pairs); union bound.
+
+    Args:
+        release: From data to the published numbers, an array of fixed shape.
+        pairs: Named neighbours: the second differs by one unit that was added or removed.
+        claimed: Epsilon that the path claims, above 0.
+        n: Runs on each side of each pair, at least 100.
+        confidence: For all pairs together.
+
+    Raises:
+        ValueError: No pairs, or as `epsilon_lower_bound`.
+    """
+    if not pairs or not claimed > 0:
+        raise ValueError(f"expected pairs and a claimed epsilon > 0, got {len(pairs)}, {claimed}")
+    off_grid = 0
+
+    def watched(data: Data) -> NDArray[np.float64]:
+        nonlocal off_grid
+        published = np.asarray(release(data), np.float64).ravel()
+        off_grid += int((published != np.floor(published)).sum())
+        return published
+
+    each = 1 - (1 - confidence) / len(pairs)
+    bounds = {
+        name: epsilon_lower_bound(watched, left, right, n, each)
+        for name, (left, right) in pairs.items()
+    }
+    return Verdict(claimed, bounds, off_grid, n, confidence)

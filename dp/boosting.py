@@ -26,8 +26,9 @@ def boosting_bound(n: int, queries: int, epsilon: float | None) -> float:
     The gap of a final answer chosen with I nats of information about n independent labels is at
     most sqrt(I / 2n) on average (Russo and Zou 2016; Xu and Raginsky 2017). The board gives away
     at most ln(n + 1) nats an answer, since an answer follows from one of n + 1 exact counts; and at
-    most n epsilon^2 / 2 in all where all answers together are epsilon-DP (Bun and Steinke 2016,
-    proposition 1.4 with lemma 1.6). No gap exceeds one half.
+    most 2 n epsilon^2 in all where all answers together are epsilon-DP: exchanging one label is
+    2 epsilon, which is (2 epsilon)^2 / 2 nats a label (Bun and Steinke 2016, proposition 1.4), and
+    independent labels add by the chain rule. No gap exceeds one half.
 
     Args:
         n: Validation rows.
@@ -41,7 +42,7 @@ def boosting_bound(n: int, queries: int, epsilon: float | None) -> float:
         raise ValueError(f"expected rows and queries, got {n} and {queries}")
     nats = queries * math.log(n + 1)
     if epsilon is not None:
-        nats = min(nats, n * epsilon**2 / 2)
+        nats = min(nats, 2 * n * epsilon**2)
     return min(0.5, math.sqrt(nats / (2 * n)))
 
 
@@ -94,7 +95,6 @@ def boosting(
     gaps = np.array([boost(n, queries, make_board()) for _ in range(trials)])
     mean, error = float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(trials)
     reach = float(student.ppf((1 + confidence) / 2, trials - 1)) * error
-    # Where answers are exact and never refused, nothing but their number protects the labels.
     bound = boosting_bound(n, answers, epsilon)
     return Finding(
         "boosting",
@@ -110,6 +110,6 @@ def boosting(
 
 
 def _bits(n: int) -> Bits:
-    """n fair bits from the operating system."""
+    """Fair bits, n of them, from the operating system."""
     raw = np.frombuffer(secrets.token_bytes(-(-n // 8)), np.uint8)
     return np.unpackbits(raw)[:n]

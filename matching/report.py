@@ -14,22 +14,17 @@ The unbiased MMD^2 may be negative, and does not favour the side with more rows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import copysign, hypot, isfinite, sqrt
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from matching.baselines import (
-    CANDIDATES,
-    draw_random,
-    euclidean,
-    label_only,
-    points_ot,
-    squared_distances,
-    use_all,
-)
+from matching.baselines import CANDIDATES, draw_random, label_only, points_ot, use_all
+from matching.discrepancy import Yardstick, bandwidth, wasserstein2
+from matching.mmd_greedy import greedy_mmd
+from matching.weighting import best_source, importance
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -39,58 +34,7 @@ RANDOM_DRAWS = 50
 # unbiased, W2 grows slightly.
 MMD_ROWS = 4000
 W2_ROWS = 2000
-_BANDWIDTH_SAMPLE = 400
 _W2_DRAWS = 3
-
-
-def wasserstein2(
-    left: Floats,
-    right: Floats,
-    weights: tuple[ArrayLike, ArrayLike] | None = None,
-) -> float:
-    """Exact 2-Wasserstein distance between two weighted sets of points.
-
-    Args:
-        left: (n, d) points, n >= 1.
-        right: (m, d) points, m >= 1.
-        weights: (n,) and (m,) non-negative weights, each scaled to sum to 1; uniform by default.
-
-    Raises:
-        ValueError: If a set is empty or its weights are not positive in sum.
-    """
-    import ot  # heavy, and only a rehearsal's report needs it
-
-    sides = []
-    for points, given in zip((left, right), weights or (None, None), strict=True):
-        mass = np.ones(len(points)) if given is None else np.asarray(given, np.float64)
-        if mass.shape != (len(points),) or (mass < 0).any() or not mass.sum() > 0:
-            raise ValueError(f"expected points with weights >= 0, got {points.shape}, {mass.shape}")
-        sides.append(mass / mass.sum())
-    cost = squared_distances(left, right)
-    return sqrt(max(float(ot.emd2(sides[0], sides[1], cost, numItermax=10_000_000)), 0.0))
-
-
-def bandwidth(left: Floats, right: Floats, seed: int = 5) -> float:
-    """Median distance within a fixed sample of the union: the length scale of the kernel."""
-    union = np.vstack([left, right])
-    sample = union[draw_random(len(union), _BANDWIDTH_SAMPLE, seed)]
-    apart = euclidean(sample, sample)[np.triu_indices(len(sample), 1)]
-    positive = apart[apart > 1e-9]
-    if len(positive) == 0:
-        return 1.0  # all rows alike: any scale gives the same answer
-    median = float(np.median(apart))
-    return median if median > 1e-9 else float(positive.min())
-
-
-def mmd_squared(left: Floats, right: Floats, width: float) -> float:
-    """Unbiased squared maximum mean discrepancy (Gretton et al., JMLR 13, 2012, lemma 6).
-
-    Kernel exp(-d^2 / (2 width^2)). May be negative.
-
-    Raises:
-        ValueError: If a side has fewer than two rows or the width is not positive.
-    """
-    return Yardstick(right, width).mmd_squared(left)
 
 
 def signed_root(value: float) -> float:
@@ -118,51 +62,6 @@ def gap_closed(
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """Hold-out rows and a kernel, with what every comparison with them shares."""
-
-    holdout: Floats
-    width: float
-    _own: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not self.width > 0:
-            raise ValueError(f"width: expected > 0, got {self.width}")
-        object.__setattr__(self, "_own", _mean_off_diagonal(self._kernel(self.holdout)))
-
-    def mmd_squared(self, rows: Floats) -> float:
-        """Unbiased MMD^2 of some rows to the hold-out rows."""
-        within = _mean_off_diagonal(self._kernel(rows))
-        return within + self._own - 2 * float(self._cross(rows).mean())
-
-    def jackknife_error(self, rows: Floats) -> float:
-        """Standard error of `mmd_squared(rows)` over the rows; infinite for fewer than three."""
-        n = len(rows)
-        if n < 3:
-            return float("inf")
-        kernel, cross = self._kernel(rows), self._cross(rows)
-        each = kernel.sum(axis=1) - np.diag(kernel)
-        within = (each.sum() - 2 * each) / ((n - 1) * (n - 2))
-        left_out = within - 2 * (cross.sum() - cross) / (n - 1)
-        return sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-
-    def _kernel(self, rows: Floats) -> Floats:
-        return cast(Floats, np.exp(squared_distances(rows, rows) / (-2 * self.width**2)))
-
-    def _cross(self, rows: Floats) -> Floats:
-        """(n,) mean kernel of each row with the hold-out rows."""
-        kernel = np.exp(squared_distances(rows, self.holdout) / (-2 * self.width**2))
-        return cast(Floats, kernel.mean(axis=1))
-
-
-def _mean_off_diagonal(kernel: Floats) -> float:
-    n = len(kernel)
-    if n < 2:
-        raise ValueError(f"expected at least two rows for an unbiased estimate, got {n}")
-    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
-
-
-@dataclass(frozen=True, slots=True)
 class Cohorts:
     """Embedded rows of a rehearsal.
 
@@ -172,6 +71,8 @@ class Cohorts:
         holdout: (m, d) the customer's hold-out rows.
         pool_labels: (N,) labels.
         validation_labels: (n,) labels.
+        pool_sources: (N,) number of the source of each pooled row, or None where it is not known;
+            `best_source` is left out then.
     """
 
     pool: Floats
@@ -179,6 +80,7 @@ class Cohorts:
     holdout: Floats
     pool_labels: NDArray[Any]
     validation_labels: NDArray[Any]
+    pool_sources: Integers | None = None
 
 
 def match_report(
@@ -212,7 +114,7 @@ def match_report(
     width = bandwidth(cohorts.pool, cohorts.holdout)
     stick = Yardstick(_thin(cohorts.holdout, MMD_ROWS, seed), width)
     scale = _scale(cohorts, stick, rows, seed)
-    chosen = {**selections, **_baselines(cohorts, rows, seed)}
+    chosen = {**selections, **baselines(cohorts, rows, seed)}
     methods = {name: _measure(cohorts, stick, index, scale, seed) for name, index in chosen.items()}
     methods["random"] = _random_entry(cohorts, scale, rows, seed)
     return {
@@ -257,12 +159,12 @@ def _scale(cohorts: Cohorts, stick: Yardstick, rows: int, seed: int) -> _Scale:
 
 
 def _subsampled(cohorts: Cohorts, chosen: Mapping[str, Integers], rows: int) -> list[str]:
-    """Names whose figures rest on a fixed subsample: of their rows or, for points_ot, the pool."""
+    """Names whose figures rest on a fixed subsample: of their rows or of the pool."""
     sizes = {name: len(index) for name, index in chosen.items()}
     sizes["holdout"] = len(cohorts.holdout)
     names = {name for name, size in sizes.items() if size > W2_ROWS}
     if len(cohorts.pool) > max(CANDIDATES, 2 * rows):
-        names.add("points_ot")
+        names.update({"points_ot", "greedy_mmd"})
     return sorted(names)
 
 
@@ -305,13 +207,25 @@ def _entry(
     return entry if reason is None else entry | {"reason": reason}
 
 
-def _baselines(cohorts: Cohorts, rows: int, seed: int) -> dict[str, Integers]:
-    """Indices of the other ways to choose rows."""
-    return {
+def baselines(cohorts: Cohorts, rows: int, seed: int) -> dict[str, Integers]:
+    """Indices of the other ways to choose rows; none of them reads the hold-out.
+
+    `use_all` and `label_only` need no more than labels. `best_source`, `importance`, `greedy_mmd`
+    and `points_ot` read every row of every source next to the validation rows, which no market
+    with privacy can: they show what cells, noise and asks cost.
+    """
+    found = {
         "use_all": use_all(len(cohorts.pool)),
         "label_only": label_only(cohorts.pool_labels, cohorts.validation_labels, rows, seed),
         "points_ot": points_ot(cohorts.pool, cohorts.validation, rows, seed=seed),
+        "importance": importance(cohorts.pool, cohorts.validation, rows, seed),
+        "greedy_mmd": greedy_mmd(cohorts.pool, cohorts.validation, rows, seed=seed),
     }
+    if cohorts.pool_sources is not None:
+        found["best_source"] = best_source(
+            cohorts.pool, cohorts.pool_sources, cohorts.validation, rows, seed
+        )
+    return found
 
 
 def _w2(rows: Floats, holdout: Floats, seed: int) -> float | None:

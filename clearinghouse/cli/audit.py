@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from clearinghouse.cli.options import Result
 from clearinghouse.errors import InputError
 from clearinghouse.money import format_money
-
-Result = tuple[dict[str, Any], str]
-"""What a machine reads and what a person reads."""
 
 MAX_RECEIPT_BYTES = 4 * 2**20
 
@@ -19,13 +17,22 @@ def verify_file(file: Path, log_key: str | None) -> Result:
         InputError: The file cannot be read.
         VerificationError: A check failed; the message names it.
     """
-    from clearinghouse.log.verify import verify_receipt
-
     try:
         with file.open("rb") as handle:
             text = handle.read(MAX_RECEIPT_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
+    return check_receipt(text, str(file), log_key)
+
+
+def check_receipt(text: bytes, name: str, log_key: str | None = None) -> Result:
+    """Verify the bytes of a receipt, which people know by `name`.
+
+    Raises:
+        VerificationError: A check failed; the message names it.
+    """
+    from clearinghouse.log.verify import verify_receipt
+
     found = verify_receipt(text, trusted_log_key=log_key)
     lines = [f"  {check.number}  {check.name}: {check.detail}" for check in found.checks]
     trust = (
@@ -45,7 +52,7 @@ def verify_file(file: Path, log_key: str | None) -> Result:
         "log_fingerprint": found.log_fingerprint,
         "log_key_is_embedded": found.log_key_is_embedded,
     }
-    return value, "\n".join([f"{file}: verified", *lines, trust])
+    return value, "\n".join([f"{name}: verified", *lines, trust])
 
 
 def audit_log(directory: Path, log_key: str | None) -> Result:

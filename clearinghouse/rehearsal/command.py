@@ -71,7 +71,7 @@ def rehearse(
         record_bodies: Folder for every HTTP body the server sees, for tests.
     """
     started = time.monotonic()
-    world = _world(market, tables)
+    world = world_of(market, tables)
     sizes = {name: table.n for name, table in tables.items()}
     directory = Path(tempfile.mkdtemp(prefix="clearinghouse-"))
     try:
@@ -90,7 +90,7 @@ def rehearse(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _world(market: Market, tables: dict[str, Table]) -> World:
+def world_of(market: Market, tables: dict[str, Table]) -> World:
     """Split the customer's table as its agent does, from the same seed."""
     customer = tables[market.customer.name]
     holdout, validation = stratified_split(

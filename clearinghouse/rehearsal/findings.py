@@ -252,7 +252,7 @@ def _match(
         "records": {
             "wanted": market.records,
             "ordered": ordered,
-            "delivered": ordered,
+            "delivered": real,
             "real": real,
             "dummy": ordered - real,
         },

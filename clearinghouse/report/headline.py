@@ -22,7 +22,7 @@ from clearinghouse.report.words import (
     percent,
 )
 
-REFERENCES = frozenset({"noise_free", "points_ot", "greedy_mmd"})
+REFERENCES = frozenset({"noise_free", "points_ot", "greedy_mmd", "importance"})
 """Methods that read what a real market never shows anyone: yardsticks, not competitors."""
 
 METHOD_WORDS = {
@@ -32,6 +32,9 @@ METHOD_WORDS = {
     "use_all": "use every record",
     "label_only": "match labels only",
     "points_ot": "transport on raw rows",
+    "greedy_mmd": "greedy choice of raw rows",
+    "importance": "weights from raw rows",
+    "best_source": "best single source",
 }
 
 METRIC_WORDS = {"auc": "AUC", "brier": "Brier score", "log_loss": "log loss"}

@@ -238,25 +238,31 @@ def scores_table(report: Mapping[str, object], marked: int = -1) -> Table:
 
 
 def score_groups_table(report: Mapping[str, object]) -> Table:
-    """Scores by subgroup where the run opened them: `{attribute: {level: {metric: number}}}`."""
-    rows = []
-    for score in items(report.get("scores")):
-        for attribute, levels in mapping(score.get("subgroups")).items():
-            for level, found in mapping(levels).items():
-                value = mapping(found)
-                auc = value.get("auc") if value else found
-                ends = mapping(value.get("intervals")).get("auc") or value.get("interval")
-                row = (
-                    text_of(score.get("developer")),
-                    f"{one_line(attribute)} {one_line(level)}",
-                    decimal(auc),
-                    interval(ends),
-                    text_of(value.get("status")),
-                )
-                rows.append(row)
-    heads = ("developer", "patients", "AUC", "90% interval", "status")
-    columns = tuple(Column(head, head in ("AUC", "90% interval")) for head in heads)
-    return Table("AUC by subgroup", columns, tuple(rows))
+    """Rates by subgroup: `{attribute: {level: {sensitivity, specificity, status}}}`, noised."""
+    rows = [
+        (
+            text_of(score.get("developer")),
+            one_line(level),
+            decimal(mapping(found).get("sensitivity"), 2),
+            decimal(mapping(found).get("specificity"), 2),
+            count(mapping(found).get("true_positives")),
+            count(mapping(found).get("false_positives")),
+            text_of(mapping(found).get("status")),
+        )
+        for score in items(report.get("scores"))
+        for levels in mapping(score.get("subgroups")).values()
+        for level, found in mapping(levels).items()
+    ]
+    columns = (
+        Column("developer"),
+        Column("patients"),
+        Column("sensitivity", True),
+        Column("specificity", True),
+        Column("true positives", True, wide=True),
+        Column("false positives", True, wide=True),
+        Column("status"),
+    )
+    return Table("Rates by subgroup, from noised counts", columns, tuple(rows))
 
 
 def methods_table(report: Mapping[str, object]) -> Table:

@@ -66,13 +66,9 @@ def freeze(
     wanted = target_counts(target, terms.records)
     distances = money(far, terms.distance_price_micro)
     flat = supplies.reshape(len(terms.source_ids), -1)
-    capped = share_cap(
-        distances,
-        wanted.reshape(-1),
-        flat,
-        reserve_micro(terms),
-        terms.share_cap_micro / MICRO,
-    )
+    reserve = reserve_micro(terms)
+    gamma = terms.share_cap_micro / MICRO
+    capped = share_cap(distances, wanted.reshape(-1), flat, reserve, gamma)
     shaped = {
         "run_id": run_id,
         "level": list(level),
@@ -85,7 +81,7 @@ def freeze(
         "supplies": dict(zip(terms.source_ids, flat.tolist(), strict=True)),
         "capped": dict(zip(terms.source_ids, capped.tolist(), strict=True)),
     }
-    frozen = digest({"terms": terms_digest, "reserve_micro": reserve_micro(terms), **shaped})
+    frozen = digest({"terms": terms_digest, "reserve_micro": reserve, **shaped})
     return TargetView.model_validate({**shaped, "frozen_digest": frozen})
 
 

@@ -205,38 +205,21 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
     """
     _need_role(caller, "hospital")
     valset = tx.access.own_valset(message.valset_id, caller.id)
-    sources = [tx.cohorts.source(source_id) for source_id in message.source_ids]
-    developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
-    check_terms(message, valset, sources, developers)
     sealed = SealValset.model_validate(json.loads(valset.body))
-    schema = read_schema(tx.cohorts.schema(valset.schema_id))
-    check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
-    body = message.model_dump(mode="json")
+    party_ids = _check_request(tx, message, valset, sealed)
+    told = digest(message.model_dump(mode="json"))
     request = Request(
-        new_id("req"),
-        caller.id,
-        valset.id,
-        message,
-        digest(body),
-        "intake",
-        "running",
-        "",
-        0,
+        new_id("req"), caller.id, valset.id, message, told, "intake", "running", "", 0
     )
     now = desk.clock.now()
-    parties = [source.org_id for source in sources] + [org.id for org in developers]
-    tx.requests.add(request, parties, now)
-    tx.requests.moved(
-        request.id, "valset.keys", sealed.keys_blob, tx.blobs.size(sealed.keys_blob, caller.id)
-    )
-    for blob in sealed.upload_blobs:
-        tx.requests.moved(request.id, "valset.upload", blob, tx.blobs.size(blob, caller.id))
+    tx.requests.add(request, party_ids, now)
+    blobs = [("valset.keys", sealed.keys_blob)]
+    blobs += [("valset.upload", blob) for blob in sealed.upload_blobs]
+    for kind, blob in blobs:
+        tx.requests.moved(request.id, kind, blob, tx.blobs.size(blob, caller.id))
     budget = budget_micro(message)
-    tx.ledger.transfer(
-        f"{request.id}:open",
-        request.id,
-        {f"external:{caller.id}": -budget, f"escrow:{request.id}": budget},
-    )
+    amounts = {f"external:{caller.id}": -budget, f"escrow:{request.id}": budget}
+    tx.ledger.transfer(f"{request.id}:open", request.id, amounts)
     desk.record(
         tx,
         "request.opened",
@@ -247,6 +230,18 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
     )
     tx.requests.enter(request.id, "match", now)
     return tx.requests.get(request.id)
+
+
+def _check_request(
+    tx: Tx, message: OpenRequest, valset: Valset, sealed: SealValset
+) -> tuple[str, ...]:
+    """Check the terms and return the organisations they admit."""
+    sources = [tx.cohorts.source(source_id) for source_id in message.source_ids]
+    developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
+    check_terms(message, valset, sources, developers)
+    schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
+    return (*(source.org_id for source in sources), *(org.id for org in developers))
 
 
 def check_terms(

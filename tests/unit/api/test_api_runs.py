@@ -9,6 +9,10 @@ from clearinghouse.store.records import Receipt, Run
 @pytest.fixture
 def released(market, app, party):
     """A released run of the market's developer, in a request that is still scoring."""
+    runner = app.state.runner
+    runner._stop.set()  # nobody moves the request on meanwhile
+    app.state.desk.bell.ring()
+    runner._thread.join()
     run = Run(
         new_id("run"),
         market.request_id,

@@ -11,16 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from matching.baselines import draw_random, label_only, points_ot, use_all
-from matching.report import (
-    Cohorts,
-    Yardstick,
-    bandwidth,
-    gap_closed,
-    match_report,
-    mmd_squared,
-    signed_root,
-    wasserstein2,
-)
+from matching.discrepancy import Yardstick, bandwidth, mmd_squared, wasserstein2
+from matching.report import Cohorts, gap_closed, match_report, signed_root
 
 Floats = NDArray[np.float64]
 
@@ -198,7 +190,9 @@ def test_report_orders_methods_as_they_should_be() -> None:
     report = match_report(c, {"clearinghouse": near, "noise_free": far}, records=100)
     methods = report["methods"]
     names = {"clearinghouse", "noise_free", "random", "use_all", "label_only", "points_ot"}
-    assert set(methods) == names
+    assert set(methods) == names | {"importance", "greedy_mmd"}
+    assert methods["greedy_mmd"]["gap_closed"] > 0.8
+    assert methods["importance"]["gap_closed"] > 0.3
     assert methods["points_ot"]["gap_closed"] > 0.5
     assert methods["clearinghouse"]["gap_closed"] > 0.2
     assert methods["noise_free"]["gap_closed"] < -0.5
@@ -282,6 +276,6 @@ def test_tiny_markets_give_nulls_with_reasons_not_errors() -> None:
 def test_large_pools_are_subsampled_and_the_report_says_so() -> None:
     large = cohorts(10, pool=9000)
     report = match_report(large, {"clearinghouse": np.arange(100)}, records=100)
-    assert report["subsampled"] == ["points_ot", "use_all"]
+    assert report["subsampled"] == ["greedy_mmd", "points_ot", "use_all"]
     again = match_report(large, {"clearinghouse": np.arange(100)}, records=100)
     assert again == report

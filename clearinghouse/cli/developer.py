@@ -1,0 +1,196 @@
+"""A developer by hand: preflight a model, open deliveries, submit."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from clearinghouse.cli.loop import Say, Worker
+from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.profile import Session, known_requests
+from clearinghouse.client.developer import TRAINING_SET, Developer
+from clearinghouse.client.recipes import RECIPES, ModelSource, onnx_source, recipe_source
+from clearinghouse.documents import shown
+from clearinghouse.errors import InputError
+from clearinghouse.messages.tasks import ModelSubmitAnswer, ReceiveAnswer, ReceiveTask, TaskList
+from clearinghouse.schema import Schema
+from clearinghouse.tables import Table
+from secure_eval.integer_model import IntegerModel
+
+RECEIVE = frozenset({"receive"})
+SUBMIT = frozenset({"receive", "model.submit"})
+
+
+def model_source(model: str, seed: int) -> ModelSource:
+    """A recipe by its name, or an ONNX file by its path.
+
+    Raises:
+        InputError: It is neither, or this machine cannot read ONNX files.
+    """
+    if model in RECIPES:
+        return recipe_source(model, seed)
+    path = Path(model)
+    if path.suffix.lower() != ".onnx" or not path.is_file():
+        absent = "does not exist" if path.suffix.lower() == ".onnx" else "is no model"
+        raise InputError(
+            f"{shown(model)} {absent}. Give the path of an .onnx file, or one of the recipes "
+            f"{', '.join(RECIPES)}"
+        )
+    try:
+        make = onnx_source(path)
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: this machine has no onnx package. Run: pip install 'eval-clearinghouse[onnx]'"
+        ) from None
+    return _plain_errors(path, make)
+
+
+def _plain_errors(path: Path, make: ModelSource) -> ModelSource:
+    """The same source of a model; what the importer does not support becomes an InputError."""
+
+    def made(schema: Schema, table: Table | None) -> IntegerModel:
+        try:
+            return make(schema, table)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    return made
+
+
+def _no_model(_schema: Schema, _table: Table | None) -> IntegerModel:
+    raise InputError("no model was given")
+
+
+def _developer(session: Session, schema: Schema, name: str, make: ModelSource) -> Developer:
+    session.join(schema)
+    return Developer(name, session.keystore, session.transport, schema, make)
+
+
+# ---------------------------------------------------------------- deliveries
+
+
+def list_deliveries(session: Session) -> Result:
+    """What waits to be opened, and the training sets that were."""
+    session.org_id()
+    tasks = session.transport.get("/agent/tasks", TaskList).tasks
+    rows = [["request", "state", "deliveries", "records"]]
+    waiting = []
+    for view in tasks:
+        if isinstance(view.task, ReceiveTask):
+            real = sum(ref.real for ref in view.task.deliveries)
+            sources = [ref.source_id for ref in view.task.deliveries]
+            waiting.append({"request_id": view.request_id, "sources": sources, "records": real})
+            rows.append([view.request_id, "to open", str(len(sources)), str(real)])
+    opened = []
+    for request_id in known_requests(session.keystore):
+        path = session.keystore.path(f"requests/{request_id}/{TRAINING_SET}")
+        if path.exists():
+            records = int(pq.read_metadata(path).num_rows)
+            opened.append({"request_id": request_id, "records": records, "file": str(path)})
+            rows.append([request_id, "opened", "-", str(records)])
+    value = {"waiting": waiting, "opened": opened}
+    return value, columns(rows) if len(rows) > 1 else "no delivery has come for this developer yet"
+
+
+def open_deliveries(session: Session, schema: Path | None, say: Say) -> Result:
+    """Open, check and keep what was delivered; nothing is submitted.
+
+    Raises:
+        InputError: No schema is known.
+    """
+    agreed = session.schema(schema)
+    developer = _developer(session, agreed, session.profile.name, _no_model)
+    worker = Worker(developer, say, RECEIVE)
+    worker.once(threading.Event())
+    opened, lines = [], []
+    for view in worker.done.values():
+        path = developer.training_path(view.request_id)
+        answer = developer.answer(view)
+        checks = answer.checks if isinstance(answer, ReceiveAnswer) else []
+        opened.append(
+            {
+                "request_id": view.request_id,
+                "file": str(path),
+                "checks": [check.model_dump() for check in checks],
+            }
+        )
+        records = sum(check.real for check in checks)
+        lines.append(f"{view.request_id}: {records} records proven and kept in {path}")
+        for check in checks:
+            state = "accepted" if check.accepted else "REFUSED"
+            notes = f" ({'; '.join(check.problems)})" if check.problems else ""
+            lines.append(f"  {check.delivery_id}: {check.real} records {state}{notes}")
+    if not opened:
+        lines.append("no delivery waits to be opened; see clearinghouse delivery list")
+    else:
+        lines.append("next: clearinghouse model submit MODEL")
+    return {"opened": opened}, "\n".join(lines)
+
+
+# ---------------------------------------------------------------- submit
+
+
+def open_developer(
+    session: Session, model: str, schema: Path | None, seed: int, name: str | None
+) -> Developer:
+    """The developer of a home with one model on offer.
+
+    Raises:
+        InputError: The model or the schema is wrong, or the model does not fit the schema.
+    """
+    make = model_source(model, seed)
+    agreed = session.schema(schema)
+    if model in RECIPES and not agreed.label.is_binary:
+        raise InputError(f"recipes need a label of two levels; '{agreed.label.name}' is none")
+    if model not in RECIPES:
+        make(agreed, None)  # what cannot be imported is an error now, not in the middle of a task
+    return _developer(session, agreed, name or Path(model).stem, make)
+
+
+def submit(
+    developer: Developer, say: Say, stop: threading.Event, *, wait: bool, request: str | None
+) -> Result:
+    """Submit the model to the requests that ask for one, opening deliveries as they come.
+
+    Args:
+        developer: With the model.
+        say: Takes events.
+        stop: Ends the waiting.
+        wait: Wait until a model was submitted (to this request, if one is named).
+        request: Id of the request that is waited for.
+    """
+    worker = Worker(developer, say, SUBMIT)
+    finished: Callable[[], bool] = lambda: bool(_submitted(developer, worker, request))  # noqa: E731
+    if wait:
+        worker.watch(stop, finished)
+    else:
+        while worker.once(stop):  # a delivery that was opened may be followed by its model's task
+            stop.wait(1.0)
+    found = _submitted(developer, worker, None)
+    if found:
+        words = "\n".join(
+            f"{item['request_id']}: '{item['name']}' submitted, sha256 {item['sha256']}"
+            for item in found
+        )
+        words += "\nnext: clearinghouse run list"
+    else:
+        words = (
+            "no request asks this developer for a model yet. Repeat this later, or give --wait"
+        )
+    return {"submitted": found}, words
+
+
+def _submitted(developer: Developer, worker: Worker, request: str | None) -> list[dict[str, Any]]:
+    found = []
+    for view in worker.done.values():
+        if view.task.kind != "model.submit" or request not in (None, view.request_id):
+            continue
+        stored = developer.keystore.read(f"answers/{view.id}.json")
+        answer = developer.answer(view) if stored is not None else None
+        if isinstance(answer, ModelSubmitAnswer):
+            found.append(
+                {"request_id": view.request_id, "name": answer.name, "sha256": answer.model_blob}
+            )
+    return found

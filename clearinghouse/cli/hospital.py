@@ -1,0 +1,209 @@
+"""A hospital by hand: seal the validation set, look at it, run the key agent."""
+
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from clearinghouse.cli.files import choose_size_class
+from clearinghouse.cli.loop import Say, Worker
+from clearinghouse.cli.options import Result
+from clearinghouse.cli.profile import Session, check_id
+from clearinghouse.client.hospital import Hospital, HospitalTerms
+from clearinghouse.documents import exact_number, shown
+from clearinghouse.errors import InputError, RefusedError
+from clearinghouse.messages.intake import RequestView, ValsetView
+from clearinghouse.money import format_money, micro_epsilon
+from clearinghouse.tables import Table, read_table
+
+TERMS = "valset-terms"
+SPENDS = {"target.noise": "the target", "score.digits": "a score"}
+
+
+@dataclass(frozen=True, slots=True)
+class SealOptions:
+    """What `valset seal` was told; None stands for the default or for what was said before."""
+
+    table: Path | None
+    schema: Path | None
+    size_class: int | None
+    epsilon_target: str | None
+    limit: str | None
+
+
+def epsilon_option(text: str, option: str) -> int:
+    """Millionths of an epsilon given on the command line.
+
+    Raises:
+        InputError: It is no number above 0 and at most 100.
+    """
+    value: Fraction | None = exact_number(text)
+    if value is None or not 0 < value <= 100:
+        raise InputError(f"{option} must be a number above 0 and at most 100, not {shown(text)}")
+    return micro_epsilon(value)
+
+
+def _size_option(size: int | None) -> int | None:
+    if size is not None and (size < 1 or size & (size - 1)):
+        below = 1 << (max(1, size).bit_length() - 1)
+        raise InputError(f"--size-class must be a power of two, not {size}. Give {below}")
+    return size
+
+
+def seal(session: Session, options: SealOptions) -> Result:
+    """Make the encryption key, encrypt the rows, upload and register them: all once.
+
+    Raises:
+        InputError: Table, schema or an option is wrong, or differs from what was sealed.
+        ProtocolError: The table is not the one that was sealed.
+    """
+    known = session.keystore.recall(TERMS)
+    terms, table = _terms(session, options, known)
+    session.join(table.schema)
+    session.keystore.remember(TERMS, terms)
+    hospital = make_hospital(session, terms, table)
+    hospital.seal()
+    return show(session, None)
+
+
+def _terms(
+    session: Session, options: SealOptions, known: dict[str, Any] | None
+) -> tuple[dict[str, Any], Table]:
+    """The terms of the set and its table; only the table's place may differ from before."""
+    path = options.table or (Path(known["table"]) if known else None)
+    if path is None:
+        raise InputError("clearinghouse valset seal needs the TABLE of the validation rows")
+    schema = session.schema(options.schema)
+    table = read_table(path, schema)
+    declared = _size_option(options.size_class)
+    old: dict[str, Any] = known or {}
+    size = old.get("size_class") if declared is None else declared
+    target, limit = options.epsilon_target, options.limit
+    terms: dict[str, Any] = {
+        "table": str(path.resolve()),
+        "size_class": choose_size_class(size, table.n, str(path)),
+        "epsilon_target_micro": old.get("epsilon_target_micro", 500_000)
+        if target is None
+        else epsilon_option(target, "--epsilon-target"),
+        "limit_micro": old.get("limit_micro", 5_000_000)
+        if limit is None
+        else epsilon_option(limit, "--limit"),
+    }
+    for key in ("size_class", "epsilon_target_micro", "limit_micro"):
+        if old and old[key] != terms[key]:
+            raise InputError(
+                f"this home sealed with {key} {old[key]}, not {terms[key]}. "
+                "Leave the option out, or use another --home for another set"
+            )
+    return terms, table
+
+
+def make_hospital(session: Session, terms: dict[str, Any], table: Table) -> Hospital:
+    """The hospital of a home."""
+    return Hospital(
+        session.profile.name,
+        session.keystore,
+        session.transport,
+        table,
+        HospitalTerms(
+            size_class=int(terms["size_class"]),
+            epsilon_target_micro=int(terms["epsilon_target_micro"]),
+            limit_micro=int(terms["limit_micro"]),
+        ),
+    )
+
+
+def open_hospital(session: Session) -> Hospital:
+    """The hospital of a home whose set was sealed before.
+
+    Raises:
+        RefusedError: None was.
+        ProtocolError: The table is not the one that was sealed.
+    """
+    terms, known = session.keystore.recall(TERMS), session.keystore.recall("valset")
+    if terms is None or known is None:
+        raise RefusedError(
+            f"{session.home} has no sealed validation set. Run: clearinghouse valset seal TABLE "
+            "--schema schema.yaml"
+        )
+    hospital = make_hospital(session, terms, read_table(terms["table"], session.schema()))
+    hospital.seal()  # sealed already: this compares the table with what was sealed
+    return hospital
+
+
+def show(session: Session, valset_id: str | None) -> Result:
+    """A validation set as its owner and the parties of its requests see it."""
+    known = session.keystore.recall("valset")
+    if valset_id is None and known is None:
+        raise InputError(
+            f"{session.home} has no sealed validation set. Run: clearinghouse valset seal TABLE "
+            "--schema schema.yaml"
+        )
+    own = known["valset_id"] if known else None
+    wanted = own if valset_id is None else check_id(valset_id, "val", "validation set")
+    view = session.transport.get(f"/valsets/{wanted}", ValsetView)
+    value: dict[str, Any] = view.model_dump()
+    level = " x ".join(view.level) or "all patients together"
+    lines = [
+        f"{view.id}: sealed, size class {view.size_class}, cells: {level}",
+        f"rows committed under {view.commitment}",
+    ]
+    commitment = session.keystore.recall("private/commitment")
+    terms = session.keystore.recall(TERMS)
+    if wanted == own and commitment is not None and terms is not None:
+        value["uploads"] = len(commitment["uploads"])
+        value["epsilon_target"] = format_money(terms["epsilon_target_micro"])
+        lines.append(
+            f"{len(commitment['uploads'])} encrypted blocks and the public keys are uploaded; "
+            "the secret key is in this home only"
+        )
+        lines.append("next: clearinghouse request open REQUEST.yaml, clearinghouse agent run")
+    return value, "\n".join(lines)
+
+
+# ---------------------------------------------------------------- the agent
+
+
+def run_agent(
+    session: Session, hospital: Hospital, say: Say, stop: threading.Event, *, until: str | None
+) -> Result:
+    """Answer the hospital's tasks until stopped, or until a request has ended.
+
+    Raises:
+        RefusedError: The request that was waited for failed.
+    """
+    budget = hospital.budget
+    ended: list[RequestView] = []
+
+    def tell(event: dict[str, Any]) -> None:
+        if event.get("kind") in SPENDS:
+            event = {**event, "spent": format_money(budget.spent)}
+            event["limit"] = format_money(budget.limit)
+        say(event)
+
+    def finished() -> bool:
+        if until is None:
+            return False
+        view = session.transport.get(f"/requests/{until}", RequestView)
+        if view.state != "running":
+            ended.append(view)
+        return bool(ended)
+
+    worker = Worker(hospital, tell)
+    if until is not None:
+        finished()  # an unknown id is an error now, not after the first task
+    if not ended:
+        worker.watch(stop, finished)
+    spent = f"epsilon {format_money(budget.spent)} of {format_money(budget.limit)} spent"
+    value: dict[str, Any] = {
+        "event": "stopped",
+        "answered": len(worker.done),
+        "spent": format_money(budget.spent),
+        "limit": format_money(budget.limit),
+        "request_state": ended[-1].state if ended else None,
+    }
+    if ended and ended[-1].state == "failed":
+        raise RefusedError(f"request {until} failed: {ended[-1].reason}. {spent}")
+    done = f"request {until} is done; " if ended else ""
+    return value, f"{done}{len(worker.done)} tasks answered, {spent}"

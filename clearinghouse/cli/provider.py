@@ -1,0 +1,270 @@
+"""A provider by hand: preview, register and publish a source, then answer what sells it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from clearinghouse import cells
+from clearinghouse.cli.epsilon import meaning
+from clearinghouse.cli.files import choose_size_class, epsilon, file_beside, money, size_class
+from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.profile import Session, check_id
+from clearinghouse.client.provider import SUMMARY_SHARE, Provider, SourceTerms
+from clearinghouse.documents import Fields, load_document
+from clearinghouse.errors import InputError, RefusedError
+from clearinghouse.messages.intake import SourceList, SourceView
+from clearinghouse.messages.tasks import Answer, DeliverTask, TaskView
+from clearinghouse.money import format_money, micro_epsilon
+from clearinghouse.rows import tree_size
+from clearinghouse.schema import Schema, load_schema
+from clearinghouse.tables import Table, read_table
+
+PURPOSES = ("train models",)
+TERMS = "source-terms"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """source.yaml as it was read.
+
+    Attributes:
+        name: Of the source, as everybody sees it.
+        table: CSV or Parquet file of the rows; never sent.
+        schema: The public schema.
+        size_class: Declared power of two, or None for the largest not above the rows.
+        ask_micro: Price per record.
+        epsilon_micro: Spent once, on the summary.
+        limit_micro: Most epsilon these rows may ever cost.
+        purposes: Records are delivered only for a purpose that begins with one of these.
+    """
+
+    name: str
+    table: Path
+    schema: Path
+    size_class: int | None
+    ask_micro: int
+    epsilon_micro: int
+    limit_micro: int
+    purposes: tuple[str, ...]
+
+
+def read_source_file(path: Path) -> SourceFile:
+    """Read source.yaml strictly; its paths are relative to it.
+
+    Raises:
+        InputError: A key is missing, unknown or malformed, or a file is not there.
+    """
+    fields = Fields(load_document(path), file=str(path))
+    cost = epsilon(fields, "epsilon", Fraction(1))
+    found = SourceFile(
+        name=fields.text("name"),
+        table=file_beside(fields, "table", path.parent),
+        schema=file_beside(fields, "schema", path.parent),
+        size_class=size_class(fields),
+        ask_micro=money(fields, "price_per_record"),
+        epsilon_micro=micro_epsilon(cost),
+        limit_micro=micro_epsilon(epsilon(fields, "epsilon_limit", cost)),
+        purposes=fields.texts("purposes") if fields.has("purposes") else PURPOSES,
+    )
+    fields.close()
+    if found.limit_micro < found.epsilon_micro:
+        raise InputError(
+            f"{path}: key 'epsilon_limit' must be at least epsilon, for the summary alone costs "
+            "that. Raise it, or leave it out"
+        )
+    return found
+
+
+# ---------------------------------------------------------------- preview
+
+
+def preview(path: Path) -> Result:
+    """What registering would publish and cost; reads the table, spends and sends nothing.
+
+    Raises:
+        InputError: The file, the schema or the table is wrong.
+    """
+    found = read_source_file(path)
+    schema = load_schema(found.schema)
+    table = read_table(found.table, schema)
+    size = choose_size_class(found.size_class, table.n, str(path))
+    level = cells.finest_level(
+        schema, epsilon_micro=found.epsilon_micro, size_class=size, share=SUMMARY_SHARE
+    )
+    n_cells, labels = cells.codebook(schema, level).n_cells, cells.n_labels(schema)
+    noise = meaning(found.epsilon_micro)
+    value: dict[str, Any] = {
+        "name": found.name,
+        "schema": schema.name,
+        "schema_digest": schema.digest(),
+        "size_class": size,
+        "leaves": tree_size(size, table.n),
+        "level": list(level),
+        "cells": n_cells,
+        "labels": labels,
+        "counts": n_cells * labels,
+        "epsilon": format_money(found.epsilon_micro),
+        "noise_sd": f"{noise.sd:.3f}",
+        "interval_90": [-noise.half_width, noise.half_width],
+        "guess_at_most": f"{noise.guess:.4f}",
+        "price_per_record": format_money(found.ask_micro),
+        "purposes": list(found.purposes),
+        "kept_here": {"rows": table.n, "warnings": list(table.warnings)},
+    }
+    return value, _preview_words(value, schema)
+
+
+def _preview_words(value: dict[str, Any], schema: Schema) -> str:
+    level = " x ".join(value["level"]) or f"all {schema.unit}s together"
+    share = value["size_class"] / value["counts"]
+    low, high = value["interval_90"]
+    lines = [
+        f"registering source '{value['name']}' would publish, and nothing else:",
+        f"  name, schema '{value['schema']}' and size class {value['size_class']}",
+        f"  one hash that commits to every row, in a tree of {value['leaves']} leaves that does "
+        "not tell how many rows there are",
+        f"  {value['counts']} noised counts: {value['cells']} cells ({level}) x "
+        f"{value['labels']} label levels, about {share:.1f} {schema.unit}s each",
+        f"  noise of each count: sd {value['noise_sd']}, within {low}..+{high} in 9 of 10 cases",
+        f"it would spend epsilon {value['epsilon']} once: whoever guesses whether one "
+        f"{schema.unit} is in the table is right at most "
+        f"{100 * float(value['guess_at_most']):.1f}% of the time",
+        f"kept here until a request: the ask of {value['price_per_record']} a record",
+        f"never leaves: the {value['kept_here']['rows']} rows, unless you sell some of them for "
+        f"the purpose '{', '.join(value['purposes'])}'",
+    ]
+    lines += [f"  note: {warning}" for warning in value["kept_here"]["warnings"]]
+    return "\n".join([*lines, "this preview cost nothing"])
+
+
+# ---------------------------------------------------------------- register, list, show
+
+
+def register(session: Session, path: Path) -> Result:
+    """Commit the rows, register the source and publish its summary, all once.
+
+    Raises:
+        InputError: The file is wrong, or asks for other terms than were published.
+        ProtocolError: The table is not the one that was committed to.
+    """
+    found = read_source_file(path)
+    schema = session.schema(found.schema)
+    table = read_table(found.table, schema)
+    terms = {
+        "name": found.name,
+        "table": str(found.table.resolve()),
+        "size_class": choose_size_class(found.size_class, table.n, str(path)),
+        "ask_micro": found.ask_micro,
+        "epsilon_micro": found.epsilon_micro,
+        "limit_micro": found.limit_micro,
+        "purposes": list(found.purposes),
+    }
+    known = session.keystore.recall(TERMS)
+    for key in ("name", "size_class", "epsilon_micro", "limit_micro"):
+        if known is not None and known[key] != terms[key]:
+            raise InputError(
+                f"{path}: '{key}' differs from what this home published ({known[key]}). Only "
+                "price_per_record, purposes and the table's place may change; use another --home "
+                "for another source"
+            )
+    session.join(schema)
+    session.keystore.remember(TERMS, terms)
+    provider = make_provider(session, terms, table)
+    source_id = provider.publish()
+    view = session.transport.get(f"/sources/{source_id}", SourceView)
+    spent, limit = provider.budget.spent, provider.budget.limit
+    value = {**view.model_dump(), "spent": format_money(spent), "limit": format_money(limit)}
+    words = (
+        f"{source_id}: '{view.name}' is registered and its summary published\n"
+        f"epsilon {format_money(spent)} of {format_money(limit)} spent\n"
+        "next: clearinghouse source deliver --watch"
+    )
+    return value, words
+
+
+def listing(session: Session, everywhere: bool) -> Result:
+    """Sources of this home's schema, or of all schemas."""
+    schema_id = session.schema_id()
+    query = "" if everywhere or schema_id is None else f"schema_id={schema_id}"
+    session.org_id()
+    found = session.transport.get("/sources", SourceList, query=query).sources
+    rows = [["source", "name", "owner", "size", "published"]]
+    rows += [
+        [s.id, s.name, s.org_id, str(s.size_class), "yes" if s.published else "no"] for s in found
+    ]
+    value = {"sources": [source.model_dump() for source in found]}
+    return value, columns(rows) if found else "no source is registered for this schema yet"
+
+
+def show(session: Session, source_id: str | None) -> Result:
+    """One source as everybody sees it; without an id, this home's own."""
+    known = session.keystore.recall("source")
+    if source_id is None and known is None:
+        raise InputError(f"{session.home} has no source of its own. Give an id: src_...")
+    wanted = known["source_id"] if source_id is None else check_id(source_id, "src", "source")
+    view = session.transport.get(f"/sources/{wanted}", SourceView)
+    words = (
+        f"{view.id}: '{view.name}' of {view.org_id}, size class {view.size_class}, "
+        f"{'summary published' if view.published else 'no summary yet'}\n"
+        f"rows committed under {view.rows_root} ({view.leaves} leaves)"
+    )
+    return view.model_dump(), words
+
+
+# ---------------------------------------------------------------- deliver
+
+
+class Purposeful(Provider):
+    """A provider that delivers only for purposes it allowed."""
+
+    purposes: tuple[str, ...] = PURPOSES
+
+    def handle(self, view: TaskView) -> Answer:
+        """Answer as a provider, after a look at the purpose of an order."""
+        task = view.task
+        allowed = self.purposes
+        if isinstance(task, DeliverTask) and not task.purpose.startswith(allowed):
+            raise RefusedError(f"the source's owner allows: {', '.join(allowed)}")
+        return super().handle(view)
+
+
+def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Purposeful:
+    """The provider of a home."""
+    provider = Purposeful(
+        str(terms["name"]),
+        session.keystore,
+        session.transport,
+        table,
+        SourceTerms(
+            int(terms["size_class"]),
+            int(terms["ask_micro"]),
+            int(terms["epsilon_micro"]),
+            int(terms["limit_micro"]),
+        ),
+    )
+    provider.purposes = tuple(str(text) for text in terms["purposes"])
+    return provider
+
+
+def open_provider(session: Session) -> Purposeful:
+    """The provider of a home whose source was registered before.
+
+    Raises:
+        RefusedError: None was.
+        InputError: The table is gone or not the one that was committed to.
+    """
+    terms, source = session.keystore.recall(TERMS), session.keystore.recall("source")
+    if terms is None or source is None:
+        raise RefusedError(
+            f"{session.home} has no registered source. Run: clearinghouse source register "
+            "source.yaml"
+        )
+    table = read_table(terms["table"], session.schema())
+    provider = make_provider(session, terms, table)
+    if provider.commitments.root.hex() != source["rows_root"]:
+        raise InputError(
+            f"{terms['table']}: not the table that was committed to. Put the old one back, or "
+            "register the new one as a new source in another --home"
+        )
+    return provider

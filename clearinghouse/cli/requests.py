@@ -1,0 +1,158 @@
+"""A request by hand: open it, see where it stands, who is paid what."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clearinghouse.cli.hospital import open_hospital
+from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.profile import Session, pick_request
+from clearinghouse.cli.request_file import read_request_file
+from clearinghouse.errors import InputError, NotFoundError, RefusedError, TryAgainError
+from clearinghouse.messages.intake import OrgView, RequestView, SourceList
+from clearinghouse.messages.results import ClearingView, StatementView
+from clearinghouse.money import MICRO, format_money
+
+POLL_S = 1.0
+
+
+def open_request(session: Session, path: Path) -> Result:
+    """Open a request with the terms of a file; the same terms again give the same request.
+
+    Raises:
+        InputError: The file is wrong, or names no source.
+        RefusedError: No validation set is sealed, or the server refuses the terms.
+    """
+    hospital = open_hospital(session)
+    found = read_request_file(path, hospital.terms.epsilon_target_micro)
+    sources = found.source_ids
+    if sources is None:
+        query = f"schema_id={hospital.schema_id}"
+        listed = session.transport.get("/sources", SourceList, query=query).sources
+        sources = tuple(source.id for source in listed if source.published)
+        if not sources:
+            raise InputError(f"{path}: 'sources: all', and no source has published yet. Wait")
+    request_id = hospital.open_request(found.terms, sources, found.developer_ids)
+    view = session.transport.get(f"/requests/{request_id}", RequestView)
+    value = {**view.model_dump(), "most_micro": _most(view)}
+    terms = view.terms
+    cost = terms.epsilon_target_micro + len(terms.developer_ids) * terms.epsilon_score_micro
+    words = (
+        f"{request_id}: open, {len(sources)} sources and {len(terms.developer_ids)} developers "
+        f"are admitted\n"
+        f"it can cost at most {format_money(_most(view))} {terms.currency} and epsilon "
+        f"{format_money(cost)}\n"
+        "next: clearinghouse agent run"
+    )
+    return value, words
+
+
+def _most(view: RequestView) -> int:
+    """The budget that is held in escrow."""
+    terms = view.terms
+    records = terms.records * terms.tariff_micro
+    return records + records * terms.fairness_pot_micro // MICRO + terms.purse.amount_micro
+
+
+def show(session: Session, request_id: str | None) -> Result:
+    """Where a request stands and what it waits for; once cleared, who sold what."""
+    session.org_id()
+    wanted = pick_request(session.keystore, request_id)
+    view = session.transport.get(f"/requests/{wanted}", RequestView)
+    value: dict[str, Any] = {"request": view.model_dump()}
+    lines = [_standing(view)]
+    clearing = _maybe(session, f"/requests/{wanted}/clearing", ClearingView)
+    if isinstance(clearing, ClearingView):
+        value["clearing"] = clearing.model_dump()
+        lines.append(_orders(clearing))
+    if view.state == "done":
+        statement = session.transport.get(f"/requests/{wanted}/statement", StatementView)
+        value["statement"] = statement.model_dump()
+        lines.append(_payments(session, statement, view.terms.currency))
+    return value, "\n".join(lines)
+
+
+def _maybe(
+    session: Session, path: str, reply: type[ClearingView]
+) -> ClearingView | None:
+    try:
+        return session.transport.get(path, reply)
+    except NotFoundError:  # not cleared yet
+        return None
+
+
+def _standing(view: RequestView) -> str:
+    terms = view.terms
+    lines = [
+        f"{view.id}: step {view.step}, {view.state}" + (f" ({view.reason})" if view.reason else ""),
+        f"wants {terms.records} records of {len(terms.source_ids)} sources at up to "
+        f"{format_money(terms.tariff_micro)} {terms.currency} each; purse "
+        f"{format_money(terms.purse.amount_micro)} {terms.currency} for {terms.purse.metric} "
+        f">= {format_money(terms.purse.threshold_micro)}",
+    ]
+    lines += [f"  waits for {who}" for who in view.waiting_for]
+    return "\n".join(lines)
+
+
+def _orders(view: ClearingView) -> str:
+    rows = [["source", "status", "ask", "ordered", "delivered", "paid"]]
+    for order in view.orders:
+        rows.append(
+            [
+                order.source_id,
+                order.status,
+                "-" if order.ask_micro is None else format_money(order.ask_micro),
+                str(order.units),
+                "-" if order.real is None else str(order.real),
+                "-" if order.paid_micro is None else format_money(order.paid_micro),
+            ]
+        )
+    unserved = sum(view.unserved)
+    note = f"\n{unserved} wanted records are sold by nobody within the tariff" if unserved else ""
+    return columns(rows) + note
+
+
+def _payments(session: Session, view: StatementView, currency: str) -> str:
+    """What every account has in the end, organisations by name."""
+    rows = [["account", currency]]
+    for account, balance in sorted(view.balances.items()):
+        kind, _, org_id = account.partition(":")
+        if kind == "org":
+            found = session.transport.get(f"/orgs/{org_id}", OrgView)
+            account = f"{found.role} '{found.name}'"
+        rows.append([account, format_money(balance)])
+    balanced = "balanced" if view.balanced else "NOT BALANCED"
+    return f"{columns(rows)}\nledger {balanced}, {len(view.postings)} postings"
+
+
+def wait(
+    session: Session,
+    request_id: str | None,
+    tell: Callable[[RequestView], None],
+    stop: threading.Event,
+    seconds: float | None,
+) -> str:
+    """Follow a request until it ends; `tell` is called with every change. Returns its id.
+
+    Raises:
+        RefusedError: It failed.
+        TryAgainError: It has not ended within `seconds`, or it was stopped waiting for.
+    """
+    wanted = pick_request(session.keystore, request_id)
+    last, waited = "", 0.0
+    while not stop.is_set():
+        view = session.transport.get(f"/requests/{wanted}", RequestView)
+        standing = f"{view.step}{view.state}{view.waiting_for}"
+        if standing != last:
+            tell(view)
+            last = standing
+        if view.state == "failed":
+            raise RefusedError(f"request {wanted} failed: {view.reason}")
+        if view.state == "done":
+            return wanted
+        if seconds is not None and waited >= seconds:
+            break
+        stop.wait(POLL_S)
+        waited += POLL_S
+    raise TryAgainError(f"request {wanted} has not ended yet. Wait for it again later")
