@@ -40,7 +40,7 @@ check-long: setup-dev
 	$(BIN)/python -m pytest tests -m long -o addopts=""
 
 bench: setup-dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks all --quick
 
 serve: setup
 	$(BIN)/clearinghouse serve

@@ -1,4 +1,4 @@
-"""What the worker can do: open targets, score models blindly, check proofs. Loads TenSEAL.
+"""What the worker can do: test uploads, open targets, score models, check proofs. Loads TenSEAL.
 
 Objects of a run are kept between its messages; when they are gone (a crash, a restart) they are
 built again from seed and blobs and give the same bytes, because every message is a function of
@@ -15,9 +15,12 @@ from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.model_columns import columns
 from clearinghouse.rows import verify_proofs
 from clearinghouse.schema import Schema
-from secure_eval.evaluator import Layout, ScoringRun, TargetOpening
+from clearinghouse.upload_claims import claims
+from secure_eval.checked import CheckedScoringRun
+from secure_eval.evaluator import Layout, TargetOpening
 from secure_eval.integer_model import IntegerModel
 from secure_eval.scorecard import METRICS, Scorecard
+from secure_eval.upload_checks import UploadChecks
 
 Arguments = Mapping[str, Any]
 MOST_KEPT = 2
@@ -61,6 +64,47 @@ def perform(state: Jobs, job: str, arguments: Arguments) -> dict[str, Any]:
     if job not in _JOBS:
         raise InputError(f"no job is called {job}")
     return _JOBS[job](state, arguments)
+
+
+def _failure(accept: Callable[[bytes], object], replies: bytes) -> dict[str, Any]:
+    """{"failed": reason} if the other side's replies do not pass, which proves a false message."""
+    try:
+        accept(replies)
+    except ValueError as error:
+        return {"failed": str(error)}
+    return {}
+
+
+# ---------------------------------------------------------------- uploads
+
+
+def _upload_checks(state: Jobs, arguments: Arguments) -> UploadChecks:
+    layout = _layout(arguments)
+    found = claims(Schema.from_dict(arguments["schema"]), arguments["level"], layout)
+    return UploadChecks(
+        state.blobs.get(arguments["keys"]),
+        layout,
+        [state.blobs.get(blob) for blob in arguments["upload"]],
+        bytes.fromhex(arguments["seed"]),
+        arguments["valset"],
+        partitions=found.partitions,
+        relations=found.relations,
+    )
+
+
+def _valset_checks(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+    checks = _upload_checks(state, arguments)
+    message = checks.message()
+    state.keep(arguments["valset"], "sent", checks)
+    return state.send(message)
+
+
+def _valset_verdict(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+    checks = state.take(arguments["valset"], "sent")
+    if checks is None:
+        checks = _upload_checks(state, arguments)
+        checks.message()
+    return _failure(checks.accept, state.blobs.get(arguments["replies"]))
 
 
 # ---------------------------------------------------------------- target
@@ -126,8 +170,8 @@ def _model_inspect(state: Jobs, arguments: Arguments) -> dict[str, Any]:
 # ---------------------------------------------------------------- scores
 
 
-def _scoring(state: Jobs, arguments: Arguments) -> ScoringRun:
-    return ScoringRun(
+def _scoring(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
+    return CheckedScoringRun(
         state.blobs.get(arguments["keys"]),
         _layout(arguments),
         [state.blobs.get(blob) for blob in arguments["upload"]],
@@ -146,40 +190,80 @@ def _score_begin(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     return state.send(message)
 
 
-def _scored(state: Jobs, arguments: Arguments) -> ScoringRun:
-    """The run before its digits; `shares` needs nothing of the score message itself."""
-    run: ScoringRun | None = state.take(arguments["run"], "scored")
-    return run or _scoring(state, arguments)
+def _score_early(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+    """Tests of the digits; they need nothing of the score message itself."""
+    run: CheckedScoringRun | None = state.take(arguments["run"], "scored")
+    run = run or _scoring(state, arguments)
+    message = run.early_checks(state.blobs.get(arguments["digits"]))
+    state.keep(arguments["run"], "early", run)
+    return state.send(message)
+
+
+def _early(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
+    run: CheckedScoringRun | None = state.take(arguments["run"], "early")
+    if run is None:
+        run = _scoring(state, arguments)
+        run.early_checks(state.blobs.get(arguments["digits"]))
+    return run
 
 
 def _score_shares(state: Jobs, arguments: Arguments) -> dict[str, Any]:
-    run = _scored(state, arguments)
+    """Shares, only after the digits passed their tests."""
+    run = _early(state, arguments)
+    failure = _failure(run.accept_early, state.blobs.get(arguments["early"]))
+    if failure:
+        return failure
     message = run.shares(state.blobs.get(arguments["digits"]))
     state.keep(arguments["run"], "shared", run)
     return state.send(message)
 
 
-def _shared(state: Jobs, arguments: Arguments) -> ScoringRun:
-    run: ScoringRun | None = state.take(arguments["run"], "shared")
+def _shared(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
+    run: CheckedScoringRun | None = state.take(arguments["run"], "shared")
     if run is None:
-        run = _scoring(state, arguments)
+        run = _early(state, arguments)
+        run.accept_early(state.blobs.get(arguments["early"]))
         run.shares(state.blobs.get(arguments["digits"]))
     return run
 
 
-def _score_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+def _score_final(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     run = _shared(state, arguments)
+    message = run.final_checks(state.blobs.get(arguments["characters"]))
+    state.keep(arguments["run"], "final", run)
+    return state.send(message)
+
+
+def _final(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
+    run: CheckedScoringRun | None = state.take(arguments["run"], "final")
+    if run is None:
+        run = _shared(state, arguments)
+        run.final_checks(state.blobs.get(arguments["characters"]))
+    return run
+
+
+def _score_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+    """Masked sums, only after the characters passed their tests."""
+    run = _final(state, arguments)
+    failure = _failure(run.accept_final, state.blobs.get(arguments["final"]))
+    if failure:
+        return failure
     message = run.openings(state.blobs.get(arguments["characters"]))
     state.keep(arguments["run"], "opened", run)
     return state.send(message)
 
 
 def _score_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
-    run = state.take(arguments["run"], "opened")
+    run: CheckedScoringRun | None = state.take(arguments["run"], "opened")
     if run is None:
-        run = _shared(state, arguments)
+        run = _final(state, arguments)
+        run.accept_final(state.blobs.get(arguments["final"]))
         run.openings(state.blobs.get(arguments["characters"]))
-    opened = run.release(state.blobs.get(arguments["replies"]))
+    replies = state.blobs.get(arguments["replies"])
+    try:
+        opened = run.release(replies)
+    except ValueError as error:
+        return {"failed": str(error)}
     return {
         "counts": opened.counts.tolist(),
         "groups": {name: part.tolist() for name, part in opened.groups.items()},
@@ -235,11 +319,15 @@ def _layout(arguments: Arguments) -> Layout:
 
 
 _JOBS: Mapping[str, Callable[[Jobs, Arguments], dict[str, Any]]] = {
+    "valset.checks": _valset_checks,
+    "valset.verdict": _valset_verdict,
     "target.openings": _target_openings,
     "target.release": _target_release,
     "model.inspect": _model_inspect,
     "score.begin": _score_begin,
+    "score.early": _score_early,
     "score.shares": _score_shares,
+    "score.final": _score_final,
     "score.openings": _score_openings,
     "score.release": _score_release,
     "score.card": _score_card,

@@ -7,7 +7,6 @@ output ever carries a value of a table.
 """
 
 import contextlib
-import ctypes
 import faulthandler
 import json
 import os
@@ -35,6 +34,7 @@ from clearinghouse.client.recipes import onnx_source, recipe_source
 from clearinghouse.client.transport import Transport, make_client
 from clearinghouse.clock import SystemClock
 from clearinghouse.errors import ClearinghouseError, InputError, TableError, TryAgainError
+from clearinghouse.lifeline import die_with
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table, stratified_split
 
@@ -50,7 +50,6 @@ PARTIES_A_SECOND = 30
 
 MOST_IDLE_S = 3.0
 THREADS = 4
-_SET_DEATH_SIGNAL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ def _default_class(table: Table) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a party process; the exit code is that of the error that ended it, or 0."""
-    die_with_parent()
+    die_with(os.getppid())
     faulthandler.enable()  # a crash in native code leaves its place, never its data
     warnings.simplefilter("ignore")
     stop = threading.Event()
@@ -315,16 +314,6 @@ def _read_stdin(stop: threading.Event) -> "queue.Queue[dict[str, Any] | None]":
 
     threading.Thread(target=read, daemon=True, name="stdin").start()
     return messages
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when the one that started it ends (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the request
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,12 @@ class Settings:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
 
+    @property
+    def published(self) -> Path:
+        """File of the last published checkpoint: beside `data`, so that no restore replaces it."""
+        data = self.data.resolve()
+        return data.with_name(f"{data.name}.checkpoint")
+
 
 def settings_from_environment(data: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Take `CLEARINGHOUSE_<NAME>` for each setting that is present, defaults for the others.

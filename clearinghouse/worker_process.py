@@ -1,6 +1,5 @@
 """The worker process: reads jobs from its standard input, answers on its standard output."""
 
-import ctypes
 import os
 import resource
 import signal
@@ -8,15 +7,15 @@ import sys
 from pathlib import Path
 
 from clearinghouse.blobs import BlobStore
+from clearinghouse.lifeline import die_with
 from clearinghouse.worker import fault, read_frame, write_frame
 
-_PR_SET_PDEATHSIG = 1
 _CPU_S = 24 * 3600
 
 
 def main() -> None:
     """Serve jobs until the server is gone."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides, also on Ctrl-C
     jobs_in = os.fdopen(os.dup(0), "rb")
     answers_out = os.fdopen(os.dup(1), "wb")
@@ -39,14 +38,6 @@ def main() -> None:
             write_frame(answers_out, answer)
     except (EOFError, BrokenPipeError):
         return
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when the server dies, however it dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(0)
 
 
 def _limit(memory_bytes: int) -> None:

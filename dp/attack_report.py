@@ -80,7 +80,7 @@ def attack_report(
         confidence: Of every interval.
 
     Returns:
-        Plain JSON values: `confidence`, `epsilon`, `holds` (no interval lies above its bound) and
+        Plain JSON values: `confidence`, `epsilon`, `holds` (nothing is surely above its bound) and
         `attacks`, a list of findings. Findings without a bound show what happens where nothing
         protects: they are there for comparison and no part of the market.
     """
@@ -186,7 +186,7 @@ def _averages(
             stored,
             float(epsilon),
             QUESTIONS,
-            max(1, trials // 4),
+            max(1, trials // 8),
             against="the ledger's stored answer",
             confidence=confidence,
         ),
@@ -219,7 +219,7 @@ def _differences(
         for against, make, claim, times in (
             ("two exact tables", exact, None, trials),
             ("two summaries, each paid for", twice, float(epsilon), trials),
-            ("the source's one summary, asked twice", stored, float(epsilon), max(1, trials // 4)),
+            ("the source's one summary, asked twice", stored, float(epsilon), max(1, trials // 8)),
         )
     ]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from dp.attacks import CONFIDENCE, Finding
+from dp.attacks import ALARM, CONFIDENCE, Finding
 
 Bits = NDArray[np.uint8]
 Board = Callable[[Bits], int | None]
@@ -102,6 +102,7 @@ def boosting(
         mean,
         mean - reach,
         mean + reach,
+        mean - float(student.ppf(1 - ALARM, trials - 1)) * error,
         bound,
         0.0,
         trials,

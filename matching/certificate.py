@@ -118,7 +118,8 @@ def recompute(inputs: Mapping[str, Any]) -> Cleared:
     """
     _expect_fields(inputs, set(_INPUTS))
     keys = _keys(inputs.get("tie_keys"))
-    plan = clear(*(inputs[name] for name in _INPUTS[:4]), reserve=inputs["reserve"], tie_keys=keys)
+    *market, reserve = _arrays(inputs)
+    plan = clear(*market, reserve=reserve, tie_keys=keys)
     marginals = marginal_values(plan)
     return Cleared(
         plan,
@@ -161,7 +162,7 @@ def verify_json(text: str) -> Plan:
         ValueError: If the text is not a certificate or proves nothing.
     """
     document = _read(text)
-    market = checked(*(document[name] for name in _INPUTS))
+    market = checked(*_arrays(document))
     plan = _plan_of(document, market)
     certify(plan, _array(document, "cell_prices"))
     payments = _array(document, "payments")
@@ -191,13 +192,22 @@ def recheck_json(text: str) -> Cleared:
 
 def _read(text: str) -> dict[str, Any]:
     try:
-        document = json.loads(text, parse_float=_no_float, parse_constant=_no_float)
+        document = json.loads(
+            text, parse_float=_no_float, parse_constant=_no_float, object_pairs_hook=_unique
+        )
     except RecursionError:
         raise ValueError("expected a certificate, got deeply nested JSON") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"expected {FORMAT!r}")
     _expect_fields(document, _FIELDS, exactly=True)
     return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("expected JSON with one meaning, got a field twice")
+    return found
 
 
 def _no_float(_text: str) -> float:
@@ -208,6 +218,14 @@ def _expect_fields(found: Mapping[str, Any], wanted: set[str], *, exactly: bool 
     missing, unknown = wanted - set(found), set(found) - wanted
     if missing or (exactly and unknown):
         raise ValueError(f"expected the fields {sorted(wanted)}, got {sorted(found)}")
+
+
+def _arrays(inputs: Mapping[str, Any]) -> list[Any]:
+    """The inputs in order; JSON has no shape for a table without rows, so it is given here."""
+    arrays = [inputs[name] for name in _INPUTS]
+    if not len(inputs["prices"]) and not len(inputs["supplies"]):
+        arrays[2] = np.zeros((0, len(inputs["target"])), np.int64)
+    return arrays
 
 
 def _plan_of(document: Mapping[str, Any], market: Inputs) -> Plan:

@@ -1,10 +1,13 @@
 """The key holder's part in a run: strict, in order, each round once, resumable.
 
+Numbered sections are those of docs/protocol.md.
+
 Guarantee: whatever the other side sends, each round is answered once; the same bytes again get the
     stored reply, other bytes an error; nothing is decrypted that is not of the expected shape,
     order, number and noise budget. Epsilon is spent when `characters` (or the target's noise)
     leaves.
-Assumes: the caller stores `state()` before it sends a reply, so that a restart repeats the reply.
+Assumes: the caller stores `state()` before it sends a reply, so that a restart repeats the reply,
+    and after a refusal too, so that a restart does not reopen the round.
 """
 
 import hashlib
@@ -18,45 +21,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from secure_eval import framing
 from secure_eval.comparison import grid
+from secure_eval.encrypted_noise import encrypted_noise
 from secure_eval.framing import Kind
-from secure_eval.keyholder import KeyHolder
+from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import MAX_CELLS, Layout, Shapes
 from secure_eval.noise import Table, commitment, table_noise, total_cells
-from secure_eval.opening import noise_coefficients
-from secure_eval.packing import pack
 from secure_eval.params import PARAMETERS
-from secure_eval.prg import Prg
-from secure_eval.sampler import ZeroSampler
 
 __all__ = ["AgentRun", "AgentTarget", "Rounds", "encrypted_noise"]
 
 Integers = NDArray[np.int64]
 
 _N = PARAMETERS.degree
-_P = PARAMETERS.plain_modulus
 _KEY_BYTES = 32
 
 
-def encrypted_noise(
-    public_key: NDArray[np.uint64], key: bytes, run_id: str, noise: Integers
-) -> bytes:
-    """Return noise (cells,) encrypted under the public key with randomness from the noise key.
-
-    An arbiter who is given the noise key of one run rebuilds these bytes without the secret key.
-    """
-    primes = PARAMETERS.data_primes
-    modulus = int(np.prod([int(prime) for prime in primes], dtype=object))
-    zeros = ZeroSampler(public_key, Prg("noise encryption", key, run_id))
-    residues = zeros.full(len(primes), "noise")
-    for cell, coefficient in enumerate(noise_coefficients(noise).tolist()):
-        lifted = (modulus * coefficient + _P // 2) // _P
-        for row, prime in enumerate(primes):
-            residues[0, row, cell] = (int(residues[0, row, cell]) + lifted) % prime
-    return pack(residues)
-
-
 class Rounds:
-    """Stored answers, one per round, in a fixed order."""
+    """Stored answers, one per round, in a fixed order.
+
+    A malformed message leaves its round open. One that is refused after decryption ends the run,
+    for a refusal then says something about the secret key; it is stored as an empty reply.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
@@ -66,8 +51,10 @@ class Rounds:
         """Return the stored reply to the same request, or make, store and return one.
 
         Raises:
-            ValueError: another request than before, or a round before its turn.
+            ValueError: another request than before, a round before its turn, or a run that ended.
         """
+        if any(not reply for _, reply in self.stored.values()):
+            raise ValueError(f"{name}: the run ended when a message was refused after decryption")
         digest = hashlib.sha256(request).digest()
         if name in self.stored:
             if self.stored[name][0] != digest:
@@ -76,7 +63,11 @@ class Rounds:
         turn = self._names[len(self.stored)]
         if name != turn:
             raise ValueError(f"{name}: expected the round {turn} first")
-        reply = make()
+        try:
+            reply = make()
+        except RefusedAfterDecryptionError:
+            self.stored[name] = (digest, b"")
+            raise
         self.stored[name] = (digest, reply)
         return reply
 
@@ -169,7 +160,7 @@ class AgentRun:
         )
 
     def digits(self, score: bytes) -> bytes:
-        """Return message 2 for message 1: one-hot low digits of the masked scores and flags.
+        """Return message 2 for message 1 (section 2): one-hot low digits and flags.
 
         Raises:
             ValueError: a malformed or unexpected message.
@@ -190,7 +181,7 @@ class AgentRun:
     def characters(
         self, shares: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table]
     ) -> bytes:
-        """Return message 4 for message 3: noise and label characters. Spends epsilon.
+        """Return message 4 for message 3 (section 5): noise and characters. Spends epsilon.
 
         Args:
             shares: message 3.
@@ -215,7 +206,9 @@ class AgentRun:
         ]
         step = self._shapes().vectors_per_share
         if any(int(share.max()) >= self._grid.bins for share in opened[::step]):
-            raise ValueError(f"SHARES: expected values below {self._grid.bins} in every slot")
+            raise RefusedAfterDecryptionError(
+                f"SHARES: expected values below {self._grid.bins} in every slot"
+            )
         noise = table_noise(self._noise_key, self._run_id, nonces, tables)
         public_key = self._holder.public.public_key
         answer = [encrypted_noise(public_key, self._noise_key, self._run_id, noise)]
@@ -231,7 +224,7 @@ class AgentRun:
         return framing.encode(Kind.CHARACTERS, answer)
 
     def replies(self, openings: bytes) -> bytes:
-        """Return message 6 for message 5: one masked field element per opening.
+        """Return message 6 for message 5 (section 7): a masked field element per opening.
 
         Raises:
             ValueError: a malformed or unexpected message.

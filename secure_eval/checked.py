@@ -1,4 +1,4 @@
-"""A scoring run that answers only well-formed messages, and the tests of a new upload.
+"""A scoring run that answers only well-formed messages.
 
 Order: score, digits, **early checks**, shares, characters, **final checks**, openings, release. An
 agent that sends constants instead of one-hot digits reads a linear model out of the shares, so
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from secure_eval import framing
 from secure_eval.checks import ZERO_TESTS, Checks, combination
-from secure_eval.evaluator import ScoringRun, refusing, seeded_prg
+from secure_eval.evaluator import ScoringRun, refusing
 from secure_eval.framing import Kind
-from secure_eval.layout import Layout, Upload, seeded_parts
+from secure_eval.layout import seeded_parts
 from secure_eval.packing import unpack
 from secure_eval.params import PARAMETERS
-from secure_eval.public_keys import PublicKeys
 from secure_eval.sealio import Ciphertext, seal
+from secure_eval.upload_checks import UploadChecks, noise_bits
 
 __all__ = ["CheckedScoringRun", "UploadChecks"]
 
@@ -39,11 +39,6 @@ _N = PARAMETERS.degree
 _KEPT_BLOCKS = 4
 #: the noise ciphertext, under the public key, is 7 bits louder than symmetric ones
 _FINAL_NOISE_BITS = 74
-
-
-def _noise_bits(ciphertexts: int) -> int:
-    """Return the amplification that leaves an honest key holder 6 bits or more of budget."""
-    return 83 - (ciphertexts.bit_length() + 1) // 2
 
 
 class CheckedScoringRun(ScoringRun):
@@ -100,7 +95,7 @@ class CheckedScoringRun(ScoringRun):
         parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
         prg = self._prg.child("early checks", self._only("DIGITS", digits))
         count = self._layout.n_blocks * self._shapes.digit_ciphertexts
-        checks = Checks(self._keys, prg, _noise_bits(count))
+        checks = Checks(self._keys, prg, noise_bits(count))
         for block in range(self._layout.n_blocks):
             rows, flag = self._digit_rows(block, parts)
             above = self._masked_score(block)
@@ -151,7 +146,7 @@ class CheckedScoringRun(ScoringRun):
         digest = self._only("CHARACTERS", characters)
         prg = self._prg.child("final checks", self._received["DIGITS"], digest)
         count = self._layout.n_blocks * self._shapes.character_ciphertexts
-        checks = Checks(self._keys, prg, min(_FINAL_NOISE_BITS, _noise_bits(count)))
+        checks = Checks(self._keys, prg, min(_FINAL_NOISE_BITS, noise_bits(count)))
         noise = unpack(parts[0], 2, PARAMETERS.data_primes, "noise")
         checks.noise([seal().ciphertext(noise)])
         for block in range(self._layout.n_blocks):
@@ -257,131 +252,3 @@ class CheckedScoringRun(ScoringRun):
         if not self._passed_final:
             raise ValueError("CHARACTERS: no opening before the final checks are accepted")
         return super().openings(characters)
-
-
-class UploadChecks:
-    """Tests of a new sealed set, once, before anything is computed on it.
-
-    In every slot: labels are one-hot where the row is valid and 0 elsewhere; columns are 0 where it
-    is not; each row is in one cell and one level of each attribute, with its label; columns named
-    bits are 0/1, and of a pair (i, j) named monotone, j is 1 only where i is. That values and rows
-    are true stays the owner's signed claim.
-    """
-
-    def __init__(
-        self,
-        keys: bytes,
-        layout: Layout,
-        upload: Sequence[bytes],
-        seed: bytes,
-        check_id: str,
-        *,
-        bits: Sequence[int] = (),
-        monotone: Sequence[tuple[int, int]] = (),
-    ) -> None:
-        """Check shapes.
-
-        Raises:
-            ValueError: anything malformed.
-        """
-        self._keys = PublicKeys.from_bytes(keys)
-        self._upload = Upload(layout, upload)
-        self._layout = layout
-        named = [*bits, *(index for pair in monotone for index in pair)]
-        if any(not 0 <= index < layout.columns for index in named):
-            raise ValueError(f"bits, monotone: expected indices below {layout.columns}")
-        self._bits, self._monotone = tuple(bits), tuple(monotone)
-        context: list[bytes | str] = [keys, layout.to_json(), self._upload.digest, check_id]
-        prg = seeded_prg(seed, "upload checks", *context)
-        count = layout.n_blocks * layout.parts
-        self._checks = Checks(self._keys, prg, _noise_bits(count))
-
-    @refusing("UPLOAD_BLOCK")
-    def message(self) -> bytes:
-        """Return the checks' openings; call once."""
-        for block in range(self._layout.n_blocks):
-            self._check_block(block)
-        return self._checks.message(Kind.UPLOAD_CHECKS)
-
-    def accept(self, replies: bytes) -> None:
-        """Accept the replies.
-
-        Raises:
-            ValueError: malformed, or a check failed.
-        """
-        self._checks.accept(replies, Kind.UPLOAD_REPLIES)
-
-    def _part(self, block: int, index: int) -> Ciphertext:
-        ciphertext = self._upload.ciphertext(block, index)
-        self._checks.noise([ciphertext])
-        return ciphertext
-
-    def _check_block(self, block: int) -> None:
-        tools, layout, checks = seal(), self._layout, self._checks
-        labels = [self._part(block, layout.label_part(i)) for i in range(layout.labels)]
-        valid = self._part(block, layout.valid_part)
-        absent = tools.copied(valid)
-        tools.evaluator.negate_inplace(absent)
-        tools.evaluator.add_plain_inplace(absent, tools.constant(1))
-        difference = tools.minus(combination(labels, [1] * len(labels)), valid)
-        for test in range(ZERO_TESTS):
-            checks.one_hot(test, labels)
-            checks.zero(test, difference)
-        for start, stop in self._tables():
-            self._check_table(block, range(start, stop), labels)
-        self._check_columns(block, absent)
-
-    def _tables(self) -> Iterator[tuple[int, int]]:
-        layout = self._layout
-        if layout.cells:
-            yield layout.cell_part(0, 0), layout.cell_part(layout.cells, 0)
-        for name, _ in layout.groups:
-            parts = layout.group_parts(name)
-            yield parts.start, parts.stop
-
-    def _check_table(self, block: int, parts: range, labels: Sequence[Ciphertext]) -> None:
-        """One-hot, and summing to the labels: streamed, so that only sums are held."""
-        tools, checks, count = seal(), self._checks, len(parts)
-        drawn = [[checks.scalars(count) for _ in range(2)] for _ in range(ZERO_TESTS)]
-        label_weights = checks.scalars(len(labels))
-        sums: list[Any] = [None] * (3 * ZERO_TESTS)
-        folded: Any = None
-        for place, part in enumerate(parts):
-            ciphertext = self._part(block, part)
-            for test, (left, right) in enumerate(drawn):
-                both = int(left[place]) * int(right[place])
-                for index, weight in enumerate((int(left[place]), int(right[place]), both)):
-                    where = 3 * test + index
-                    sums[where] = tools.add_scaled(sums[where], ciphertext, weight)
-            weight = int(label_weights[place % len(labels)])
-            folded = tools.add_scaled(folded, ciphertext, weight)
-        folded = tools.minus(folded, combination(labels, label_weights))
-        for test in range(ZERO_TESTS):
-            left, right, both = sums[3 * test : 3 * test + 3]
-            checks.product_equals(test, left, right, [both], np.array([1]))
-            checks.zero(test, folded)
-
-    def _check_columns(self, block: int, absent: Ciphertext) -> None:
-        tools, checks, layout = seal(), self._checks, self._layout
-        weights = checks.scalars(layout.columns)
-        total: Any = None
-        kept: dict[int, Ciphertext] = {}
-        needed = {index for pair in self._monotone for index in pair} | set(self._bits)
-        for index, weight in enumerate(weights.tolist()):
-            ciphertext = self._part(block, index)
-            total = tools.add_scaled(total, ciphertext, weight)
-            if index in needed:
-                kept[index] = ciphertext
-        terms = [] if total is None else [tools.times(total, absent)]
-        for index in self._bits:
-            square = tools.times(kept[index], kept[index])
-            tools.evaluator.sub_inplace(square, kept[index])
-            terms.append(square)
-        for left, right in self._monotone:
-            lacking = tools.copied(kept[left])
-            tools.evaluator.negate_inplace(lacking)
-            tools.evaluator.add_plain_inplace(lacking, tools.constant(1))
-            terms.append(tools.times(kept[right], lacking))
-        for term in terms:
-            for test in range(ZERO_TESTS):
-                checks.zero(test, term)

@@ -58,7 +58,7 @@ class CheckedAgentRun(AgentRun):
 
 
 class AgentUpload:
-    """The key holder's side of the tests of a new upload."""
+    """The key holder's side of the tests of a new upload: three openings, once."""
 
     def __init__(self, key_holder: KeyHolder) -> None:
         self._holder = key_holder
@@ -75,3 +75,16 @@ class AgentUpload:
             checks,
             lambda: _check_replies(self._holder, checks, Kind.UPLOAD_CHECKS, Kind.UPLOAD_REPLIES),
         )
+
+    def state(self) -> bytes:
+        """Return what was answered, so that a restart repeats it and answers nothing else."""
+        return framing.encode(Kind.UPLOAD_STATE, self._rounds.entries())
+
+    def restore(self, state: bytes) -> None:
+        """Continue from a state.
+
+        Raises:
+            ValueError: a malformed state.
+        """
+        parts = framing.decode(state, Kind.UPLOAD_STATE, [None, None])
+        self._rounds.restore([bytes(part) for part in parts])

@@ -1,5 +1,7 @@
 """Tests that a key holder's ciphertexts are well formed, as openings that must show zero.
 
+Protocol sections 0, 3 and 6 (docs/protocol.md).
+
 Zero test: a sum over all slots of ciphertexts that vanish for an honest key holder, each weighted
 by fresh random slots. A nonzero slot makes the sum uniform, so it is zero with probability 1 / p;
 the key holder sees it only under a one-time pad, so guessing a passing reply has odds 1 / p too.
@@ -12,9 +14,11 @@ enough to drown the flooding are noticed: their noise would carry the evaluator'
 random because noise at multiples of q / (p B) would vanish under a known B. Nothing of the
 evaluator's is in it, so it is not flooded.
 
-Measured, with noise added to one coefficient of one ciphertext: 2^20 in a digit and 2^30 in a
-character are refused, 2^17 and 2^23 are where refusals begin. A digit with noise of 2^20 leaves a
-share with noise of 2^18 at the opening primes, 40 bits under the flood.
+Measured in digits: an honest error is 36 standard deviations from refusal. The loudest shape that
+passes is one coefficient of one ciphertext: refusals begin at 2^16, 2^20 passes 1 time in 12, 2^22
+never; over all coefficients of one it is 2^16, of all 2^12. A digit with noise of 2^20 leaves a
+share with noise of 2^18 at the opening primes, 40 bits under the flood. In characters 2^23 is where
+refusals begin.
 
 Guarantee: soundness (2 / p)^2 about 4e-12 per group of zero tests.
 Assumes: masks and weights unknown to the key holder beforehand (a secret, committed seed).

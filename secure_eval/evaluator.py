@@ -1,5 +1,7 @@
 """The public side: scores encrypted rows and opens noised histograms, holding no secret key.
 
+Numbered sections are those of docs/protocol.md.
+
 Everything sent is a function of (public keys, upload, layout, model, seed, run id, nonce, messages
 received): an object built again from the same inputs gives the same bytes, so a killed worker
 resumes and an auditor replays. Every mask is bound to all messages received before it, so another
@@ -138,10 +140,10 @@ class ScoringRun:
             ValueError: anything malformed.
         """
         self._keys = PublicKeys.from_bytes(keys)
-        self._upload = Upload(layout, upload)
+        self._upload = self.upload = Upload(layout, upload)
         self._layout = layout
-        self._model = model
-        self._columns = _checked_map(column_map, len(model.columns), layout.columns)
+        self._model = self.model = model
+        self._columns = self.columns = _checked_map(column_map, len(model.columns), layout.columns)
         self.groups = tuple(dict(layout.groups)) if groups is None else tuple(groups)
         self._group_parts = [layout.group_parts(name) for name in self.groups]
         self._grid: Grid = grid(model.bins)
@@ -163,6 +165,7 @@ class ScoringRun:
         ]
         self._prg = seeded_prg(seed, "scoring run", *context)
         self._zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
+        self._prepared: dict[int, Integers] = {}
         self._received: dict[str, bytes] = {}
         self._shifts: list[Integers] = []
         self._proofs: list[tuple[Integers, Integers]] = []
@@ -190,8 +193,12 @@ class ScoringRun:
 
     def _masked_score(self, block: int) -> Any:
         """Return the doubled score of a block plus its mask, at all data primes."""
-        load = partial(self._column, block)
-        total, constant = doubled_score(self._model, load, self._relin_keys)
+        if block in self._prepared:
+            total = seal().ciphertext(self._prepared[block].astype(np.uint64))
+            constant = 2 * self._model.bias
+        else:
+            load = partial(self._column, block)
+            total, constant = doubled_score(self._model, load, self._relin_keys)
         if total is None:
             zero = self._zeros.full(len(PARAMETERS.data_primes), "constant model", block)
             total = seal().ciphertext(zero.astype(np.uint64))
@@ -199,9 +206,13 @@ class ScoringRun:
         seal().evaluator.add_plain_inplace(total, seal().encoded(slots))
         return total
 
+    def prepare(self, block: int, residues: Integers) -> None:
+        """Take a block's doubled weighted columns, residues (2, 4, N), from `many_models`."""
+        self._prepared[block] = residues
+
     @refusing("score")
     def score(self) -> bytes:
-        """Return message 1: per block the doubled score plus a uniform mask in every slot."""
+        """Return message 1 (section 1): per block the doubled score plus a uniform mask."""
         parts = [
             flooded_vector(self._masked_score(block), self._prg, self._zeros, f"score {block}")
             for block in range(self._layout.n_blocks)
@@ -210,7 +221,7 @@ class ScoringRun:
 
     @refusing("DIGITS")
     def shares(self, digits: bytes) -> bytes:
-        """Return message 3 for message 2: per block the comparison as a share mod bins.
+        """Return message 3 for message 2 (section 4): per block a share of the comparison.
 
         Raises:
             ValueError: a malformed message, or another one than before.
@@ -261,7 +272,7 @@ class ScoringRun:
 
     @refusing("CHARACTERS")
     def openings(self, characters: bytes) -> bytes:
-        """Return message 5 for message 4: every cell of every table with its noise, and checks.
+        """Return message 5 for message 4 (section 7): each cell with its noise, and checks.
 
         Raises:
             ValueError: a malformed message, or `shares` has not been called on this object.
@@ -295,7 +306,7 @@ class ScoringRun:
         return self._shifts[block], characters, masks
 
     def release(self, replies: bytes) -> Opened:
-        """Return the noised counts for message 6.
+        """Return the noised counts for message 6 (section 8).
 
         Raises:
             ValueError: a malformed message or a failed check.

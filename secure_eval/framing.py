@@ -40,6 +40,7 @@ class Kind(IntEnum):
     EARLY_REPLIES = 18
     FINAL_CHECKS = 19
     FINAL_REPLIES = 20
+    UPLOAD_STATE = 21
 
 
 def frame_size(lengths: Sequence[int]) -> int:

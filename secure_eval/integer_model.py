@@ -169,7 +169,9 @@ class IntegerModel:
             raise ValueError(
                 f"weights: expected {len(self.columns)} integers, got {self.weights.shape}"
             )
-        if np.abs(self.weights).max(initial=0) > PLAIN_MODULUS or abs(self.bias) > 1 << 40:
+        # not by absolute value: that of the least 64-bit integer is itself
+        largest = max(int(self.weights.max(initial=0)), -int(self.weights.min(initial=0)))
+        if largest > PLAIN_MODULUS or abs(self.bias) > 1 << 40:
             raise ValueError(f"weights, bias: at most {PLAIN_MODULUS} and 2**40 in absolute value")
         if (self.kind == "trees") != bool(self.trees):
             raise ValueError(f"trees: a {self.kind} model cannot have {len(self.trees)} trees")

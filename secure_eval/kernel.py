@@ -4,19 +4,25 @@ A residue splits into two limbs of 22 bits. A matrix of |entries| < 2^20 times K
 below 2^53, so BLAS computes it exactly; the limbs recombine with a quotient estimated in float64.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["centred", "combined", "product"]
 
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 _LIMB = 22
 _MASK = (1 << _LIMB) - 1
 _MAX_ENTRY = 1 << 20
 _MAX_TERMS = 1 << 10
-_CHUNK = 2048
+_CHUNK = 1024
+#: rows * terms * columns up to which BLAS stays in its caller's thread
 _SINGLE_THREAD = 1 << 18
+_TILE_ROWS = 128
+_TILE_TERMS = 32
 
 
 def centred(values: Integers, modulus: int) -> Integers:
@@ -37,17 +43,48 @@ def product(left: Integers, right: Integers, prime: int) -> Integers:
     return _reduced(left * right, left.astype(np.float64) * right / prime, prime)
 
 
-def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return left @ right in pieces too small for BLAS to start threads.
+def _tiles(total: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, total)) for start in range(0, total, step))
+
+
+def _product(left: Floats, right: Floats) -> Floats:
+    """Return left @ right in tiles too small for BLAS to start threads.
 
     The matrices are small; threads that wait for each other cost more than they give (measured:
-    twice the processor time on a busy machine).
+    twice the processor time on a busy machine). All sums are below 2^53, so any order is exact.
     """
-    width = max(1, _SINGLE_THREAD // left.size)
-    result = np.empty((len(left), right.shape[1]))
-    for start in range(0, right.shape[1], width):
-        result[:, start : start + width] = left @ right[:, start : start + width]
+    rows, terms = left.shape
+    result = np.empty((rows, right.shape[1]))
+    tall, deep = min(rows, _TILE_ROWS), min(terms, _TILE_TERMS)
+    width = max(1, _SINGLE_THREAD // (tall * deep))
+    for columns in _tiles(right.shape[1], width):
+        for group in _tiles(rows, tall):
+            total = left[group, :deep] @ right[:deep, columns]
+            for some in list(_tiles(terms, deep))[1:]:
+                total += left[group, some] @ right[some, columns]
+            result[group, columns] = total
     return result
+
+
+def _recombined(low: Floats, high: Floats, prime: int) -> Integers:
+    """Return high * 2^22 + low mod prime, overwriting high.
+
+    The exact value wraps in 64 bits; its quotient, estimated in float64 and lowered by a quarter,
+    is at most one too small, so a single conditional subtraction remains: as an unsigned number
+    the smaller of r and r - prime.
+    """
+    exact = high.astype(np.int64)
+    exact <<= _LIMB
+    exact += low.astype(np.int64)
+    high *= 1 << _LIMB
+    high += low
+    high *= 1.0 / prime
+    high -= 0.25
+    np.floor(high, out=high)
+    exact -= high.astype(np.int64) * prime
+    once = exact.view(np.uint64)
+    np.minimum(once, once - np.uint64(prime), out=once)
+    return exact
 
 
 def combined(matrix: Integers, residues: NDArray[np.uint64] | Integers, prime: int) -> Integers:
@@ -65,13 +102,11 @@ def combined(matrix: Integers, residues: NDArray[np.uint64] | Integers, prime: i
     if terms > _MAX_TERMS or np.abs(matrix).max(initial=0) >= _MAX_ENTRY:
         raise ValueError(f"kernel: a ({rows}, {terms}) matrix would not stay exact")
     weights = matrix.astype(np.float64)
-    table = residues.astype(np.int64)
+    table = residues.view(np.int64)
     result = np.empty((rows, table.shape[1]), np.int64)
-    for start in range(0, table.shape[1], _CHUNK):
-        part = table[:, start : start + _CHUNK]
+    for some in _tiles(table.shape[1], _CHUNK):
+        part = table[:, some]
         low = _product(weights, (part & _MASK).astype(np.float64))
         high = _product(weights, (part >> _LIMB).astype(np.float64))
-        estimate = (high * (1 << _LIMB) + low) / prime
-        exact = (high.astype(np.int64) << _LIMB) + low.astype(np.int64)
-        result[:, start : start + _CHUNK] = _reduced(exact, estimate, prime)
+        result[:, some] = _recombined(low, high, prime)
     return result

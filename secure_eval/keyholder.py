@@ -25,7 +25,7 @@ from secure_eval.params import PARAMETERS
 from secure_eval.public_keys import PublicKeys
 from secure_eval.sealio import seal
 
-__all__ = ["KeyHolder", "SealedSet"]
+__all__ = ["KeyHolder", "RefusedAfterDecryptionError", "SealedSet"]
 
 Integers = NDArray[np.int64]
 
@@ -36,6 +36,13 @@ _PRIMES = PARAMETERS.primes[:_LEVEL]
 _MODULUS = int(np.prod([int(prime) for prime in _PRIMES], dtype=object))
 _DIGEST_BYTES = 32
 _SEAL_SIZE = struct.Struct("<8xQ")
+
+
+class RefusedAfterDecryptionError(ValueError):
+    """A refusal that depends on the secret key, so that it says something about it.
+
+    Whoever may provoke it again and again learns the key one bit at a time; a run ends with it.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,7 +261,7 @@ class KeyHolder:
         ciphertext = seal().ciphertext(unpack(part, 2, _PRIMES, what))
         budget = self._decryptor.invariant_noise_budget(ciphertext)
         if budget < PARAMETERS.minimum_budget:
-            raise ValueError(
+            raise RefusedAfterDecryptionError(
                 f"{what}: expected at least {PARAMETERS.minimum_budget} bits of noise budget, "
                 f"got {budget}"
             )
@@ -289,7 +296,9 @@ class KeyHolder:
         value = (phase * _P + _MODULUS // 2) // _MODULUS
         error = abs(phase * _P - value * _MODULUS)
         if error << (minimum_budget + 1) > _MODULUS:
-            raise ValueError(f"{what}: expected at least {minimum_budget} bits of noise budget")
+            raise RefusedAfterDecryptionError(
+                f"{what}: expected at least {minimum_budget} bits of noise budget"
+            )
         return value % _P
 
 

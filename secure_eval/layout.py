@@ -26,6 +26,7 @@ __all__ = ["MAC_OPENINGS", "MAX_CELLS", "REPLY_BYTES", "Layout", "Shapes", "Uplo
 MAX_BLOCKS = 60
 MAX_LABELS = 16
 MAX_PARTS = 20_000
+MAX_JSON_BYTES = 1 << 16
 #: openings that check the others
 MAC_OPENINGS = 2
 #: cells of one release
@@ -125,7 +126,12 @@ class Layout:
         Raises:
             ValueError: not JSON, unknown or missing keys, or values out of range.
         """
-        plain: Any = json.loads(text)
+        if len(text) > MAX_JSON_BYTES:
+            raise ValueError(f"layout: at most {MAX_JSON_BYTES} bytes, got {len(text)}")
+        try:
+            plain: Any = json.loads(text)
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"layout: not JSON text ({type(error).__name__})") from error
         if not isinstance(plain, dict) or sorted(plain) != sorted(_KEYS):
             raise ValueError(f"layout: expected the keys {', '.join(_KEYS)}")
         groups = plain["groups"]

@@ -1,4 +1,4 @@
-"""Two-sided geometric noise that nobody can steer.
+"""Two-sided geometric noise that nobody can steer (protocol section 5).
 
 The key holder commits to a fresh random key before the evaluator's and the developer's nonces are
 known; the noise then follows from all three, so neither side can choose it and an arbiter who is

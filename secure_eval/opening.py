@@ -1,5 +1,7 @@
 """Openings: one masked sum each, under a batch check, with noise added before anything is seen.
 
+Protocol section 7 (docs/protocol.md).
+
 The sum over all slots of a plaintext is N times its constant coefficient, so an opening shows the
 key holder only that coefficient (and the whole second polynomial, which is re-randomised): masked
 by a uniform scalar and flooded. The key holder's noise travels in a polynomial whose coefficient c

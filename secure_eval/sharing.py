@@ -1,4 +1,4 @@
-"""The evaluator's comparison of encrypted digits with its own mask, as a share mod B.
+"""The evaluator's comparison of encrypted digits with its own mask, as a share (section 4).
 
 L = [u' mod D < r' mod D], computed digit by digit from one-hot digits of u' (each list holds all
 but the last value, which is one minus the others), two products deep; then (L - g) mod B for a

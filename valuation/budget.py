@@ -180,8 +180,8 @@ def monopoly_bound(
 ) -> tuple[bool, ...]:
     """For each source, whether competition says little about its price.
 
-    True for a source that sells into a cell with fewer than `least` sources that have supply there,
-    or whose marginal value is all of the market's value: its price is then set by the customer's
+    True for a source that sells and has supply in some cell where fewer than `least` sources do, or
+    whose marginal value is all of the market's value: its price is then set by the customer's
     tariff, not by rivals.
 
     Args:

@@ -118,7 +118,7 @@ class Contest:
             band = _band(ranked[rank:])
             bands.append(_ids(band))
             pooled = sum(pots[rank : rank + len(band)])
-            amounts |= {name: part for name, part in _shared(pooled, band).items() if part}
+            amounts |= _shared(pooled, band)
             rank += len(band)
         return Award(amounts, 0, tuple(bands), f"{len(amounts)} of {len(ranked)} models share")
 
@@ -190,10 +190,11 @@ def _band(ranked: Sequence[Entry]) -> list[Entry]:
 
 
 def _shared(amount: int, band: Sequence[Entry]) -> dict[str, int]:
-    """Equal parts; the odd micro-units go by tie key."""
+    """Equal parts above zero; the odd micro-units go by tie key."""
     each, odd = divmod(amount, len(band))
     order = sorted(band, key=lambda e: (e.tie_key, e.run_id))
-    return {entry.run_id: each + (place < odd) for place, entry in enumerate(order)}
+    parts = {entry.run_id: each + (place < odd) for place, entry in enumerate(order)}
+    return {name: part for name, part in parts.items() if part}
 
 
 def _split(amount: int, weights: Sequence[int]) -> list[int]:
@@ -288,17 +289,21 @@ def simulate(
     scores = accuracy + noise
     shares, band = payouts(scores, margin, prizes)
     rank = (scores > scores[:, :1]).sum(axis=1)
-    chances = [float(x.mean()) for x in (rank == 0, rank < len(prizes), band[:, 0])]
+    wins, prized, banded = (float(x.mean()) for x in (rank == 0, rank < len(prizes), band[:, 0]))
     return Simulation(
-        *chances,
+        best_wins=wins,
+        best_in_prizes=prized,
+        best_in_top_band=banded,
         top_band_size=float(band.sum(axis=1).mean()),
         payouts=shares.mean(axis=0),
         effort=_effort(scores, margin, prizes) / cost_share,
-        error=float(np.sqrt(max(p * (1 - p) for p in chances) / contests)),
+        error=float(np.sqrt(max(p * (1 - p) for p in (wins, prized, banded)) / contests)),
     )
 
 
-def payouts(scores: Floats, margin: float, prizes: Sequence[int]) -> tuple[Floats, NDArray[np.bool_]]:
+def payouts(
+    scores: Floats, margin: float, prizes: Sequence[int]
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Shares of the purse in many contests at once, and who is in the first band.
 
     The rule of `Contest` for equal errors: entries within `margin` of the best of a band are in it.

@@ -1,17 +1,31 @@
 """Commands for those who check: a receipt, a log, a schema. All of them work offline."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clearinghouse.cli.options import Result
 from clearinghouse.errors import InputError
 from clearinghouse.money import format_money
 
+if TYPE_CHECKING:
+    from clearinghouse.log.story import RequestStory
+
 MAX_RECEIPT_BYTES = 4 * 2**20
 
 
-def verify_file(file: Path, log_key: str | None) -> Result:
+def verify_file(
+    file: Path, log_key: str | None, witnesses: Sequence[str] = (), quorum: int | None = None
+) -> Result:
     """Verify a receipt file.
+
+    Args:
+        file: The receipt.
+        log_key: Verifier key of the log, from elsewhere.
+        witnesses: Verifier keys of witnesses that the reader trusts.
+        quorum: How many of them must have cosigned; all of them if not given.
 
     Raises:
         InputError: The file cannot be read.
@@ -22,18 +36,31 @@ def verify_file(file: Path, log_key: str | None) -> Result:
             text = handle.read(MAX_RECEIPT_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
-    return check_receipt(text, str(file), log_key)
+    return check_receipt(text, str(file), log_key, witnesses, quorum)
 
 
-def check_receipt(text: bytes, name: str, log_key: str | None = None) -> Result:
-    """Verify the bytes of a receipt, which people know by `name`.
+def check_receipt(
+    text: bytes,
+    name: str,
+    log_key: str | None = None,
+    witnesses: Sequence[str] = (),
+    quorum: int | None = None,
+) -> Result:
+    """Verify the bytes of a receipt, which people know by `name`; see `verify_file`.
 
     Raises:
+        InputError: The quorum cannot be reached by the witnesses given.
         VerificationError: A check failed; the message names it.
     """
-    from clearinghouse.log.verify import verify_receipt
+    from clearinghouse.log.verify import ReceiptPolicy, verify_receipt
 
-    found = verify_receipt(text, trusted_log_key=log_key)
+    demanded = len(witnesses) if quorum is None else quorum
+    if not 0 <= demanded <= len(witnesses):
+        raise InputError(
+            f"--quorum {demanded} needs as many --witness keys; {len(witnesses)} are given"
+        )
+    policy = ReceiptPolicy(witnesses=tuple(witnesses), quorum=demanded)
+    found = verify_receipt(text, trusted_log_key=log_key, policy=policy)
     lines = [f"  {check.number}  {check.name}: {check.detail}" for check in found.checks]
     trust = (
         f"trusting the log key embedded in the receipt ({found.log_fingerprint}); "
@@ -51,32 +78,62 @@ def check_receipt(text: bytes, name: str, log_key: str | None = None) -> Result:
         },
         "log_fingerprint": found.log_fingerprint,
         "log_key_is_embedded": found.log_key_is_embedded,
+        "cosigned_at_s": found.cosigned_at_s,
     }
     return value, "\n".join([f"{name}: verified", *lines, trust])
 
 
 def audit_log(directory: Path, log_key: str | None) -> Result:
-    """Verify an exported log and sum what each owner released.
+    """Verify an exported log, replay it by the market's rules, and sum what each owner released.
 
     Raises:
         InputError: A file is missing.
         VerificationError: A check failed; the message names it.
     """
+    from clearinghouse.log.replay import verify_replay
     from clearinghouse.log.verify import verify_log_directory
 
     found = verify_log_directory(directory, trusted_log_key=log_key)
-    epsilon = {owner: format_money(spent) for owner, spent in found.epsilon_by_owner.items()}
+    told = verify_replay(found.entries)
+    epsilon = {owner: format_money(spent) for owner, spent in told.epsilon_by_owner.items()}
+    requests = {name: _request(story) for name, story in told.requests.items()}
+    number = len(found.checks) + 1
     lines = [f"{directory}: {len(found.entries)} entries verified"]
     lines += [f"  {check.number}  {check.name}: {check.detail}" for check in found.checks]
+    lines.append(f"  {number}  replay by the market's rules: {len(requests)} requests")
     lines += [f"  epsilon released by {owner}: {spent}" for owner, spent in epsilon.items()]
+    lines += [f"  {name}: {story['words']}" for name, story in requests.items()]
     value = {
         "verified": True,
         "entries": len(found.entries),
         "log_fingerprint": found.log_fingerprint,
         "log_key_is_embedded": found.log_key_is_embedded,
         "epsilon_by_owner": epsilon,
+        "requests": requests,
     }
     return value, "\n".join(lines)
+
+
+def _request(story: RequestStory) -> dict[str, Any]:
+    """A request's story as recomputed from the log, and in one line."""
+    state = {None: "running", False: "done", True: "failed"}[story.failed]
+    scored = sum(model is not None for model in story.runs.values())
+    words = (
+        f"{state}; escrow {format_money(story.escrow_micro)}, "
+        f"{len(story.commitments)} asks committed, {len(story.asks)} opened, "
+        f"{len(story.deliveries)} deliveries, {scored} runs released, "
+        f"{len(story.receipts)} receipts, purse paid {format_money(story.purse_micro)}"
+    )
+    return {
+        "state": state,
+        "escrow": format_money(story.escrow_micro),
+        "asks": {source: format_money(ask) for source, ask in story.asks.items()},
+        "deliveries": len(story.deliveries),
+        "runs_released": scored,
+        "receipts": len(story.receipts),
+        "purse_paid": format_money(story.purse_micro),
+        "words": words,
+    }
 
 
 def check_schema(file: Path, table: Path | None) -> Result:

@@ -1,7 +1,6 @@
 """A developer by hand: preflight a model, open deliveries, submit."""
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,10 @@ def submit(
         request: Id of the request that is waited for.
     """
     worker = Worker(developer, say, SUBMIT)
-    finished: Callable[[], bool] = lambda: bool(_submitted(developer, worker, request))  # noqa: E731
+
+    def finished() -> bool:
+        return bool(_submitted(developer, worker, request))
+
     if wait:
         worker.watch(stop, finished)
     else:
@@ -176,9 +178,7 @@ def submit(
         )
         words += "\nnext: clearinghouse run list"
     else:
-        words = (
-            "no request asks this developer for a model yet. Repeat this later, or give --wait"
-        )
+        words = "no request asks this developer for a model yet. Repeat this later, or give --wait"
     return {"submitted": found}, words
 
 

@@ -75,6 +75,11 @@ def _terms(
     if path is None:
         raise InputError("clearinghouse valset seal needs the TABLE of the validation rows")
     schema = session.schema(options.schema)
+    if not schema.label.is_binary:
+        raise InputError(
+            f"{path}: the label '{schema.label.name}' of this schema is not a choice of two "
+            "levels, and this version scores models on two classes only. Give it two levels"
+        )
     table = read_table(path, schema)
     declared = _size_option(options.size_class)
     old: dict[str, Any] = known or {}
@@ -90,7 +95,10 @@ def _terms(
         if limit is None
         else epsilon_option(limit, "--limit"),
     }
-    for key in ("size_class", "epsilon_target_micro", "limit_micro"):
+    # the ledger fixes its limit when it is made; the rest may change until the set is sealed
+    is_sealed = session.keystore.recall("valset") is not None
+    fixed = ("limit_micro", "size_class", "epsilon_target_micro") if is_sealed else ("limit_micro",)
+    for key in fixed:
         if old and old[key] != terms[key]:
             raise InputError(
                 f"this home sealed with {key} {old[key]}, not {terms[key]}. "

@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,6 +24,7 @@ AWAY_S = 3.0
 Say = Callable[[dict[str, Any]], None]
 
 DOES = {
+    "valset.checks": "opened the tests of the sealed rows",
     "target.noise": "drew the noise of the target",
     "target.replies": "opened the target with its noise",
     "ask.commit": "committed the ask",
@@ -31,7 +33,9 @@ DOES = {
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
     "score.digits": "answered a blind score",
+    "score.early": "opened the tests of the digits",
     "score.characters": "answered the comparison of a blind score",
+    "score.final": "opened the tests of the characters",
     "score.replies": "opened a blind score with its noise",
     "receipt.sign": "checked and signed a score receipt",
 }
@@ -106,9 +110,10 @@ class Worker:
     def watch(self, stop: threading.Event, finished: Callable[[], bool] | None = None) -> None:
         """Answer tasks until `stop` is set or `finished` says so; a server that is away returns."""
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 busy = self.once(stop, WAIT_S)
-                if finished is not None and not busy and finished():
+                if finished is not None and finished():
                     return
             except TryAgainError as error:
                 if not stop.is_set():
@@ -116,8 +121,8 @@ class Worker:
                     self.say({"event": "waiting", "org": org, "message": str(error)})
                 stop.wait(AWAY_S)
                 continue
-            if not busy:
-                stop.wait(PAUSE_S)
+            if not busy and time.monotonic() - began < WAIT_S / 2:
+                stop.wait(PAUSE_S)  # open tasks that are not for us end the server's waiting
 
 
 def event_words(event: dict[str, Any]) -> str:

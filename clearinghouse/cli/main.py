@@ -4,6 +4,7 @@ Commands import what they need when they run: the server's command must never lo
 secrets, and a party must not need the server's packages.
 """
 
+import errno
 import json
 import signal
 import sys
@@ -14,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+from clearinghouse.cli import commands_market, commands_party, commands_results
+from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
 EXIT_CODES = (
@@ -31,18 +34,34 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
 schema_app = typer.Typer(no_args_is_help=True, help="Public columns, bounds, strata and label.")
 log_app = typer.Typer(no_args_is_help=True, help="The transparency log.")
 app.add_typer(schema_app, name="schema")
 app.add_typer(log_app, name="log")
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
-Quiet = Annotated[bool, typer.Option("--no-progress", help="No progress on stderr.")]
+commands_party.declare(app, schema_app)
+commands_market.declare(app)
+commands_results.declare(app, commands_market.model_app)
 
 
-def emit(as_json: bool, value: object, words: str) -> None:
-    """Print a result once: as JSON for machines or as words for people."""
-    sys.stdout.write((json.dumps(value, allow_nan=False) if as_json else words) + "\n")
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(version("eval-clearinghouse") + "\n")
+        raise typer.Exit
+
+
+@app.callback()
+def clearinghouse(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """A hospital gets a model that fits its own patients without anyone seeing them."""
 
 
 def _rehearse(market: Path, out: Path, as_json: bool, quiet: bool, in_process: bool) -> None:
@@ -62,7 +81,10 @@ def rehearse(
         bool, typer.Option("--in-process", help="The same code without sockets or processes.")
     ] = False,
 ) -> None:
-    """Run a whole market on local tables through the real code paths."""
+    """Run a whole market on local tables.
+
+    It takes the real code paths: server, agent, providers and developers.
+    """
     _rehearse(market, out, as_json, no_progress, in_process)
 
 
@@ -74,7 +96,10 @@ def demo(
     as_json: Json = False,
     no_progress: Quiet = False,
 ) -> None:
-    """Rehearse the built-in market: UCI heart disease, four real hospitals."""
+    """Rehearse the built-in heart-disease market.
+
+    UCI heart disease: four real hospitals.
+    """
     import tempfile
 
     from clearinghouse.demo import write_market
@@ -99,7 +124,10 @@ def serve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the server: API, pipeline and one worker process for encrypted arithmetic."""
+    """Run the server.
+
+    API, pipeline and one worker process for encrypted arithmetic.
+    """
     from clearinghouse.cli.operator import run_server
     from clearinghouse.lifeline import die_with
 
@@ -110,7 +138,14 @@ def serve(
         emit(as_json, {"event": "listening", "url": url}, f"listening on {url}")
         sys.stdout.flush()
 
-    run_server(data, host, port, announce, record_bodies)
+    try:
+        run_server(data, host, port, announce, record_bodies)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise InputError(
+            f"port {port} of {host} is taken. Give another --port; 0 takes a free one"
+        ) from None
 
 
 @app.command()
@@ -121,7 +156,10 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a receipt offline: statement, signatures, inclusion in the log, checkpoint."""
+    """Check a receipt offline.
+
+    Statement, signatures, inclusion in the log, checkpoint.
+    """
     from clearinghouse.cli.audit import verify_file
 
     value, words = verify_file(file, log_key)
@@ -166,7 +204,7 @@ def run(arguments: list[str] | None, report: Callable[[str], object]) -> int:
     """Run one command; errors become one message through `report` and an exit code."""
     try:
         # typer turns Ctrl-C into an exit code and --help into 0; both come back as numbers
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, prog_name="clearinghouse", standalone_mode=False)
     except ClearinghouseError as error:
         report(f"error: {error}")
         return error.exit_code
@@ -174,6 +212,10 @@ def run(arguments: list[str] | None, report: Callable[[str], object]) -> int:
         return 2
     except BrokenPipeError:
         return 141
+    except OSError as error:  # a file or port that is not there, not ours, or full
+        place = f"{error.filename}: " if error.filename else ""
+        report(f"error: {place}{error.strerror or error}")
+        return InputError.exit_code
     except Exception as error:  # click's usage errors; anything else is our own bug
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
             report(f"error: {error.format_message()}")

@@ -29,6 +29,13 @@ Server = Annotated[
     ),
 ]
 
+RequestArgument = Annotated[
+    str | None, typer.Argument(help="req_...; the newest this home knows if left out.")
+]
+RequestOption = Annotated[
+    str | None, typer.Option("--request", help="req_...; where to look for it.")
+]
+
 
 def emit(as_json: bool, value: object, words: str) -> None:
     """Print a result once: as JSON for machines or as words for people."""

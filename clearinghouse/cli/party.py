@@ -1,5 +1,7 @@
 """What every party does by hand: set up a home, register, look at its budget."""
 
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from clearinghouse.cli.profile import (
 )
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.documents import shown
-from clearinghouse.errors import InputError
+from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import OrgView, RegisterOrg
 from clearinghouse.money import format_money
-from dp.ledger import Ledger
+from dp.ledger import Entry, Ledger, LedgerError
 
 NEXT = {
     "hospital": "clearinghouse org register, then clearinghouse valset seal TABLE --schema S",
@@ -29,6 +31,9 @@ NEXT = {
     "developer": "clearinghouse org register, then clearinghouse model preflight MODEL",
     "auditor": "clearinghouse org register",
 }
+
+KEY_FILES = {"signing.pem", "age.txt", ".gitignore"}
+"""What an `init` that broke off may have left."""
 
 LIMITS = {"hospital": "valset-terms", "provider": "source-terms"}
 """Where a role's lifetime budget is remembered."""
@@ -53,6 +58,10 @@ def init(home: Path, role: str, name: str, server: str | None) -> Result:
                 "Give another --home, or its own --role and --name"
             )
         address = address or known.server
+    elif home.is_dir() and {path.name for path in home.iterdir()} - KEY_FILES:
+        raise InputError(
+            f"{home} holds other files, and a home is a folder of its own. Give another --home"
+        )
     keystore = Keystore.open(home)
     # keys must not end up in a repository by accident
     keystore.write(".gitignore", b"*\n")
@@ -111,12 +120,18 @@ def budget(home: Path) -> Result:
     limit = int(terms["limit_micro"])
     try:
         ledger = Ledger.open(keystore.ledger_path, limit_micro=limit)
+        spent, _ = ledger.balance()
+        entries = ledger.entries()
     except ValueError as error:
         raise InputError(f"{keystore.ledger_path}: {error}") from None
-    spent, _ = ledger.balance()
+    except (LedgerError, sqlite3.Error) as error:
+        raise RefusedError(
+            f"{keystore.ledger_path} is damaged ({error}): nothing can be released from this "
+            "table any more. Take the newest backup only if nothing was released since"
+        ) from None
     releases = [
         {"purpose": item.purpose, "epsilon": format_money(item.cost_micro), "state": item.state}
-        for item in ledger.entries()
+        for item in entries
     ]
     value: dict[str, Any] = {
         "role": profile.role,
@@ -129,16 +144,33 @@ def budget(home: Path) -> Result:
     if releases:
         rows = [[str(text) for text in item.values()] for item in releases]
         lines.append(columns([["release", "epsilon", "state"], *rows]))
-    lines += [_promise("spent so far", spent), _promise("if all is spent", limit)]
-    sizes = sorted({int(item.cost_micro) for item in ledger.entries()})
-    lines += [count_words(cost, int(terms["size_class"])) for cost in sizes]
+    lines.append(_promise("all is spent" if spent == limit else "spent so far", spent))
+    if spent < limit:
+        lines.append(_promise("once all is spent", limit))
+    costs = _counts(keystore, entries)
+    lines += [count_words(what, cost, int(terms["size_class"])) for what, cost in costs]
     value["guess_at_most"] = f"{meaning(spent).guess:.4f}" if spent else "0.5000"
     return value, "\n".join(line for line in lines if line)
 
 
+def _counts(keystore: Keystore, entries: Sequence[Entry]) -> list[tuple[str, int]]:
+    """Kinds of counts that were released, with the epsilon of each.
+
+    A summary or a target is one table; a score divides its epsilon among several.
+    """
+    found = {(item.purpose, item.cost_micro) for item in entries if item.purpose != "score"}
+    for path in keystore.directory.glob("private/runs/run_*.json"):
+        record = keystore.recall(f"private/runs/{path.stem}")
+        for table in record["tables"] if record["kind"] == "score" else ():
+            name = str(table["name"])
+            kind = "subgroup" if name.startswith("group:") else name
+            found.add((f"score {kind}", int(table["epsilon_micro"])))
+    return sorted(found)
+
+
 def _promise(when: str, epsilon_micro: int) -> str:
     if epsilon_micro == 0:
-        return f"{when}: nothing about any patient has left"
+        return f"{when}: nothing about any patient has left that anyone could read"
     return (
         f"{when}: someone who knows everything but whether one patient is in the table, and would "
         f"be right 50% of the time by guessing, is right at most "
@@ -146,12 +178,12 @@ def _promise(when: str, epsilon_micro: int) -> str:
     )
 
 
-def count_words(epsilon_micro: int, size_class: int) -> str:
-    """What one released count is worth at a size."""
+def count_words(what: str, epsilon_micro: int, size_class: int) -> str:
+    """What one released count of a kind is worth at a size."""
     found = meaning(epsilon_micro)
     share = 100 * found.half_width / size_class
     return (
-        f"a count released at epsilon {format_money(epsilon_micro)}: true value +-"
+        f"a count of the {what}, at epsilon {format_money(epsilon_micro)}: the true one +-"
         f"{found.half_width} in 9 of 10 cases (sd {found.sd:.1f}), "
         f"{share:.1f}% of {size_class} patients"
     )

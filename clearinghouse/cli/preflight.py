@@ -95,7 +95,6 @@ def preflight(model: str, schema_path: Path, seed: int) -> Result:
         "synthetic_rows": ROWS,
         "encrypted_rows": ENCRYPTED_ROWS,
         "exact_counts_match": True,
-        "messages": 6,
         "bytes_per_block": found,
         "rows_per_block": PARAMETERS.degree,
         "import_s": round(imported_s, 2),
@@ -126,9 +125,8 @@ def _words(value: dict[str, Any], n_features: int) -> str:
             f"  {floats}",
             f"  encrypted run on {value['encrypted_rows']} rows: every count equals the integer "
             f"model's ({value['encrypted_s']:.1f} s)",
-            f"  a scoring moves {value['messages']} messages, "
-            f"{value['bytes_per_block'] / 1e6:.1f} MB for each {value['rows_per_block']} "
-            "validation rows",
+            f"  a scoring moves {value['bytes_per_block'] / 1e6:.1f} MB for each "
+            f"{value['rows_per_block']} validation rows",
             f"  sha256 {value['sha256']}",
             "nothing was sent or spent",
         ]

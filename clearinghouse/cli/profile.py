@@ -211,8 +211,8 @@ def check_id(text: str, noun: Noun, words: str) -> str:
 def known_requests(keystore: Keystore) -> list[str]:
     """Ids of the requests this home took part in, the newest last."""
     found: dict[str, float] = {}
-    for folder in ("requests", "asks", "orders"):
-        for path in keystore.path(f"{folder}/x").parent.iterdir():
+    for folder in ("requests", "asks"):
+        for path in keystore.directory.glob(f"{folder}/req_*"):
             name = path.name.removesuffix(".json")
             if is_id(name, "req"):
                 found[name] = max(found.get(name, 0.0), path.stat().st_mtime)

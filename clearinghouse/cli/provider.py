@@ -161,7 +161,10 @@ def register(session: Session, path: Path) -> Result:
         "purposes": list(found.purposes),
     }
     known = session.keystore.recall(TERMS)
-    for key in ("name", "size_class", "epsilon_micro", "limit_micro"):
+    # the ledger fixes its limit when it is made; the rest may change until it is published
+    is_published = session.keystore.recall("source") is not None
+    public = ("name", "size_class", "epsilon_micro") if is_published else ()
+    for key in ("limit_micro", *public):
         if known is not None and known[key] != terms[key]:
             raise InputError(
                 f"{path}: '{key}' differs from what this home published ({known[key]}). Only "

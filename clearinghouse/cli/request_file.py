@@ -132,9 +132,7 @@ def _purse(part: Fields) -> dict[str, Any]:
 
 def _deadlines(part: Fields) -> dict[str, Any]:
     """Seconds for each kind of task; what is left out takes the protocol's default, a day."""
-    found = {
-        field: part.integer(key, least=1) for key, field in DEADLINES.items() if part.has(key)
-    }
+    found = {field: part.integer(key, least=1) for key, field in DEADLINES.items() if part.has(key)}
     part.close()
     return {"deadlines": found} if found else {}
 

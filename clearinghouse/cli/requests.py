@@ -1,16 +1,19 @@
 """A request by hand: open it, see where it stands, who is paid what."""
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from clearinghouse.cli.hospital import open_hospital
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, pick_request
 from clearinghouse.cli.request_file import read_request_file
 from clearinghouse.errors import InputError, NotFoundError, RefusedError, TryAgainError
-from clearinghouse.messages.intake import OrgView, RequestView, SourceList
+from clearinghouse.messages.intake import OpenRequest, OrgView, RequestView, SourceList
 from clearinghouse.messages.results import ClearingView, StatementView
 from clearinghouse.money import MICRO, format_money
 
@@ -33,6 +36,7 @@ def open_request(session: Session, path: Path) -> Result:
         sources = tuple(source.id for source in listed if source.published)
         if not sources:
             raise InputError(f"{path}: 'sources: all', and no source has published yet. Wait")
+    _check_terms(path, {**found.terms, "source_ids": sources, "developer_ids": found.developer_ids})
     request_id = hospital.open_request(found.terms, sources, found.developer_ids)
     view = session.transport.get(f"/requests/{request_id}", RequestView)
     value = {**view.model_dump(), "most_micro": _most(view)}
@@ -46,6 +50,20 @@ def open_request(session: Session, path: Path) -> Result:
         "next: clearinghouse agent run"
     )
     return value, words
+
+
+def _check_terms(path: Path, terms: dict[str, Any]) -> None:
+    """Sizes that the protocol bounds, said of the file rather than of the message.
+
+    Raises:
+        InputError: A term is above its bound.
+    """
+    try:
+        OpenRequest.model_validate_json(json.dumps({**terms, "valset_id": f"val_{'0' * 20}"}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"]).removesuffix("_micro")
+        raise InputError(f"{path}: {place}: {first['msg']}. Correct it there") from None
 
 
 def _most(view: RequestView) -> int:
@@ -73,9 +91,7 @@ def show(session: Session, request_id: str | None) -> Result:
     return value, "\n".join(lines)
 
 
-def _maybe(
-    session: Session, path: str, reply: type[ClearingView]
-) -> ClearingView | None:
+def _maybe(session: Session, path: str, reply: type[ClearingView]) -> ClearingView | None:
     try:
         return session.transport.get(path, reply)
     except NotFoundError:  # not cleared yet
@@ -92,22 +108,23 @@ def _standing(view: RequestView) -> str:
         f">= {format_money(terms.purse.threshold_micro)}",
     ]
     lines += [f"  waits for {who}" for who in view.waiting_for]
+    lines += [f"  note: {note}" for note in view.notes]
     return "\n".join(lines)
 
 
 def _orders(view: ClearingView) -> str:
     rows = [["source", "status", "ask", "ordered", "delivered", "paid"]]
-    for order in view.orders:
-        rows.append(
-            [
-                order.source_id,
-                order.status,
-                "-" if order.ask_micro is None else format_money(order.ask_micro),
-                str(order.units),
-                "-" if order.real is None else str(order.real),
-                "-" if order.paid_micro is None else format_money(order.paid_micro),
-            ]
-        )
+    rows += [
+        [
+            order.source_id,
+            order.status,
+            "-" if order.ask_micro is None else format_money(order.ask_micro),
+            str(order.units),
+            "-" if order.real is None else str(order.real),
+            "-" if order.paid_micro is None else format_money(order.paid_micro),
+        ]
+        for order in view.orders
+    ]
     unserved = sum(view.unserved)
     note = f"\n{unserved} wanted records are sold by nobody within the tariff" if unserved else ""
     return columns(rows) + note
@@ -116,14 +133,26 @@ def _orders(view: ClearingView) -> str:
 def _payments(session: Session, view: StatementView, currency: str) -> str:
     """What every account has in the end, organisations by name."""
     rows = [["account", currency]]
-    for account, balance in sorted(view.balances.items()):
-        kind, _, org_id = account.partition(":")
-        if kind == "org":
-            found = session.transport.get(f"/orgs/{org_id}", OrgView)
-            account = f"{found.role} '{found.name}'"
-        rows.append([account, format_money(balance)])
+    for account, balance in sorted(view.balances.items(), key=lambda item: (item[1], item[0])):
+        if not balance:  # the emptied escrow
+            continue
+        rows.append([_account(session, account), format_money(balance)])
     balanced = "balanced" if view.balanced else "NOT BALANCED"
-    return f"{columns(rows)}\nledger {balanced}, {len(view.postings)} postings"
+    winners = len(view.award.get("winners", []))
+    purse = (
+        f"purse: {winners} models won it"
+        if winners
+        else f"purse: {view.award.get('reason', 'not decided')}"
+    )
+    return f"{columns(rows)}\n{purse}\nledger {balanced}, {len(view.postings)} postings"
+
+
+def _account(session: Session, account: str) -> str:
+    kind, _, org_id = account.partition(":")
+    if kind not in ("org", "external"):
+        return account
+    found = session.transport.get(f"/orgs/{org_id}", OrgView)
+    return f"{found.role} '{found.name}'" + (" pays" if kind == "external" else "")
 
 
 def wait(

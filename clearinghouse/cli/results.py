@@ -24,7 +24,14 @@ def list_runs(session: Session, request_id: str | None) -> Result:
     runs = _runs(session, wanted)
     rows = [["run", "model", "kind", "state", "auc", "90%", "receipt"]]
     rows += [
-        [run.id, run.model_name, run.model_kind, run.state, *_metric(run, "auc"), run.receipt or "-"]
+        [
+            run.id,
+            run.model_name,
+            run.model_kind,
+            run.state,
+            *_metric(run, "auc"),
+            run.receipt or "-",
+        ]
         for run in runs
     ]
     value = {"request_id": wanted, "runs": [run.model_dump() for run in runs]}

@@ -14,6 +14,7 @@ from clearinghouse.client.budget import Budget
 from clearinghouse.client.key_agent import KeyAgent, Secrets, new_noise_key
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
+from clearinghouse.client.score_rounds import ScoreTask, answer_round
 from clearinghouse.client.statements import Known, check_claim
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import InputError, ProtocolError, RefusedError
@@ -24,17 +25,15 @@ from clearinghouse.messages.tasks import (
     Answer,
     ReceiptSignAnswer,
     ReceiptSignTask,
-    ScoreCharactersAnswer,
-    ScoreCharactersTask,
     ScoreDigitsAnswer,
     ScoreDigitsTask,
-    ScoreRepliesAnswer,
-    ScoreRepliesTask,
     TargetNoiseAnswer,
     TargetNoiseTask,
     TargetRepliesAnswer,
     TargetRepliesTask,
     TaskView,
+    ValsetChecksAnswer,
+    ValsetChecksTask,
 )
 from clearinghouse.signing import (
     PAYLOAD_TYPE,
@@ -255,15 +254,17 @@ class Hospital(Party):
         return self._agent
 
     def handle(self, view: TaskView) -> Answer:
-        """Answer one round of a run, or sign a receipt."""
+        """Open the tests of the sealed set, answer one round of a run, or sign a receipt."""
         request_id, task = view.request_id, view.task
+        if isinstance(task, ValsetChecksTask):
+            return ValsetChecksAnswer(replies_blob=self._valset_checks(task))
         if isinstance(task, TargetNoiseTask):
             return TargetNoiseAnswer(noise_blob=self._target_noise(request_id, task))
         if isinstance(task, ScoreDigitsTask):
             return ScoreDigitsAnswer(digits_blob=self._score_digits(request_id, task))
         if isinstance(task, ReceiptSignTask):
             return self._sign(request_id, task)
-        if not isinstance(task, TargetRepliesTask | ScoreCharactersTask | ScoreRepliesTask):
+        if not isinstance(task, TargetRepliesTask | ScoreTask):
             return super().handle(view)
         if self.agent.record(task.run_id)["request_id"] != request_id:
             raise ProtocolError(f"run {task.run_id} belongs to another request")
@@ -271,16 +272,13 @@ class Hospital(Party):
             openings = self.transport.get_blob(task.openings_blob)
             replies = self.agent.target_replies(task.run_id, openings)
             return TargetRepliesAnswer(replies_blob=self.transport.put_blob(replies, "replies"))
-        if isinstance(task, ScoreCharactersTask):
-            shares = self.transport.get_blob(task.shares_blob)
-            characters = self.agent.score_characters(task.run_id, shares, task.nonces)
-            blob = self.transport.put_blob(characters, "characters")
-            self.agent.travelled(task.run_id, shares=task.shares_blob, characters=blob)
-            return ScoreCharactersAnswer(characters_blob=blob)
-        openings = self.transport.get_blob(task.openings_blob)
-        blob = self.transport.put_blob(self.agent.score_replies(task.run_id, openings), "replies")
-        self.agent.travelled(task.run_id, openings=task.openings_blob, replies=blob)
-        return ScoreRepliesAnswer(replies_blob=blob)
+        return answer_round(self.agent, self.transport, task)
+
+    def _valset_checks(self, task: ValsetChecksTask) -> str:
+        if task.valset_id != self._valset()["valset_id"]:
+            raise ProtocolError("the tests are of another validation set")
+        checks = self.transport.get_blob(task.checks_blob)
+        return self.transport.put_blob(self.agent.valset_checks(checks), "valset.replies")
 
     def _target_noise(self, request_id: str, task: TargetNoiseTask) -> str:
         if task.valset_id != self._valset()["valset_id"]:

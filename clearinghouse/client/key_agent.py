@@ -6,9 +6,10 @@ before any noise is drawn or anything decrypted, and answered once.
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import NoiseTable, ScoreDigitsTask, TargetNoiseTask
 from secure_eval import framing
-from secure_eval.agent import AgentRun, AgentTarget
+from secure_eval.agent import AgentTarget
+from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
 from secure_eval.framing import Kind
-from secure_eval.keyholder import KeyHolder
+from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import Layout
 from secure_eval.noise import MIN_EPSILON_MICRO, Table, commitment
 
@@ -30,8 +32,17 @@ NONCE_BYTES = 16
 HISTOGRAM = "histogram"
 MOST_BINS = 64
 _NO_NONCE = bytes(NONCE_BYTES)
+_UPLOAD_STATE = "private/states/upload.state"
 
 Integers = NDArray[np.int64]
+
+
+class Stateful(Protocol):
+    """A side of a protocol whose answers can be stored."""
+
+    def state(self) -> bytes:
+        """Everything needed to go on after a restart."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class KeyAgent:
 
     def __init__(self, secrets_: Secrets, keystore: Keystore, budget: Budget) -> None:
         self._secrets, self._keystore, self._budget = secrets_, keystore, budget
-        self._runs: dict[str, AgentRun] = {}
+        self._runs: dict[str, CheckedAgentRun] = {}
 
     # ---------------------------------------------------------------- what is remembered
 
@@ -85,6 +96,34 @@ class KeyAgent:
         runs = self._approved()
         runs[run_id] = {"request": request_id, "model": model_digest}
         self._keystore.remember("private/approved", runs)
+
+    @contextmanager
+    def _saved(self, name: str, agent: Stateful) -> Iterator[None]:
+        """Store what an agent answered before it leaves, and what it refused after decryption.
+
+        The latter ends the run for good: a restart must not reopen the round.
+        """
+        try:
+            yield
+        except RefusedAfterDecryptionError:
+            self._keystore.write(name, agent.state())
+            raise
+        self._keystore.write(name, agent.state())
+
+    # ---------------------------------------------------------------- tests of the sealed rows
+
+    def valset_checks(self, checks: bytes) -> bytes:
+        """The three opened tests of the sealed set, once in its life.
+
+        Raises:
+            ValueError: Malformed, or other tests than were answered before.
+        """
+        agent = AgentUpload(self._secrets.holder)
+        state = self._keystore.read(_UPLOAD_STATE)
+        if state is not None:
+            agent.restore(state)
+        with self._saved(_UPLOAD_STATE, agent):
+            return agent.replies(checks)
 
     # ---------------------------------------------------------------- target
 
@@ -124,9 +163,8 @@ class KeyAgent:
         """The opened masked sums of a target whose noise was sent."""
         self.record(run_id)
         agent = self._target(run_id)
-        replies = agent.replies(openings)
-        self._keystore.write(_state_name(run_id), agent.state())
-        return replies
+        with self._saved(_state_name(run_id), agent):
+            return agent.replies(openings)
 
     def _target(self, run_id: str) -> AgentTarget:
         """The target's state, or a fresh one under the committed noise key."""
@@ -153,8 +191,8 @@ class KeyAgent:
         def draw() -> bytes:
             self._approve(task.run_id, request_id, task.model_digest)
             agent = self._fresh_run(task.run_id)
-            agent.digits(score)
-            self._keystore.write(_state_name(task.run_id), agent.state())
+            with self._saved(_state_name(task.run_id), agent):
+                agent.digits(score)
             self.write_record(
                 task.run_id,
                 {
@@ -193,6 +231,13 @@ class KeyAgent:
         if sum(known["model"] != "" for known in mine) >= len(terms.developer_ids):
             raise RefusedError(f"all {len(terms.developer_ids)} runs of this request are used")
 
+    def score_early(self, run_id: str, checks: bytes) -> bytes:
+        """The three opened tests of a run's digits."""
+        self.record(run_id)
+        agent = self._run(run_id)
+        with self._saved(_state_name(run_id), agent):
+            return agent.early_replies(checks)
+
     def score_characters(self, run_id: str, shares: bytes, nonces: Sequence[str]) -> bytes:
         """Label characters and the run's encrypted noise, drawn from the committed key."""
         record = self.record(run_id)
@@ -202,16 +247,22 @@ class KeyAgent:
             Table(item["name"], item["cells"], item["epsilon_micro"]) for item in record["tables"]
         ]
         agent = self._run(run_id)
-        characters = agent.characters(shares, _nonces(nonces), tables)
-        self._keystore.write(_state_name(run_id), agent.state())
-        return characters
+        with self._saved(_state_name(run_id), agent):
+            return agent.characters(shares, _nonces(nonces), tables)
+
+    def score_final(self, run_id: str, checks: bytes) -> bytes:
+        """The three opened tests of a run's characters."""
+        self.record(run_id)
+        agent = self._run(run_id)
+        with self._saved(_state_name(run_id), agent):
+            return agent.final_replies(checks)
 
     def score_replies(self, run_id: str, openings: bytes) -> bytes:
         """The opened masked sums of a run; its noise goes into the private record."""
         record = self.record(run_id)
         agent = self._run(run_id)
-        replies = agent.replies(openings)
-        self._keystore.write(_state_name(run_id), agent.state())
+        with self._saved(_state_name(run_id), agent):
+            replies = agent.replies(openings)
         start = 0
         for table in record["tables"]:
             table["noise"] = agent.noise[start : start + table["cells"]].tolist()
@@ -233,12 +284,14 @@ class KeyAgent:
         record = self.record(run_id)
         self.write_record(run_id, {**record, "blobs": {**record.get("blobs", {}), **blobs}})
 
-    def _fresh_run(self, run_id: str) -> AgentRun:
-        found = AgentRun(self._secrets.holder, self._secrets.layout, self._secrets.labels, run_id)
+    def _fresh_run(self, run_id: str) -> CheckedAgentRun:
+        found = CheckedAgentRun(
+            self._secrets.holder, self._secrets.layout, self._secrets.labels, run_id
+        )
         self._runs[run_id] = found
         return found
 
-    def _run(self, run_id: str) -> AgentRun:
+    def _run(self, run_id: str) -> CheckedAgentRun:
         """A run as it was left, from memory or from its stored state."""
         if run_id in self._runs:
             return self._runs[run_id]

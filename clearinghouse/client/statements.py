@@ -19,7 +19,18 @@ from clearinghouse.log.claim import Metric, ScoreClaim
 from clearinghouse.messages.results import RunView
 from secure_eval.scorecard import METRICS, Scorecard
 
-ROUNDS = ("score", "digits", "shares", "characters", "openings", "replies")
+ROUNDS = (
+    "score",
+    "digits",
+    "early_checks",
+    "early_replies",
+    "shares",
+    "characters",
+    "final_checks",
+    "final_replies",
+    "openings",
+    "replies",
+)
 """Blobs of a scoring run in the order they travel."""
 
 _STATUS = {"ok": "determined", "undetermined": "undetermined"}

@@ -180,6 +180,8 @@ class RequestView(Message):
     reason: str
     waiting_for: list[str]
     """Sentences such as "cleveland (org_...) to commit its ask"."""
+    notes: list[str] = Field(default_factory=list)
+    """What participants should know, such as that the hospital failed a test and is suspended."""
     done_tasks: Count
     open_tasks: Count
     terms: OpenRequest

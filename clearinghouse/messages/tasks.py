@@ -20,6 +20,28 @@ from clearinghouse.messages.base import (
     Sha256,
 )
 
+# ---------------------------------------------------------------- match: test the sealed rows
+
+
+class ValsetChecksTask(Message):
+    """To the hospital: open the tests of its sealed set, once for each set.
+
+    It learns three masked field elements; the server learns whether all three are 0, that is
+    whether the set is well formed. Nothing is computed on a set before it passed.
+    """
+
+    kind: Literal["valset.checks"] = "valset.checks"
+    valset_id: Id
+    checks_blob: Sha256
+
+
+class ValsetChecksAnswer(Message):
+    """One field element for each of the three openings."""
+
+    kind: Literal["valset.checks"] = "valset.checks"
+    replies_blob: Sha256
+
+
 # ---------------------------------------------------------------- match: open the target
 
 
@@ -196,7 +218,10 @@ class NoiseTable(Message):
 
 
 class ScoreDigitsTask(Message):
-    """To the hospital: decrypt the masked scores, answer with one-hot digits."""
+    """To the hospital: decrypt the masked scores, answer with one-hot digits.
+
+    It learns uniform values: every slot of every score carries a mask of its own.
+    """
 
     kind: Literal["score.digits"] = "score.digits"
     run_id: Id
@@ -213,8 +238,30 @@ class ScoreDigitsAnswer(Message):
     digits_blob: Sha256
 
 
+class ScoreEarlyTask(Message):
+    """To the hospital: open the tests of its digits.
+
+    It learns three masked field elements; the server learns whether all three are 0. If not, the
+    run is burnt: no share is ever sent for false digits, as those would show the model.
+    """
+
+    kind: Literal["score.early"] = "score.early"
+    run_id: Id
+    checks_blob: Sha256
+
+
+class ScoreEarlyAnswer(Message):
+    """One field element for each of the three openings."""
+
+    kind: Literal["score.early"] = "score.early"
+    replies_blob: Sha256
+
+
 class ScoreCharactersTask(Message):
-    """To the hospital: its shares; the nonces are revealed."""
+    """To the hospital, whose digits passed: its shares; the nonces are revealed.
+
+    It learns a share of each row's bin, uniform on its own.
+    """
 
     kind: Literal["score.characters"] = "score.characters"
     run_id: Id
@@ -229,8 +276,30 @@ class ScoreCharactersAnswer(Message):
     characters_blob: Sha256
 
 
+class ScoreFinalTask(Message):
+    """To the hospital: open the tests of its characters.
+
+    It learns three masked field elements; the server learns whether all three are 0. If not, the
+    run is burnt and no sum is opened.
+    """
+
+    kind: Literal["score.final"] = "score.final"
+    run_id: Id
+    checks_blob: Sha256
+
+
+class ScoreFinalAnswer(Message):
+    """One field element for each of the three openings."""
+
+    kind: Literal["score.final"] = "score.final"
+    replies_blob: Sha256
+
+
 class ScoreRepliesTask(Message):
-    """To the hospital: open the masked sums. Sending the reply spends the run's epsilon."""
+    """To the hospital, whose characters passed: open the masked sums.
+
+    It learns masked field elements; the server learns the counts with the hospital's noise.
+    """
 
     kind: Literal["score.replies"] = "score.replies"
     run_id: Id
@@ -261,7 +330,8 @@ class ReceiptSignAnswer(Message):
 
 
 Task = Annotated[
-    TargetNoiseTask
+    ValsetChecksTask
+    | TargetNoiseTask
     | TargetRepliesTask
     | AskCommitTask
     | AskRevealTask
@@ -269,13 +339,16 @@ Task = Annotated[
     | ReceiveTask
     | ModelSubmitTask
     | ScoreDigitsTask
+    | ScoreEarlyTask
     | ScoreCharactersTask
+    | ScoreFinalTask
     | ScoreRepliesTask
     | ReceiptSignTask,
     Field(discriminator="kind"),
 ]
 Answer = Annotated[
-    TargetNoiseAnswer
+    ValsetChecksAnswer
+    | TargetNoiseAnswer
     | TargetRepliesAnswer
     | AskCommitAnswer
     | AskRevealAnswer
@@ -283,7 +356,9 @@ Answer = Annotated[
     | ReceiveAnswer
     | ModelSubmitAnswer
     | ScoreDigitsAnswer
+    | ScoreEarlyAnswer
     | ScoreCharactersAnswer
+    | ScoreFinalAnswer
     | ScoreRepliesAnswer
     | ReceiptSignAnswer,
     Field(discriminator="kind"),

@@ -26,6 +26,15 @@ NO_NOISE_MICRO = 100_000_000
 
 DOWNSTREAM_RECIPE = "logistic"
 RANDOM_TRAININGS = 10
+ALTERNATIVES = (
+    "random",
+    "use_all",
+    "label_only",
+    "points_ot",
+    "best_source",
+    "importance",
+    "greedy_mmd",
+)
 LEAST_HOLDOUT = 2
 
 
@@ -133,6 +142,7 @@ def compare(
             schema.embedding(world.holdout),
             pool.table.labels,
             world.validation.labels,
+            pool_sources=np.repeat(np.arange(len(pool.names)), np.diff(pool.starts)),
         )
         found = match_report(cohorts, selections, records=records, seed=seed)
     everything = subgroup_shares(schema, pool.table)
@@ -144,7 +154,7 @@ def compare(
 
 
 def _unknown(selections: Mapping[str, Ints], reason: str) -> dict[str, Any]:
-    names = (*selections, "random", "use_all", "label_only", "points_ot")
+    names = (*selections, *ALTERNATIVES)
     empty = {"w2": None, "mmd": None, "mmd_squared": None, "gap_closed": None, "reason": reason}
     methods: dict[str, Any] = {
         name: {**empty, "rows": len(selections.get(name, ()))} for name in names

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from clearinghouse.errors import ClearinghouseError
 
 _LAST_WORDS = 600
+_SETTING = "CLEARINGHOUSE_"
 
 
 class PartyProcessError(ClearinghouseError):
@@ -31,6 +32,19 @@ class PartyProcessError(ClearinghouseError):
     exit_code = 5
 
 
+def rehearsal_environment(found: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child: an operator's settings must not lead into a real database.
+
+    `CLEARINGHOUSE_REHEARSAL_DATABASE_URL`, where set, is the one database a rehearsal may use.
+    """
+    kept = {name: value for name, value in found.items() if not name.startswith(_SETTING)}
+    kept |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    database = found.get(f"{_SETTING}REHEARSAL_DATABASE_URL")
+    if database:
+        kept[f"{_SETTING}DATABASE_URL"] = database
+    return kept
+
+
 class Child:
     """One process that speaks JSON lines."""
 
@@ -38,8 +52,7 @@ class Child:
         """Start `python -m argv...`; its stderr goes to `directory/name.log`."""
         self.name = name
         self.log = directory / f"{name}.log"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment = rehearsal_environment(os.environ)
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *argv],

@@ -16,7 +16,12 @@ import httpx
 
 from clearinghouse.market import Market
 from clearinghouse.money import MICRO, micro_epsilon
-from clearinghouse.rehearsal.processes import Child, PartyProcessError, children
+from clearinghouse.rehearsal.processes import (
+    Child,
+    PartyProcessError,
+    children,
+    rehearsal_environment,
+)
 
 START_S = 120.0
 """Longest time a party may take to register, publish or seal."""
@@ -260,11 +265,13 @@ def threads(market: Market, sizes: Mapping[str, int], directory: Path) -> Iterat
     from clearinghouse.clock import SystemClock
     from clearinghouse.party_process import read_config, serve
     from clearinghouse.serve import write_logs
-    from clearinghouse.settings import Settings
+    from clearinghouse.settings import settings_from_environment
 
     data, url = directory / "server", "http://loopback"
     stop = threading.Event()
-    app = create_app(replace(Settings(data), in_process=True))
+    app = create_app(
+        replace(settings_from_environment(data, rehearsal_environment(os.environ)), in_process=True)
+    )
     with (
         (directory / "server.log").open("w") as log,
         start_blocking_portal() as portal,

@@ -22,7 +22,7 @@ from clearinghouse.report.words import (
     percent,
 )
 
-REFERENCES = frozenset({"noise_free", "points_ot", "greedy_mmd", "importance"})
+REFERENCES = frozenset({"noise_free", "points_ot", "greedy_mmd", "importance", "best_source"})
 """Methods that read what a real market never shows anyone: yardsticks, not competitors."""
 
 METHOD_WORDS = {

@@ -115,7 +115,7 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs = BlobStore(settings.data / "blobs", max_bytes=settings.blob_bytes)
     blobs.sweep(time.time())
-    store = Store(settings.url)
+    store = Store(settings.url, settings.published)
     key = _key(settings.data / "server.key")
     head_key = _key(settings.data / "log.key")
     with store.write() as tx:

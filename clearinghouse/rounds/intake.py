@@ -1,6 +1,7 @@
 """Step 1, intake: who takes part, what each declares, publishes or seals, and the request."""
 
 import json
+import secrets
 from collections.abc import Sequence
 
 from clearinghouse import cells
@@ -150,18 +151,27 @@ def publish_summary(
 def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetView:
     """Register an encrypted validation set whose blobs are all uploaded.
 
+    The seed of its tests is drawn here, before anything comes of it.
+
     Raises:
-        RefusedError: The caller is no hospital.
+        RefusedError: The caller is no hospital, or is suspended.
         InputError: A blob is missing, or the level is not the schema's.
     """
     _need_role(caller, "hospital")
+    _need_standing(caller)
     schema = read_schema(tx.cohorts.schema(message.schema_id))
     _check_power("size_class", message.size_class)
     check_layout(schema, message)
     for blob in (message.keys_blob, *message.upload_blobs):
         tx.blobs.size(blob, caller.id)
     body = message.model_dump(mode="json")
-    valset = Valset(new_id("val"), caller.id, message.schema_id, canonical_bytes(body).decode())
+    valset = Valset(
+        new_id("val"),
+        caller.id,
+        message.schema_id,
+        canonical_bytes(body).decode(),
+        secrets.token_hex(32),
+    )
     tx.cohorts.add_valset(valset)
     desk.record(
         tx,
@@ -200,11 +210,15 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
 
     Raises:
         NotFoundError: The validation set is not the caller's, or a source or developer is unknown.
-        RefusedError: The caller is no hospital, or a source has not published.
+        RefusedError: The caller is no hospital or is suspended, its validation set failed its
+            tests, or a source has not published.
         InputError: The terms do not fit together.
     """
     _need_role(caller, "hospital")
+    _need_standing(caller)
     valset = tx.access.own_valset(message.valset_id, caller.id)
+    if valset.verdict == "failed":
+        raise RefusedError(f"validation set {valset.id} failed its tests: {valset.reason}")
     sealed = SealValset.model_validate(json.loads(valset.body))
     party_ids = _check_request(tx, message, valset, sealed)
     told = digest(message.model_dump(mode="json"))
@@ -300,6 +314,13 @@ def check_size(terms: OpenRequest, longest: float) -> None:
 def _need_role(caller: Org, role: str) -> None:
     if caller.role != role:
         raise RefusedError(f"only a {role} may do this, and {caller.words} is a {caller.role}")
+
+
+def _need_standing(caller: Org) -> None:
+    if caller.suspended:
+        raise RefusedError(
+            f"{caller.words} is suspended until a dispute is settled: {caller.suspended}"
+        )
 
 
 def _check_power(name: str, value: int) -> None:

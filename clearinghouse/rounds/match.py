@@ -1,9 +1,14 @@
-"""Step 2, match: open the target from the encrypted rows, then freeze all that shapes clearing."""
+"""Step 2, match: test the encrypted rows, open the target, freeze all that shapes clearing.
+
+A validation set is tested once, in the first request that needs it, before any epsilon is spent on
+it. What fails is never computed on.
+"""
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from clearinghouse import cells
 from clearinghouse.canonical import canonical_bytes
@@ -15,14 +20,16 @@ from clearinghouse.messages.tasks import (
     TargetNoiseTask,
     TargetRepliesAnswer,
     TargetRepliesTask,
+    ValsetChecksAnswer,
+    ValsetChecksTask,
 )
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.levels import read_schema
-from clearinghouse.rounds.moves import Move, Step, essential_answer, no_work
+from clearinghouse.rounds.moves import HaltError, Move, Step, essential_answer, no_work
 from clearinghouse.rounds.releases import record_release
 from clearinghouse.schema import Schema
-from clearinghouse.store.records import Request, Run, Summary
+from clearinghouse.store.records import Request, Run, Summary, Valset
 from clearinghouse.store.store import Tx
 
 
@@ -46,6 +53,81 @@ class Opened:
     summaries: Mapping[str, Summary]
 
 
+# ---------------------------------------------------------------- tests of the sealed rows
+
+
+@dataclass(frozen=True, slots=True)
+class Untested:
+    """A validation set without a verdict, and what came for its tests."""
+
+    valset: Valset
+    sealed: SealValset
+    schema: Schema
+    replies_blob: str = ""
+
+
+def _untested(tx: Tx, request: Request, replies_blob: str = "") -> Untested | None:
+    valset = tx.cohorts.valset(request.valset_id)
+    if valset.verdict != "untested":
+        return None
+    sealed = SealValset.model_validate(json.loads(valset.body))
+    schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    return Untested(valset, sealed, schema, replies_blob)
+
+
+def _not_sent(tx: Tx, request: Request) -> Untested | None:
+    if tx.tasks.of(request.id, "valset.checks"):
+        return None
+    return _untested(tx, request)
+
+
+def _tests_came(tx: Tx, request: Request) -> Untested | None:
+    if not tx.tasks.of(request.id, "valset.checks") or _untested(tx, request) is None:
+        return None
+    answer = essential_answer(tx, request, "valset.checks", request.valset_id)
+    if not isinstance(answer, ValsetChecksAnswer):
+        return None
+    return _untested(tx, request, answer.replies_blob)
+
+
+def _tests(name: str) -> Callable[[Desk, Request, Untested], dict[str, Any]]:
+    """The work of a move: one job on a sealed set."""
+
+    def work(desk: Desk, _request: Request, found: Untested) -> dict[str, Any]:
+        job = {
+            "valset": found.valset.id,
+            "seed": found.valset.seed,
+            "schema": found.schema.to_dict(),
+            "level": found.sealed.level,
+            "keys": found.sealed.keys_blob,
+            "upload": list(found.sealed.upload_blobs),
+            "layout": found.sealed.layout,
+            "replies": found.replies_blob,
+        }
+        return desk.worker.run(name, job)
+
+    return work
+
+
+def _ask_tests(
+    tx: Tx, desk: Desk, request: Request, found: Untested, sent: Mapping[str, Any]
+) -> bool:
+    blob, size = str(sent["blob"]), int(sent["size"])
+    tx.blobs.add(blob, size, request.org_id)
+    tx.requests.moved(request.id, "valset.checks", blob, size)
+    task = ValsetChecksTask(valset_id=found.valset.id, checks_blob=blob)
+    deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s
+    tx.tasks.create(request.id, request.org_id, task, subject=found.valset.id, deadline=deadline)
+    return False
+
+
+def _judge(
+    tx: Tx, _desk: Desk, _request: Request, found: Untested, told: Mapping[str, Any]
+) -> bool:
+    tx.cohorts.judge_valset(found.valset.id, str(told.get("failed", "")))
+    return False
+
+
 # ---------------------------------------------------------------- opening
 
 
@@ -59,7 +141,20 @@ def _sealed(tx: Tx, request: Request) -> Sealed | None:
 
 
 def _not_begun(tx: Tx, request: Request) -> bool | None:
-    return None if tx.runs.of(request.id, "target") else True
+    """True once the rows passed their tests.
+
+    Raises:
+        HaltError: They failed, or the hospital is suspended.
+    """
+    if tx.runs.of(request.id, "target"):
+        return None
+    valset = tx.cohorts.valset(request.valset_id)
+    if valset.verdict == "failed":
+        raise HaltError(f"validation set {valset.id} failed its tests: {valset.reason}")
+    hospital = tx.parties.get(request.org_id)
+    if hospital.suspended:
+        raise HaltError(f"{hospital.words} is suspended: {hospital.suspended}")
+    return True if valset.verdict == "passed" else None
 
 
 def _begin(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
@@ -178,6 +273,13 @@ def _freeze(tx: Tx, desk: Desk, request: Request, found: Opened, target: TargetV
 STEP = Step(
     "match",
     (
+        Move(
+            "to prepare the tests of the encrypted rows",
+            _not_sent,
+            _tests("valset.checks"),
+            _ask_tests,
+        ),
+        Move("to judge the encrypted rows", _tests_came, _tests("valset.verdict"), _judge),
         Move("to ask for the target's noise", _not_begun, no_work, _begin),
         Move("to sum the encrypted rows", _noise_came, _open, _ask_replies),
         Move("to release the target and to match", _replies_came, _release, _freeze),

@@ -56,6 +56,13 @@ def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
         record_release(tx, desk, request, run, {"failed": True})
 
 
+def catch(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
+    """Burn a run in which the hospital failed a test, and suspend it until a dispute is settled."""
+    hospital = tx.parties.get(request.org_id)
+    burn(tx, desk, request, run, f"{hospital.words} failed a test: {reason}")
+    tx.parties.suspend(hospital.id, f"{run.id}: {reason}")
+
+
 def burn_all(tx: Tx, desk: Desk, request: Request, reason: str) -> None:
     """Fail every run of a request that has not ended."""
     for kind in ("target", "score"):

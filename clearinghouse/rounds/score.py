@@ -1,201 +1,147 @@
 """Step 5, score: every model blindly on the encrypted rows, one DP release each, one receipt.
 
 Runs of one request overlap: while the hospital answers one, the server computes on another. Each
-run moves through the same messages; where it stands follows from the tasks that exist for it.
+run moves through the same messages; where it stands follows from the tasks that exist for it:
+digits, tests of the digits, characters, tests of the characters, sums. What failed a test gets no
+further message: its run is burnt, and the hospital suspended until a dispute is settled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clearinghouse import cells
 from clearinghouse.errors import VerificationError
 from clearinghouse.messages.tasks import (
     Answer,
-    NoiseTable,
     ReceiptSignAnswer,
     ReceiptSignTask,
     ScoreCharactersTask,
     ScoreDigitsTask,
+    ScoreEarlyTask,
+    ScoreFinalTask,
     ScoreRepliesTask,
     Task,
 )
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work, refusal
 from clearinghouse.rounds.receipts import countersigned, envelope, issue, signer_keys
-from clearinghouse.rounds.releases import burn, record_release
+from clearinghouse.rounds.releases import burn, catch, record_release
 from clearinghouse.rounds.submissions import (
     ask_models,
     inspect,
     not_asked,
     refuse_model,
-    schema_of,
-    sealed_set,
     submitted,
     take_model,
 )
-from clearinghouse.store.records import Request, Run, TaskRecord
+from clearinghouse.rounds.turns import Turn, next_turn, noise_tables, running_runs, turn_of
+from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
 
-HISTOGRAM_PERCENT = 60
-"""The histogram's part of a run's epsilon; the subgroups share the rest equally."""
+__all__ = ["STEP", "noise_tables"]
 
 MOST_IN_FLIGHT = 2
 """Runs of a request that wait for the hospital at the same time."""
-
-_ROUNDS = ("score.digits", "score.characters", "score.replies")
-
-
-def noise_tables(
-    epsilon_micro: int, labels: int, bins: int, groups: Sequence[tuple[str, int]]
-) -> list[NoiseTable]:
-    """The tables of a release; a patient is in one cell of each, so their epsilons add up.
-
-    Args:
-        epsilon_micro: Spent by the whole run; the tables' parts sum to it exactly.
-        labels: Label classes.
-        bins: Published bins of the model.
-        groups: Name and number of levels of each subgroup attribute.
-    """
-    part = epsilon_micro * (100 - HISTOGRAM_PERCENT) // 100 // max(1, len(groups))
-    rest = epsilon_micro - part * len(groups)
-    return [
-        NoiseTable(name="histogram", cells=labels * bins, epsilon_micro=rest),
-        *(
-            NoiseTable(name=f"group:{name}", cells=levels * labels, epsilon_micro=part)
-            for name, levels in groups
-        ),
-    ]
 
 
 # ---------------------------------------------------------------- the messages of a run
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A run that can move, with all that came for it so far.
-
-    Attributes:
-        job: Arguments that rebuild the run in the worker.
-        tables: What will be released, with epsilons.
-    """
-
-    run: Run
-    job: dict[str, Any]
-    tables: tuple[NoiseTable, ...]
-
-
-def _tasks(tx: Tx, request: Request, run: Run) -> dict[str, TaskRecord]:
-    return {task.task.kind: task for task in tx.tasks.of(request.id, subject=run.id)}
-
-
-def _turn(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord]) -> Turn:
-    sealed, schema = sealed_set(tx, request), schema_of(tx, request)
-    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
-    model = run.model
-    edges = model["edges"]
-    tables = noise_tables(
-        request.terms.epsilon_score_micro,
-        cells.n_labels(schema),
-        len(edges) - 1 if isinstance(edges, list) else 0,
-        groups,
-    )
-    job: dict[str, Any] = {
-        "run": run.id,
-        "seed": run.seed,
-        "nonce": run.nonce,
-        "keys": sealed.keys_blob,
-        "upload": list(sealed.upload_blobs),
-        "layout": sealed.layout,
-        "model": model["digest"],
-        "columns": model["columns"],
-    }
-    for kind, field in zip(_ROUNDS, ("digits", "characters", "replies"), strict=True):
-        answer = tasks[kind].answer if kind in tasks else None
-        if answer is not None:
-            job[field] = getattr(answer, f"{field}_blob")
-    return Turn(run, job, tuple(tables))
-
-
-def _running(tx: Tx, request: Request) -> list[tuple[Run, dict[str, TaskRecord]]]:
-    return [
-        (run, _tasks(tx, request, run))
-        for run in tx.runs.of(request.id, "score")
-        if run.state == "running"
-    ]
-
-
-def _next(tx: Tx, request: Request, done: str, following: str) -> Turn | None:
-    """The first run whose task `done` is answered and that has no `following` task yet."""
-    for run, tasks in _running(tx, request):
-        if done in tasks and following not in tasks and tasks[done].answer is not None:
-            return _turn(tx, request, run, tasks)
-    return None
-
-
 def _ready_digits(tx: Tx, request: Request) -> Turn | None:
-    running = _running(tx, request)
+    running = running_runs(tx, request)
     in_flight = sum("score.digits" in tasks for _, tasks in running)
     waiting = [(run, tasks) for run, tasks in running if "score.digits" not in tasks]
     if not waiting or in_flight >= MOST_IN_FLIGHT:
         return None
-    return _turn(tx, request, *waiting[0])
+    return turn_of(tx, request, *waiting[0])
+
+
+def _ready_early(tx: Tx, request: Request) -> Turn | None:
+    return next_turn(tx, request, "score.digits", "score.early")
 
 
 def _ready_characters(tx: Tx, request: Request) -> Turn | None:
-    return _next(tx, request, "score.digits", "score.characters")
+    return next_turn(tx, request, "score.early", "score.characters")
+
+
+def _ready_final(tx: Tx, request: Request) -> Turn | None:
+    return next_turn(tx, request, "score.characters", "score.final")
 
 
 def _ready_replies(tx: Tx, request: Request) -> Turn | None:
-    return _next(tx, request, "score.characters", "score.replies")
+    return next_turn(tx, request, "score.final", "score.replies")
 
 
 def _ready_release(tx: Tx, request: Request) -> Turn | None:
-    return _next(tx, request, "score.replies", "receipt.sign")
+    return next_turn(tx, request, "score.replies", "receipt.sign")
 
 
-def _score(desk: Desk, _request: Request, turn: Turn) -> dict[str, Any]:
-    return desk.worker.run("score.begin", turn.job)
-
-
-def _shares(desk: Desk, _request: Request, turn: Turn) -> dict[str, Any]:
-    return desk.worker.run("score.shares", turn.job)
-
-
-def _openings(desk: Desk, _request: Request, turn: Turn) -> dict[str, Any]:
-    return desk.worker.run("score.openings", turn.job)
+def _job(name: str) -> Callable[[Desk, Request, Turn], dict[str, Any]]:
+    """The work of a move: one job on all that came for the run."""
+    return lambda desk, _request, turn: desk.worker.run(name, turn.job)
 
 
 def _send(
-    tx: Tx, desk: Desk, request: Request, turn: Turn, kind: str, sent: Mapping[str, Any], task: Task
+    tx: Tx,
+    desk: Desk,
+    request: Request,
+    turn: Turn,
+    kind: str,
+    sent: Mapping[str, Any],
+    make: Callable[[str], Task],
 ) -> bool:
+    """Send the hospital the next message of a run, unless its last one failed a test."""
+    if "failed" in sent:
+        catch(tx, desk, request, turn.run, str(sent["failed"]))
+        return False
     blob, size = str(sent["blob"]), int(sent["size"])
     tx.blobs.add(blob, size, request.org_id)
     tx.requests.moved(request.id, kind, blob, size, turn.run.id)
     deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s
-    tx.tasks.create(request.id, request.org_id, task, subject=turn.run.id, deadline=deadline)
+    tx.tasks.create(request.id, request.org_id, make(blob), subject=turn.run.id, deadline=deadline)
     return False
 
 
 def _ask_digits(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str, Any]) -> bool:
-    task = ScoreDigitsTask(
-        run_id=turn.run.id,
-        model_id=turn.run.model_id,
-        model_digest=str(turn.run.model["digest"]),
-        tables=list(turn.tables),
-        score_blob=sent["blob"],
-    )
+    def task(blob: str) -> Task:
+        return ScoreDigitsTask(
+            run_id=turn.run.id,
+            model_id=turn.run.model_id,
+            model_digest=str(turn.run.model["digest"]),
+            tables=list(turn.tables),
+            score_blob=blob,
+        )
+
     return _send(tx, desk, request, turn, "score.score", sent, task)
+
+
+def _ask_early(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str, Any]) -> bool:
+    def task(blob: str) -> Task:
+        return ScoreEarlyTask(run_id=turn.run.id, checks_blob=blob)
+
+    return _send(tx, desk, request, turn, "score.early_checks", sent, task)
 
 
 def _ask_characters(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str, Any]) -> bool:
     nonces = [turn.run.nonce, str(turn.run.model["nonce"])]
-    task = ScoreCharactersTask(run_id=turn.run.id, shares_blob=sent["blob"], nonces=nonces)
+
+    def task(blob: str) -> Task:
+        return ScoreCharactersTask(run_id=turn.run.id, shares_blob=blob, nonces=nonces)
+
     return _send(tx, desk, request, turn, "score.shares", sent, task)
 
 
+def _ask_final(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str, Any]) -> bool:
+    def task(blob: str) -> Task:
+        return ScoreFinalTask(run_id=turn.run.id, checks_blob=blob)
+
+    return _send(tx, desk, request, turn, "score.final_checks", sent, task)
+
+
 def _ask_replies(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str, Any]) -> bool:
-    task = ScoreRepliesTask(run_id=turn.run.id, openings_blob=sent["blob"])
+    def task(blob: str) -> Task:
+        return ScoreRepliesTask(run_id=turn.run.id, openings_blob=blob)
+
     return _send(tx, desk, request, turn, "score.openings", sent, task)
 
 
@@ -208,6 +154,8 @@ def _burn_turn(tx: Tx, desk: Desk, request: Request, turn: Turn, reason: str) ->
 
 def _release(desk: Desk, request: Request, turn: Turn) -> dict[str, Any]:
     opened = desk.worker.run("score.release", turn.job)
+    if "failed" in opened:
+        return opened
     purse = request.terms.purse
     card = desk.worker.run(
         "score.card",
@@ -224,6 +172,9 @@ def _release(desk: Desk, request: Request, turn: Turn) -> dict[str, Any]:
 
 
 def _publish(tx: Tx, desk: Desk, request: Request, turn: Turn, opened: dict[str, Any]) -> bool:
+    if "failed" in opened:
+        catch(tx, desk, request, turn.run, str(opened["failed"]))
+        return False
     released = {"counts": opened["counts"], "groups": opened["groups"]}
     digests = record_release(tx, desk, request, turn.run, released)
     statement = envelope(tx, desk, request, turn.run, opened["scorecard"], digests)
@@ -296,12 +247,26 @@ class Refused:
 
 def _refused(tx: Tx, request: Request) -> Refused | None:
     """A refusal ends the run; silence past the deadline ends the request, as nobody is there."""
-    for run, tasks in _running(tx, request):
+    for run, tasks in running_runs(tx, request):
         for task in tasks.values():
             if task.state == "expired":
                 raise HaltError(refusal(tx, task))
             if task.state == "refused":
                 return Refused(run, refusal(tx, task))
+    return None
+
+
+def _suspended(tx: Tx, request: Request) -> Refused | None:
+    """A suspended hospital gets no further message, in none of its runs.
+
+    What it was asked before is waited for: it may be paying its ledger for the answer just now.
+    """
+    hospital = tx.parties.get(request.org_id)
+    if not hospital.suspended:
+        return None
+    for run, tasks in running_runs(tx, request):
+        if all_closed(tuple(tasks.values())):
+            return Refused(run, f"{hospital.words} is suspended: {hospital.suspended}")
     return None
 
 
@@ -312,7 +277,7 @@ def _burn_refused(tx: Tx, desk: Desk, request: Request, found: Refused, _result:
 
 def _all_done(tx: Tx, request: Request) -> bool | None:
     asked = tx.tasks.of(request.id, "model.submit")
-    if not asked or not all_closed(asked) or _running(tx, request):
+    if not asked or not all_closed(asked) or running_runs(tx, request):
         return None
     return True if all_closed(tx.tasks.of(request.id, "receipt.sign")) else None
 
@@ -328,10 +293,23 @@ STEP = Step(
         Move("to end a refused run", _refused, no_work, _burn_refused),
         Move("to write a receipt", _signed, no_work, _issue),
         Move("to release a score", _ready_release, _release, _publish, _burn_turn),
-        Move("to sum a blind score", _ready_replies, _openings, _ask_replies, _burn_turn),
-        Move("to compare a blind score", _ready_characters, _shares, _ask_characters, _burn_turn),
+        Move("to end a suspended hospital's run", _suspended, no_work, _burn_refused),
+        Move(
+            "to sum a blind score", _ready_replies, _job("score.openings"), _ask_replies, _burn_turn
+        ),
+        Move("to test characters", _ready_final, _job("score.final"), _ask_final, _burn_turn),
+        Move(
+            "to compare a blind score",
+            _ready_characters,
+            _job("score.shares"),
+            _ask_characters,
+            _burn_turn,
+        ),
+        Move("to test digits", _ready_early, _job("score.early"), _ask_early, _burn_turn),
         Move("to read a model", submitted, inspect, take_model, refuse_model),
-        Move("to score a model blindly", _ready_digits, _score, _ask_digits, _burn_turn),
+        Move(
+            "to score a model blindly", _ready_digits, _job("score.begin"), _ask_digits, _burn_turn
+        ),
         Move("to end scoring", _all_done, no_work, _end),
     ),
 )

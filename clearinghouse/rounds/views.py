@@ -23,6 +23,7 @@ from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source,
 from clearinghouse.store.store import Tx
 
 _DOES = {
+    "valset.checks": "to open the tests of its sealed rows",
     "target.noise": "to draw the noise of the target",
     "target.replies": "to open the target",
     "ask.commit": "to commit its ask",
@@ -31,7 +32,9 @@ _DOES = {
     "receive": "to open and check the deliveries",
     "model.submit": "to train and submit a model",
     "score.digits": "to answer a blind score",
+    "score.early": "to open the tests of its digits",
     "score.characters": "to answer the comparison of a blind score",
+    "score.final": "to open the tests of its characters",
     "score.replies": "to open a blind score",
     "receipt.sign": "to sign a score receipt",
 }
@@ -100,6 +103,7 @@ def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
         state=record.state,
         reason=record.reason,
         waiting_for=waiting if record.state == "running" else [],
+        notes=_notes(tx, record),
         done_tasks=sum(task.state == "answered" for task in tasks),
         open_tasks=len(open_tasks),
         terms=record.terms,
@@ -111,6 +115,13 @@ def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
         },
         message_bytes=moved,
     )
+
+
+def _notes(tx: Tx, record: Request) -> list[str]:
+    hospital = tx.parties.get(record.org_id)
+    if not hospital.suspended:
+        return []
+    return [f"{hospital.words} is suspended until a dispute is settled: {hospital.suspended}"]
 
 
 def tasks(tx: Tx, org_id: str) -> TaskList:

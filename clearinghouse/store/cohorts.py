@@ -122,7 +122,13 @@ class Cohorts:
         """Store a sealed validation set."""
         self._session.add(
             ValsetRow(
-                id=valset.id, org_id=valset.org_id, schema_id=valset.schema_id, body=valset.body
+                id=valset.id,
+                org_id=valset.org_id,
+                schema_id=valset.schema_id,
+                body=valset.body,
+                seed=valset.seed,
+                verdict=valset.verdict,
+                reason=valset.reason,
             )
         )
         self._session.flush()
@@ -133,10 +139,33 @@ class Cohorts:
         Raises:
             NotFoundError: There is none.
         """
+        row = self._valset(valset_id)
+        return Valset(
+            row.id,
+            row.org_id,
+            row.schema_id,
+            row.body,
+            row.seed,
+            row.verdict,  # type: ignore[arg-type]
+            row.reason,
+        )
+
+    def judge_valset(self, valset_id: str, reason: str) -> None:
+        """Record what the tests of a validation set said: it passed, or why not.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        row = self._valset(valset_id)
+        if row.verdict == "untested":
+            row.verdict, row.reason = ("failed" if reason else "passed"), reason
+            self._session.flush()
+
+    def _valset(self, valset_id: str) -> ValsetRow:
         row = self._session.get(ValsetRow, valset_id)
         if row is None:
             raise NotFoundError(f"no validation set {valset_id}")
-        return Valset(row.id, row.org_id, row.schema_id, row.body)
+        return row
 
 
 class BlobIndex:

@@ -1,9 +1,9 @@
 """Money: double entries that sum to zero, and balances that cannot go below zero."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import RefusedError
@@ -51,17 +51,19 @@ class Ledger:
             )
 
     def _post(self, posting: PostingRow) -> None:
+        """Write one side; the condition is in the statement, so that no race can overdraw."""
         self._session.add(posting)
-        try:
-            self._session.flush()
-            self._session.execute(
-                update(AccountRow)
-                .where(col(AccountRow.name) == posting.account)
-                .values(balance_micro=col(AccountRow.balance_micro) + posting.amount_micro)
-                .execution_options(synchronize_session=False)
-            )
-        except IntegrityError:
-            raise RefusedError(f"account {posting.account} has too little for this") from None
+        self._session.flush()
+        after = col(AccountRow.balance_micro) + posting.amount_micro
+        outside = func.substr(col(AccountRow.name), 1, 9) == "external:"
+        changed: Any = self._session.execute(
+            update(AccountRow)
+            .where(col(AccountRow.name) == posting.account, (after >= 0) | outside)
+            .values(balance_micro=after)
+            .execution_options(synchronize_session=False)
+        )
+        if changed.rowcount != 1:
+            raise RefusedError(f"account {posting.account} has too little for this")
 
     def balance(self, account: str) -> int:
         """Return an account's balance in micro-units."""

@@ -32,11 +32,16 @@ class _Nodes:
 
 
 class Logbook:
-    """Queries about the log."""
+    """Queries about the log.
+
+    Attributes:
+        signed: The checkpoint that this transaction signed, if it did.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._nodes = _Nodes(session)
+        self.signed: str | None = None
 
     def append(self, body: bytes) -> int:
         """Add an entry and return its index; it is there exactly if the transaction commits."""
@@ -95,4 +100,21 @@ class Logbook:
         note = sign_checkpoint(Checkpoint(origin, size, merkle.root(self._nodes, size)), key)
         self._session.add(CheckpointRow(size=size, note=note))
         self._session.flush()
+        self.signed = note
         return note
+
+    def last_checkpoint(self) -> str | None:
+        """Return the newest signed head, of the whole tree or of an earlier one."""
+        newest = select(CheckpointRow.note).order_by(col(CheckpointRow.size).desc()).limit(1)
+        return self._session.exec(newest).first()
+
+    def root(self, size: int) -> bytes:
+        """Return the root over the first `size` entries.
+
+        Raises:
+            InputError: The log is shorter.
+        """
+        try:
+            return merkle.root(self._nodes, size)
+        except ValueError as error:
+            raise InputError(f"no such root: {error}") from None

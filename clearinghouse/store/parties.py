@@ -44,6 +44,18 @@ class Parties:
             raise NotFoundError(f"no organisation {org_id}")
         return _org(row)
 
+    def suspend(self, org_id: str, reason: str) -> None:
+        """Suspend an organisation until a dispute is settled; the first reason stays.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        row = self._session.get(OrgRow, org_id)
+        if row is None:
+            raise NotFoundError(f"no organisation {org_id}")
+        row.suspended = row.suspended or reason
+        self._session.flush()
+
     def by_key(self, key_id: str) -> Org | None:
         """Return the organisation that owns a key."""
         row = self._session.exec(select(OrgRow).where(OrgRow.key_id == key_id)).first()
@@ -87,4 +99,12 @@ class Guards:
 
 
 def _org(row: OrgRow) -> Org:
-    return Org(row.id, row.name, row.role, row.key_id, row.public_key, row.age_recipient)  # type: ignore[arg-type]
+    return Org(
+        row.id,
+        row.name,
+        row.role,  # type: ignore[arg-type]
+        row.key_id,
+        row.public_key,
+        row.age_recipient,
+        row.suspended,
+    )

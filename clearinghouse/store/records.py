@@ -10,11 +10,12 @@ TaskState = Literal["open", "answered", "refused", "expired", "void"]
 RunKind = Literal["target", "score"]
 RunState = Literal["running", "released", "failed"]
 RequestState = Literal["running", "done", "failed"]
+Verdict = Literal["untested", "passed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An organisation; `public_key` is base64."""
+    """An organisation; `public_key` is base64, `suspended` says why it is, if it is."""
 
     id: str
     name: str
@@ -22,6 +23,7 @@ class Org:
     key_id: str
     public_key: str
     age_recipient: str | None
+    suspended: str = ""
 
     @property
     def words(self) -> str:
@@ -65,12 +67,21 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Valset:
-    """A sealed validation set; `body` is the canonical JSON of `SealValset`."""
+    """A sealed validation set; `body` is the canonical JSON of `SealValset`.
+
+    Attributes:
+        seed: Hex of the seed of its tests; secret, stored before first use.
+        verdict: What its tests said, once for all requests.
+        reason: Why they failed.
+    """
 
     id: str
     org_id: str
     schema_id: str
     body: str
+    seed: str = ""
+    verdict: Verdict = "untested"
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

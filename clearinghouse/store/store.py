@@ -1,17 +1,21 @@
 """The store: transactions, and behind them every query of the server."""
 
+import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
-from clearinghouse.blobs import StorageFullError
-from clearinghouse.errors import ConflictError, InputError, TryAgainError
+from clearinghouse.errors import InputError
 from clearinghouse.store import engine
 from clearinghouse.store.access import Access
+from clearinghouse.store.anchor import Anchor
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
+from clearinghouse.store.faults import RolledBackError, translated
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
@@ -19,6 +23,12 @@ from clearinghouse.store.parties import Guards, Parties
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
+from clearinghouse.store.versions import found_version
+
+Result = TypeVar("Result")
+
+MOST_TRIES = 6
+"""So often `run` repeats a transaction that the database undid."""
 
 
 class Tx:
@@ -45,27 +55,48 @@ class Tx:
 
 
 class Store:
-    """A database, open for reading and writing.
+    """A database, open for reading and writing; a fresh one gets its tables.
+
+    Args:
+        url: SQLite or PostgreSQL.
+        published: File of the last published checkpoint, which the log must extend.
 
     Raises:
-        InputError: The database was written by another version of this program.
+        InputError: The database has another schema version, or its log does not extend what was
+            published.
+        TryAgainError: The database is busy or away.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, published: Path | None = None) -> None:
+        url = engine.database_url(url)
         self._writer, self._reader = engine.writer(url), engine.reader(url)
-        # Writers of this process queue here, in turn; SQLite itself would let them poll for its
-        # lock with growing pauses. Other processes still meet at the database's own lock.
+        self._anchor = None if published is None else Anchor(published)
+        # Writers of this process queue here, in turn; the database itself would let them poll for
+        # its lock, or keep a connection each. Other processes meet at the database's own lock.
         self._turn = threading.Lock()
-        SQLModel.metadata.create_all(self._writer)
-        with self.write() as tx:
-            found = tx.meta("schema_version")
-            if found is None:
-                tx.set_meta("schema_version", SCHEMA_VERSION)
-            elif found != SCHEMA_VERSION:
-                raise InputError(
-                    f"the database has schema version {found}, this program needs "
-                    f"{SCHEMA_VERSION}; use the program that wrote it, or migrate it first"
-                )
+        try:
+            self._check_version(url)
+            if self._anchor is not None:
+                with self.read() as tx:
+                    self._anchor.check(tx.log)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_version(self, url: str) -> None:
+        with translated(), self._writer.connect() as connection:
+            found = found_version(connection)
+        if found is None:
+            from clearinghouse.store import migrate
+
+            with translated():
+                migrate.upgrade(url)
+        elif found != SCHEMA_VERSION:
+            raise InputError(
+                f"the database has schema version {found}, this program needs "
+                f"{SCHEMA_VERSION}: if that is older, back the database up and migrate it; "
+                "if not, use the program that wrote it"
+            )
 
     @contextmanager
     def write(self) -> Iterator[Tx]:
@@ -74,21 +105,40 @@ class Store:
         Never begin one inside another.
 
         Raises:
-            TryAgainError: The database is busy or away.
+            TryAgainError: The database is busy or away. Was the connection lost at the very end,
+                nobody knows whether it was committed: repeat the same call, which finds out.
             StorageFullError: The disk is full.
             ConflictError: A row that must be unique was written by someone else meanwhile.
+            InputError: A text that no database can hold.
         """
-        try:
+        with self._turn:
             with (
-                self._turn,
+                translated(),
                 Session(self._writer, expire_on_commit=False) as session,
                 session.begin(),
             ):
-                yield Tx(session)
-        except OperationalError as error:
-            raise _retryable(error) from error
-        except IntegrityError as error:
-            raise ConflictError("this collides with something written meanwhile") from error
+                tx = Tx(session)
+                yield tx
+            if tx.log.signed is not None and self._anchor is not None:
+                self._anchor.keep(tx.log.signed)
+
+    def run(self, act: Callable[[Tx], Result]) -> Result:
+        """Do something in one writing transaction, again while the database undoes it.
+
+        Args:
+            act: Reads and writes through the transaction alone, so that it can be run again.
+
+        Raises:
+            RolledBackError: It was undone `MOST_TRIES` times.
+        """
+        for attempt in range(1, MOST_TRIES):
+            try:
+                with self.write() as tx:
+                    return act(tx)
+            except RolledBackError:
+                time.sleep(secrets.randbelow(10 * 2**attempt) / 1000)  # 20 ms, then twice that...
+        with self.write() as tx:
+            return act(tx)
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -97,19 +147,10 @@ class Store:
         Raises:
             TryAgainError: The database is busy or away.
         """
-        try:
-            with Session(self._reader) as session, session.begin():
-                yield Tx(session)
-        except OperationalError as error:
-            raise _retryable(error) from error
+        with translated(), Session(self._reader) as session, session.begin():
+            yield Tx(session)
 
     def close(self) -> None:
         """Close all connections."""
         self._writer.dispose()
         self._reader.dispose()
-
-
-def _retryable(error: OperationalError) -> TryAgainError:
-    if "full" in str(error.orig):
-        return StorageFullError()
-    return TryAgainError("the database is busy or away; repeat the same call")

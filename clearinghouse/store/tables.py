@@ -1,17 +1,37 @@
 """Every table. Rows never leave `clearinghouse.store`; other code sees `store.records`.
 
 Amounts of money and epsilon are integers in millionths with CHECKs, so that even a wrong program
-cannot store a negative price or spend an account below zero.
+cannot store a negative price or spend an account below zero. Both databases hold the same: every
+integer has 64 bits, and text is ordered by its code points, whatever language the server speaks.
+
+A change of any table needs a migration in `store.migrations.versions`; tests compare the two.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, UniqueConstraint
-from sqlmodel import Field, SQLModel
+from sqlalchemy import BigInteger, CheckConstraint, Integer, Text, UniqueConstraint
+from sqlmodel import AutoString, Field, SQLModel
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "0001"
+"""The newest migration."""
+
+# Constraints have names, so that a migration can drop them on either database.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
 
-def _big(**more: object) -> int:
-    return Field(sa_type=BigInteger, **more)  # type: ignore[no-any-return,call-overload]
+def _check(rule: str, name: str) -> CheckConstraint:
+    return CheckConstraint(rule, name=name)
+
+
+def _counted() -> int:
+    """A primary key that we count ourselves, from 0."""
+    return Field(primary_key=True, sa_column_kwargs={"autoincrement": False})  # type: ignore[no-any-return]
 
 
 class MetaRow(SQLModel, table=True):
@@ -32,6 +52,7 @@ class OrgRow(SQLModel, table=True):
     key_id: str = Field(unique=True)
     public_key: str
     age_recipient: str | None = None
+    suspended: str = ""
 
 
 class NonceRow(SQLModel, table=True):
@@ -40,7 +61,7 @@ class NonceRow(SQLModel, table=True):
     __tablename__ = "nonce"
     key_id: str = Field(primary_key=True)
     nonce: str = Field(primary_key=True)
-    expires: int = _big(index=True)
+    expires: int = Field(index=True)
 
 
 class ReplyRow(SQLModel, table=True):
@@ -70,21 +91,21 @@ class SourceRow(SQLModel, table=True):
     org_id: str = Field(foreign_key="org.id", index=True)
     name: str
     schema_id: str = Field(foreign_key="schema.id", index=True)
-    size_class: int = _big()
+    size_class: int
     rows_root: str
-    leaves: int = _big()
+    leaves: int
 
 
 class SummaryRow(SQLModel, table=True):
     """A source's one DP release."""
 
     __tablename__ = "summary"
-    __table_args__ = (CheckConstraint("epsilon_micro > 0"),)
+    __table_args__ = (_check("epsilon_micro > 0", "epsilon_spent"),)
     source_id: str = Field(primary_key=True, foreign_key="source.id")
     digest: str
     level: str
     counts: str
-    epsilon_micro: int = _big()
+    epsilon_micro: int
 
 
 class ValsetRow(SQLModel, table=True):
@@ -95,15 +116,18 @@ class ValsetRow(SQLModel, table=True):
     org_id: str = Field(foreign_key="org.id", index=True)
     schema_id: str = Field(foreign_key="schema.id")
     body: str
+    seed: str = ""
+    verdict: str = "untested"
+    reason: str = ""
 
 
 class BlobRow(SQLModel, table=True):
     """A stored blob."""
 
     __tablename__ = "blob"
-    __table_args__ = (CheckConstraint("size >= 0"),)
+    __table_args__ = (_check("size >= 0", "size"),)
     digest: str = Field(primary_key=True)
-    size: int = _big()
+    size: int
 
 
 class BlobAccessRow(SQLModel, table=True):
@@ -159,7 +183,7 @@ class TaskRow(SQLModel, table=True):
     kind: str
     subject: str
     task: str
-    deadline: int = _big()
+    deadline: int
     state: str = Field(index=True)
     answer: str | None = None
     reason: str = ""
@@ -178,11 +202,11 @@ class AskRow(SQLModel, table=True):
     """A committed ask; the amount is unknown to the database until it is revealed."""
 
     __tablename__ = "ask"
-    __table_args__ = (CheckConstraint("ask_micro IS NULL OR ask_micro >= 0"),)
+    __table_args__ = (_check("ask_micro IS NULL OR ask_micro >= 0", "ask"),)
     request_id: str = Field(primary_key=True, foreign_key="request.id")
     source_id: str = Field(primary_key=True, foreign_key="source.id")
     commitment: str
-    ask_micro: int | None = _big(default=None, nullable=True)
+    ask_micro: int | None = None
     salt: str | None = None
 
 
@@ -191,15 +215,15 @@ class OrderRow(SQLModel, table=True):
 
     __tablename__ = "orders"
     __table_args__ = (
-        CheckConstraint("payment_micro >= 0"),
-        CheckConstraint("real IS NULL OR (real >= 0 AND real <= units)"),
+        _check("payment_micro >= 0", "payment"),
+        _check("real IS NULL OR (real >= 0 AND real <= units)", "real"),
     )
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="request.id", index=True)
     source_id: str = Field(foreign_key="source.id")
     quota: str
     units: int
-    payment_micro: int = _big()
+    payment_micro: int
     delivery_id: str
     sealed_blob: str | None = None
     real: int | None = None
@@ -231,35 +255,37 @@ class MessageRow(SQLModel, table=True):
     run_id: str = Field(default="", index=True)
     kind: str
     digest: str
-    size: int = _big()
+    size: int
 
 
 class AccountRow(SQLModel, table=True):
     """The balance of an account; only the outside world may be below zero."""
 
     __tablename__ = "account"
-    __table_args__ = (CheckConstraint("balance_micro >= 0 OR name LIKE 'external:%'"),)
+    __table_args__ = (
+        _check("balance_micro >= 0 OR substr(name, 1, 9) = 'external:'", "not_overdrawn"),
+    )
     name: str = Field(primary_key=True)
-    balance_micro: int = _big(default=0)
+    balance_micro: int = 0
 
 
 class PostingRow(SQLModel, table=True):
     """One side of a double entry."""
 
     __tablename__ = "posting"
-    __table_args__ = (CheckConstraint("amount_micro <> 0"),)
+    __table_args__ = (_check("amount_micro <> 0", "moves"),)
     transfer: str = Field(primary_key=True)
     account: str = Field(primary_key=True, foreign_key="account.name")
     request_id: str = Field(foreign_key="request.id", index=True)
     position: int
-    amount_micro: int = _big()
+    amount_micro: int
 
 
 class EntryRow(SQLModel, table=True):
     """A log entry: canonical JSON bytes."""
 
     __tablename__ = "entry"
-    position: int = _big(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    position: int = _counted()
     body: bytes
 
 
@@ -268,7 +294,7 @@ class NodeRow(SQLModel, table=True):
 
     __tablename__ = "node"
     level: int = Field(primary_key=True)
-    position: int = _big(primary_key=True)
+    position: int = Field(primary_key=True)
     hash: bytes
 
 
@@ -276,7 +302,7 @@ class CheckpointRow(SQLModel, table=True):
     """A signed tree head."""
 
     __tablename__ = "checkpoint"
-    size: int = _big(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    size: int = _counted()
     note: str
 
 
@@ -288,3 +314,11 @@ class ReceiptRow(SQLModel, table=True):
     request_id: str = Field(foreign_key="request.id", index=True)
     run_id: str = Field(unique=True)
     body: str
+
+
+for _table in SQLModel.metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, AutoString):
+            _column.type = TEXT
+        elif isinstance(_column.type, Integer):
+            _column.type = BigInteger()

@@ -34,14 +34,18 @@ from clearinghouse.messages.tasks import (
     ReceiptSignTask,
     ScoreCharactersTask,
     ScoreDigitsTask,
+    ScoreEarlyTask,
+    ScoreFinalTask,
     ScoreRepliesTask,
     TargetNoiseTask,
     TargetRepliesTask,
     TaskView,
+    ValsetChecksTask,
 )
-from clearinghouse.rounds.score import noise_tables
+from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.signing import SigningKey, pre_authentication_encoding
-from secure_eval.evaluator import ScoringRun, TargetOpening
+from secure_eval.checked import CheckedScoringRun
+from secure_eval.evaluator import TargetOpening
 from secure_eval.layout import Layout
 from secure_eval.noise import commitment
 from secure_eval.scorecard import Scorecard
@@ -186,7 +190,7 @@ def scored(court):
     where = model_columns.columns(court.schema)
     mapped = [where.index(column) for column in model.columns]
     run_id, nonces = new_id("run"), [secrets.token_hex(16) for _ in range(2)]
-    server = ScoringRun(
+    server = CheckedScoringRun(
         keys,
         layout,
         uploads,
@@ -198,18 +202,29 @@ def scored(court):
     )
     task = court.digits_task(model, server.score(), run_id=run_id)
     digits = court.hospital().handle(court.task(task)).digits_blob
+    early = court.put(server.early_checks(court.bench.blobs[digits]))
+    tests = ScoreEarlyTask(run_id=run_id, checks_blob=early)
+    early_replies = court.hospital().handle(court.task(tests)).replies_blob
+    server.accept_early(court.bench.blobs[early_replies])
     shares = court.put(server.shares(court.bench.blobs[digits]))
     second = ScoreCharactersTask(run_id=run_id, shares_blob=shares, nonces=nonces)
     characters = court.hospital().handle(court.task(second)).characters_blob
+    final = court.put(server.final_checks(court.bench.blobs[characters]))
+    more = ScoreFinalTask(run_id=run_id, checks_blob=final)
+    final_replies = court.hospital().handle(court.task(more)).replies_blob
+    server.accept_final(court.bench.blobs[final_replies])
     openings = court.put(server.openings(court.bench.blobs[characters]))
     third = ScoreRepliesTask(run_id=run_id, openings_blob=openings)
     replies = court.hospital().handle(court.task(third)).replies_blob
     again = court.hospital()
     assert again.handle(court.task(task)).digits_blob == digits
+    assert again.handle(court.task(tests)).replies_blob == early_replies
     assert again.handle(court.task(second)).characters_blob == characters
+    assert again.handle(court.task(more)).replies_blob == final_replies
     assert again.handle(court.task(third)).replies_blob == replies
     opened = server.release(court.bench.blobs[replies])
-    blobs = [task.score_blob, digits, shares, characters, openings, replies]
+    blobs = [task.score_blob, digits, early, early_replies, shares, characters]
+    blobs += [final, final_replies, openings, replies]
     return Scored(task, opened, blobs)
 
 
@@ -401,7 +416,7 @@ def test_a_run_above_the_budget_is_refused_before_anything_is_decrypted(court, s
     def never(*_):
         raise AssertionError("decrypted")
 
-    monkeypatch.setattr(key_agent.AgentRun, "digits", never)
+    monkeypatch.setattr(key_agent.CheckedAgentRun, "digits", never)
     with sqlite3.connect(court.directory / "ledger.sqlite") as ledger:
         left = (
             LIMIT - ledger.execute("SELECT spent FROM account WHERE lane='epsilon'").fetchone()[0]
@@ -434,11 +449,16 @@ def test_runs_of_strangers_and_unknown_requests_are_refused(court, scored):
 
 def test_other_bytes_for_an_answered_round_are_refused(court, scored):
     hospital = court.hospital()
-    openings = bytearray(court.bench.blobs[scored.blobs[4]])
+    openings = bytearray(court.bench.blobs[scored.blobs[8]])
     openings[-1] ^= 1
     task = ScoreRepliesTask(run_id=scored.task.run_id, openings_blob=court.put(bytes(openings)))
     with pytest.raises(ValueError, match="other bytes"):
         hospital.handle(court.task(task))
+
+
+def test_the_tests_of_another_set_are_refused(court):
+    task = ValsetChecksTask(valset_id=new_id("val"), checks_blob="0" * 64)
+    refuse(court, task, ProtocolError, "another validation set")
 
 
 def test_a_target_published_with_other_counts_stops_scoring(court, scored):
@@ -468,6 +488,9 @@ def test_statements_that_are_not_what_was_opened_are_not_signed(court, scored):
     better = Metric("0.990000", "0.980000", "0.995000")
     metrics = court.hospital()
     other = new_id
+    epsilon = scored.task.tables[0].epsilon_micro / 1e6
+    card = Scorecard.from_counts(counts.tolist(), epsilon, court.model.edges, edge)
+    wrong_status = "undetermined" if card.status == "ok" else "determined"
     for change, words in (
         ({"counts": one_more.tolist()}, "do not sum"),
         ({"counts": moved.tolist()}, "negative"),
@@ -485,7 +508,7 @@ def test_statements_that_are_not_what_was_opened_are_not_signed(court, scored):
         ({"valset": other("val")}, "valset"),
         ({"developer": other("org")}, "developer"),
         ({"epsilon_micro": SCORE - 1}, "epsilon"),
-        ({"status": "undetermined"}, "status"),
+        ({"status": wrong_status}, "status"),
         ({"facts": {"award": "this model wins"}}, "facts"),
         ({"metrics": {"auc": better}}, "metrics"),
         ({"metrics": dict.fromkeys(METRICS, better)}, "follow"),
@@ -534,7 +557,7 @@ def test_epsilon_is_debited_before_the_masked_scores_are_decrypted(court, scored
     hospital = court.hospital()
     before = hospital.budget.spent
     task = court.digits_task(court.other)
-    monkeypatch.setattr(key_agent.AgentRun, "digits", crash)
+    monkeypatch.setattr(key_agent.CheckedAgentRun, "digits", crash)
     with pytest.raises(KeyboardInterrupt):
         hospital.handle(court.task(task))
     monkeypatch.undo()

@@ -14,9 +14,9 @@ from clearinghouse.messages.intake import OpenRequest, Purse
 from clearinghouse.messages.results import TargetView
 from clearinghouse.rounds import clear, deliver, pricing, settle
 from clearinghouse.rounds.frozen import freeze, spread, supply
-from clearinghouse.rounds.score import noise_tables
 from clearinghouse.rounds.submissions import published_bins
 from clearinghouse.rounds.terms import budget_micro, pot_micro, reserve_micro
+from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import parse_schema
 from clearinghouse.store.records import Order, Summary
 from matching.codebook import cell_map

@@ -273,8 +273,7 @@ def check_upload(holder: KeyHolder, sealed: SealedSet, blobs: list[bytes]) -> No
         blobs,
         SEED,
         "upload",
-        bits=[1, 2],
-        monotone=[(1, 2)],
+        partitions=[[{6: 1, 1: -1}, {1: 1, 2: -1}, {2: 1}]],
     )
     message = checks.message()
     if blobs != list(sealed.blobs):
@@ -327,9 +326,7 @@ def test_loud_uploads_and_descending_bits_are_refused(
 
 
 def test_guessed_replies_fail(setting: Setting, key_holder: KeyHolder, sealed: SealedSet) -> None:
-    checks = UploadChecks(
-        key_holder.public_keys(), sealed.layout, sealed.blobs, SEED, "upload", bits=[1]
-    )
+    checks = UploadChecks(key_holder.public_keys(), sealed.layout, sealed.blobs, SEED, "upload")
     with pytest.raises(ValueError, match="after the checks were sent"):
         checks.accept(b"")
     agent = AgentUpload(key_holder)

@@ -1,4 +1,4 @@
-"""A store on a fresh SQLite file."""
+"""A store on a fresh database: every test runs on SQLite and on PostgreSQL."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from clearinghouse.store.store import Store
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = Store(f"sqlite:///{tmp_path / 'test.db'}")
+def store(store_url):
+    opened = Store(store_url)
     yield opened
     opened.close()
 

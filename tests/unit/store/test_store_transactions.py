@@ -1,18 +1,17 @@
-"""One transaction, one log entry: both or neither; writers queue; readers cannot write."""
+"""One transaction, one log entry: both or neither; writers queue; readers cannot write.
+
+Every test here runs on SQLite and on PostgreSQL.
+"""
 
 import threading
 
 import pytest
-from sqlalchemy import BigInteger
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
-from sqlmodel import SQLModel
 
-from clearinghouse.blobs import StorageFullError
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import ConflictError, InputError, RefusedError, TryAgainError
 from clearinghouse.ids import new_id
 from clearinghouse.log import merkle
+from clearinghouse.store.faults import RolledBackError
 from clearinghouse.store.records import Org
 from clearinghouse.store.store import Store
 
@@ -118,48 +117,6 @@ def test_a_reader_sees_one_state(store):
         assert after.log.size() == 1
 
 
-def test_another_schema_version_is_refused(tmp_path):
-    url = f"sqlite:///{tmp_path / 'old.db'}"
-    first = Store(url)
-    with first.write() as tx:
-        tx.set_meta("schema_version", "0")
-    first.close()
-    with pytest.raises(InputError, match="schema version 0"):
-        Store(url)
-
-
-def test_a_full_disk_leaves_nothing_and_passes(store):
-    with store._writer.connect() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-        connection.commit()
-    with pytest.raises(StorageFullError), store.write() as tx:
-        tx.log.append(b"x" * 2**20)
-    with store._writer.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
-        connection.commit()
-    with store.write() as tx:
-        assert tx.log.append(b"x" * 2**20) == 0
-
-
-def test_every_table_can_be_made_on_postgresql():
-    for table in SQLModel.metadata.sorted_tables:
-        text = str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        assert text.strip().startswith("CREATE TABLE")
-        for column in table.columns:
-            if column.name.endswith("_micro"):
-                assert isinstance(column.type, BigInteger), f"{table.name}.{column.name}"
-
-
-def test_settings_of_the_file_survive_a_power_cut(store):
-    with store._writer.connect() as connection:
-        modes = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        }
-    assert modes == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-
-
 def test_of_two_movers_of_a_request_one_wins(store, request_id):
     with store.read() as tx:
         seen = tx.requests.get(request_id)
@@ -206,3 +163,44 @@ def test_nonces_and_replies_count_once(store):
 def test_an_unknown_foreign_key_is_a_conflict_not_a_row(store):
     with pytest.raises(ConflictError), store.write() as tx:
         tx.blobs.allow("0" * 64, new_id("org"))
+
+
+def test_an_url_of_another_kind_is_refused_without_its_password():
+    for url in ("mysql://me:hush@host/x", "hush", "", "postgresql+asyncpg://me:hush@host/x"):
+        with pytest.raises(InputError, match=r"sqlite:///<file> or postgresql") as refused:
+            Store(url)
+        assert "hush" not in str(refused.value)
+
+
+def test_a_repeated_transaction_runs_until_it_is_not_undone(store):
+    calls = []
+
+    def act(tx):
+        tx.log.append(b"{}")
+        calls.append(tx.log.size())
+        if len(calls) < 4:
+            raise RolledBackError("undone")
+        return "done"
+
+    assert store.run(act) == "done"
+    assert calls == [1, 1, 1, 1]
+    with pytest.raises(RolledBackError):
+        store.run(lambda tx: _undone())
+    with store.read() as tx:
+        assert tx.log.size() == 1
+
+
+def _undone():
+    raise RolledBackError("undone")
+
+
+def test_what_was_not_undone_is_not_repeated(store):
+    calls = []
+
+    def act(tx):
+        calls.append(1)
+        raise TryAgainError("the connection was lost at the end, perhaps after the commit")
+
+    with pytest.raises(TryAgainError):
+        store.run(act)
+    assert calls == [1]

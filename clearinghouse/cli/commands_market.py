@@ -1,0 +1,399 @@
+"""Commands that act in a market: source, valset, agent, request, delivery, model.
+
+Only declarations: what a command needs is imported when it runs.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clearinghouse.cli.options import (
+    DEFAULT_HOME,
+    Home,
+    Json,
+    Quiet,
+    RequestArgument,
+    Server,
+    emit,
+    progress,
+)
+
+
+def _app(words: str) -> typer.Typer:
+    return typer.Typer(no_args_is_help=True, help=words)
+
+
+APPS = {
+    "source": (source_app := _app("A provider's cohort: preview, publish, sell.")),
+    "valset": (valset_app := _app("A hospital's encrypted validation set.")),
+    "agent": (agent_app := _app("The hospital's key agent.")),
+    "request": (request_app := _app("A hospital's wish for records and a model.")),
+    "delivery": (delivery_app := _app("Records that were sealed to a developer.")),
+    "model": (model_app := _app("A developer's model.")),
+}
+
+SourceYaml = Annotated[
+    Path, typer.Argument(metavar="SOURCE.yaml", help="Name, table, schema, price, epsilon.")
+]
+SchemaOption = Annotated[
+    Path | None, typer.Option("--schema", help="schema.yaml; remembered after the first time.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of training only; never of noise or keys.")]
+MODEL_HELP = "A path to an .onnx file, or a recipe: logistic, gam, trees."
+
+
+def declare(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for name, noun in APPS.items():
+        app.add_typer(noun, name=name)
+
+
+def _say(as_json: bool) -> Any:
+    """Takes events of a task loop and prints each on a line of its own."""
+    from clearinghouse.cli.loop import event_words
+
+    def say(event: dict[str, Any]) -> None:
+        words = event_words(event)
+        if "spent" in event:
+            words += f"; epsilon {event['spent']} of {event['limit']} spent"
+        sys.stdout.write((json.dumps(event) if as_json else words) + "\n")
+        sys.stdout.flush()
+
+    return say
+
+
+# ---------------------------------------------------------------- source
+
+
+@source_app.command("preview")
+def source_preview(file: SourceYaml, as_json: Json = False) -> None:
+    """Show what registering would publish and cost; free."""
+    from clearinghouse.cli.provider import preview
+
+    emit(as_json, *preview(file))
+
+
+@source_app.command("register")
+def source_register(
+    file: SourceYaml, home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False
+) -> None:
+    """Commit the rows and publish the summary, once.
+
+    Afterwards only price_per_record, purposes and the table's place may change.
+    """
+    from clearinghouse.cli.loop import alone
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.provider import register
+
+    with session(home, server, role="provider") as opened, alone(opened.keystore):
+        emit(as_json, *register(opened, file))
+
+
+@source_app.command("list")
+def source_list(
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="Of every schema.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the sources that share this home's schema."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.provider import listing
+
+    with session(home, server) as opened:
+        emit(as_json, *listing(opened, everywhere))
+
+
+@source_app.command("show")
+def source_show(
+    source_id: Annotated[str | None, typer.Argument(help="src_...; this home's own.")] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show a source as everybody sees it."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.provider import show
+
+    with session(home, server) as opened:
+        emit(as_json, *show(opened, source_id))
+
+
+@source_app.command("deliver")
+def source_deliver(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Answer asks and orders now, or with --watch as they come.
+
+    Commits and reveals the ask, seals exactly the ordered records.
+    """
+    from clearinghouse.cli.loop import Worker, alone, stopping
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.provider import open_provider
+
+    with (
+        stopping() as stop,
+        session(home, server, role="provider", pause=stop.wait) as opened,
+        alone(opened.keystore),
+    ):
+        provider = open_provider(opened)
+        worker = Worker(provider, _say(as_json))
+        if watch:
+            progress(as_json, False, f"watching for {provider.source_id}; Ctrl-C stops")
+            worker.watch(stop)
+        else:
+            worker.once(stop)
+        count = len(worker.done)
+        emit(as_json, {"event": "stopped", "answered": count}, f"{count} tasks answered")
+
+
+# ---------------------------------------------------------------- valset and agent
+
+
+@valset_app.command("seal")
+def valset_seal(
+    table: Annotated[
+        Path | None, typer.Argument(help="CSV or Parquet with labels; remembered.")
+    ] = None,
+    schema: SchemaOption = None,
+    size_class: Annotated[
+        int | None, typer.Option("--size-class", help="Power of two not above the rows.")
+    ] = None,
+    epsilon_target: Annotated[
+        str | None, typer.Option("--epsilon-target", help="Cost of opening a target; 0.5.")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", help="Most epsilon ever, fixed for life; 5.0.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+    no_progress: Quiet = False,
+) -> None:
+    """Encrypt the rows, upload and register them, once."""
+    _seal(table, schema, size_class, epsilon_target, limit, home, server, as_json, no_progress)
+
+
+@valset_app.command("upload")
+def valset_upload(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
+    """Finish a sealing whose upload broke off."""
+    _seal(None, None, None, None, None, home, server, as_json, False)
+
+
+def _seal(
+    table: Path | None,
+    schema: Path | None,
+    size_class: int | None,
+    epsilon_target: str | None,
+    limit: str | None,
+    home: Path,
+    server: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from clearinghouse.cli.hospital import SealOptions, seal
+    from clearinghouse.cli.loop import alone
+    from clearinghouse.cli.profile import session
+
+    options = SealOptions(table, schema, size_class, epsilon_target, limit)
+    with session(home, server, role="hospital") as opened, alone(opened.keystore):
+        progress(as_json, quiet, "encrypting and uploading; some seconds for each 8192 rows")
+        emit(as_json, *seal(opened, options))
+
+
+@valset_app.command("show")
+def valset_show(
+    valset_id: Annotated[str | None, typer.Argument(help="val_...; this home's own.")] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show a sealed validation set."""
+    from clearinghouse.cli.hospital import show
+    from clearinghouse.cli.profile import session
+
+    with session(home, server) as opened:
+        emit(as_json, *show(opened, valset_id))
+
+
+@agent_app.command("run")
+def agent_run(
+    until: Annotated[
+        str | None, typer.Option("--until", help="req_...: end when this request has ended.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Answer for the hospital until Ctrl-C; only polls.
+
+    It alone holds the secret key. A task that has begun is finished before it stops.
+    """
+    from clearinghouse.cli.hospital import open_hospital, run_agent
+    from clearinghouse.cli.loop import alone, stopping
+    from clearinghouse.cli.profile import check_id, session
+
+    with (
+        stopping() as stop,
+        session(home, server, role="hospital", pause=stop.wait) as opened,
+        alone(opened.keystore),
+    ):
+        if until is not None:
+            check_id(until, "req", "request")
+        hospital = open_hospital(opened)
+        progress(as_json, False, f"answering for {opened.profile.name}; Ctrl-C stops")
+        emit(as_json, *run_agent(opened, hospital, _say(as_json), stop, until=until))
+
+
+# ---------------------------------------------------------------- request
+
+
+@request_app.command("open")
+def request_open(
+    file: Annotated[
+        Path, typer.Argument(metavar="REQUEST.yaml", help="Terms as in market.yaml, and ids.")
+    ],
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Open a request; the same terms give the same request."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.requests import open_request
+
+    with session(home, server, role="hospital") as opened:
+        emit(as_json, *open_request(opened, file))
+
+
+@request_app.command("show")
+def request_show(
+    request_id: RequestArgument = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it until it has ended.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds to wait at most; then exit 5.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show its step, what it waits for and who sold what."""
+    from clearinghouse.cli.loop import stopping
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.requests import show
+    from clearinghouse.cli.requests import wait as follow
+    from clearinghouse.messages.intake import RequestView
+
+    def tell(view: RequestView) -> None:
+        waits = "; ".join(view.waiting_for) or view.reason
+        progress(as_json, False, f"step {view.step}, {view.state}: {waits}")
+
+    with stopping() as stop, session(home, server, pause=stop.wait) as opened:
+        if wait:
+            request_id = follow(opened, request_id, tell, stop, timeout)
+        emit(as_json, *show(opened, request_id))
+
+
+@request_app.command("simulate")
+def request_simulate(
+    patients: Annotated[
+        int | None, typer.Option("--patients", help="Rows; the sealed set's size if left out.")
+    ] = None,
+    developers: Annotated[int, typer.Option("--developers", help="Models on offer.")] = 5,
+    best: Annotated[float, typer.Option("--best", help="Accuracy of the best model.")] = 0.8,
+    gap: Annotated[float, typer.Option("--gap", help="Each is so much worse.")] = 0.01,
+    seed: Annotated[int, typer.Option("--seed", help="Of the simulation.")] = 0,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Simulate what purses would pay, and to whom; offline, free."""
+    from clearinghouse.cli.simulate import run
+
+    emit(as_json, *run(patients, developers, best, gap, seed, home))
+
+
+# ---------------------------------------------------------------- delivery and model
+
+
+@delivery_app.command("list")
+def delivery_list(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
+    """List deliveries to open and training sets made."""
+    from clearinghouse.cli.developer import list_deliveries
+    from clearinghouse.cli.profile import session
+
+    with session(home, server, role="developer") as opened:
+        emit(as_json, *list_deliveries(opened))
+
+
+@delivery_app.command("open")
+def delivery_open(
+    schema: SchemaOption = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Open and check deliveries, keep the records."""
+    from clearinghouse.cli.developer import open_deliveries
+    from clearinghouse.cli.loop import alone
+    from clearinghouse.cli.profile import session
+
+    with session(home, server, role="developer") as opened, alone(opened.keystore):
+        # the result is one JSON document; events would make it several
+        emit(as_json, *open_deliveries(opened, schema, lambda _event: None))
+
+
+@model_app.command("preflight")
+def model_preflight(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    schema: Annotated[Path, typer.Option("--schema", help="The public schema.yaml.")],
+    seed: Seed = 7,
+    as_json: Json = False,
+) -> None:
+    """Import a model, run it encrypted on made-up rows; free."""
+    from clearinghouse.cli.preflight import preflight
+
+    emit(as_json, *preflight(model, schema, seed))
+
+
+@model_app.command("submit")
+def model_submit(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    schema: SchemaOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the model; its file's name if left out.")
+    ] = None,
+    seed: Seed = 7,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until a request took the model.")
+    ] = False,
+    request: Annotated[
+        str | None, typer.Option("--request", help="With --wait: this request.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a model to the requests that ask for one.
+
+    Their deliveries are opened first; a recipe is trained on them.
+    """
+    from clearinghouse.cli.developer import open_developer, submit
+    from clearinghouse.cli.loop import alone, stopping
+    from clearinghouse.cli.profile import check_id, session
+
+    with (
+        stopping() as stop,
+        session(home, server, role="developer", pause=stop.wait) as opened,
+        alone(opened.keystore),
+    ):
+        if request is not None:
+            check_id(request, "req", "request")
+        developer = open_developer(opened, model, schema, seed, name)
+        if wait:
+            progress(as_json, False, "waiting for a request; Ctrl-C stops")
+        emit(as_json, *submit(developer, _say(as_json), stop, wait=wait, request=request))

@@ -1,0 +1,123 @@
+"""Commands that read what a request left behind: model, run, price, receipt.
+
+Only declarations: what a command needs is imported when it runs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clearinghouse.cli.options import (
+    DEFAULT_HOME,
+    Home,
+    Json,
+    RequestArgument,
+    RequestOption,
+    Server,
+    emit,
+)
+
+run_app = typer.Typer(no_args_is_help=True, help="Blind scorings.")
+price_app = typer.Typer(no_args_is_help=True, help="Prices of sources, with their reasons.")
+receipt_app = typer.Typer(no_args_is_help=True, help="Signed scores that anyone can verify.")
+
+
+def declare(app: typer.Typer, model_app: typer.Typer) -> None:
+    """Add the commands to the application; `model_app` holds a developer's other commands."""
+    app.add_typer(run_app, name="run")
+    app.add_typer(price_app, name="price")
+    app.add_typer(receipt_app, name="receipt")
+    model_app.command("list")(model_list)
+    model_app.command("show")(model_show)
+
+
+def model_list(
+    request_id: RequestArgument = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """List the models of a request."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import list_models
+
+    with session(home, server) as opened:
+        emit(as_json, *list_models(opened, request_id))
+
+
+def model_show(
+    model_id: Annotated[str, typer.Argument(help="mod_...")],
+    request: RequestOption = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show a model and its run."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import show_model
+
+    with session(home, server) as opened:
+        emit(as_json, *show_model(opened, model_id, request))
+
+
+@run_app.command("list")
+def run_list(
+    request_id: RequestArgument = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """List the blind scorings of a request."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import list_runs
+
+    with session(home, server) as opened:
+        emit(as_json, *list_runs(opened, request_id))
+
+
+@run_app.command("show")
+def run_show(
+    run_id: Annotated[str, typer.Argument(help="run_...")],
+    request: RequestOption = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show a blind scoring with its metrics and intervals."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import show_run
+
+    with session(home, server) as opened:
+        emit(as_json, *show_run(opened, run_id, request))
+
+
+@price_app.command("list")
+def price_list(
+    request_id: RequestArgument = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """List the sources' prices in a request; spends nothing."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import list_prices
+
+    with session(home, server) as opened:
+        emit(as_json, *list_prices(opened, request_id))
+
+
+@receipt_app.command("show")
+def receipt_show(
+    receipt_id: Annotated[str, typer.Argument(help="rcp_...")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt here.")] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a receipt and verify it; --out writes it."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import show_receipt
+
+    with session(home, server) as opened:
+        emit(as_json, *show_receipt(opened, receipt_id, out))

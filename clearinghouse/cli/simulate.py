@@ -1,0 +1,102 @@
+"""`request simulate`: what a purse would buy, before it is promised. Offline; reads no table."""
+
+from pathlib import Path
+from typing import Any
+
+from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.profile import PROFILE, open_keys
+from clearinghouse.errors import InputError
+from valuation.contests import PRIZES, Simulation, simulate
+
+SHOWN_RANKS = 3
+
+RULES: dict[str, tuple[tuple[int, ...], float]] = {
+    # prizes, and within how many standard errors two models tie
+    "acceptance": ((1,), 0.0),
+    "contest": (PRIZES, 1.645),
+}
+
+
+def patients_of(home: Path) -> int | None:
+    """Size class of the validation set that a home sealed, if it did."""
+    if not (home / PROFILE).is_file():
+        return None
+    terms = open_keys(home).recall("valset-terms")
+    return None if terms is None else int(terms["size_class"])
+
+
+def run(
+    patients: int | None, developers: int, best: float, gap: float, seed: int, home: Path
+) -> Result:
+    """Simulate each purse rule on the same models.
+
+    Args:
+        patients: Validation rows; the sealed set's size class if left out.
+        developers: Models on offer, each `gap` worse than the one before.
+        best: True accuracy of the best one.
+        gap: In accuracy.
+        seed: Of the simulation.
+        home: Where a sealed set may be known.
+
+    Raises:
+        InputError: A number is out of range, or no number of patients is known.
+    """
+    rows = patients if patients is not None else patients_of(home)
+    if rows is None:
+        raise InputError(f"{home} has sealed no validation set. Give --patients N")
+    try:
+        found = {
+            name: simulate(
+                rows,
+                developers=developers,
+                best=best,
+                gap=gap,
+                prizes=prizes,
+                confidence_z=z,
+                seed=seed,
+            )
+            for name, (prizes, z) in RULES.items()
+        }
+    except ValueError as error:
+        raise InputError(f"this contest cannot be simulated: {error}") from None
+    value: dict[str, Any] = {
+        "patients": rows,
+        "developers": developers,
+        "best": best,
+        "gap": gap,
+        "seed": seed,
+        "rules": {name: _rule(item) for name, item in found.items()},
+    }
+    return value, _words(value, found)
+
+
+def _rule(item: Simulation) -> dict[str, Any]:
+    return {
+        "best_scores_best": item.best_wins,
+        "best_in_top_band": item.best_in_top_band,
+        "top_band_size": item.top_band_size,
+        "payout_by_true_rank": item.payouts.tolist(),
+        "effort_by_true_rank": item.effort.tolist(),
+        "standard_error": item.error,
+    }
+
+
+def _words(value: dict[str, Any], found: dict[str, Simulation]) -> str:
+    ranks = range(min(SHOWN_RANKS, value["developers"]))
+    header = ["purse", "best model is first", "models that tie for it"]
+    header += [f"share of rank {rank + 1}" for rank in ranks]
+    header += ["effort of rank 1"]
+    rows = [header]
+    for name, item in found.items():
+        share = [f"{100 * float(item.payouts[rank]):.0f}%" for rank in ranks]
+        # within a band that ties, a contest pays alike, so being in it is winning
+        wins = item.best_wins if name == "acceptance" else item.best_in_top_band
+        chance = f"{100 * wins:.0f}% +-{200 * item.error:.0f}"
+        effort = f"{float(item.effort[0]):.2f}"
+        rows.append([name, chance, f"{item.top_band_size:.1f}", *share, effort])
+    return (
+        f"{value['developers']} models, true accuracy {value['best']:g} and each {value['gap']:g} "
+        f"worse, scored on {value['patients']} patients\n{columns(rows)}\n"
+        "effort: points of accuracy worth working for, where the first point costs 5% of the "
+        "purse\nthe noise of the release comes on top; acceptance is the rule that requests use"
+    )

@@ -1,0 +1,394 @@
+"""What a log says happened, recomputed from its entries alone, and whether it may have happened.
+
+`verify` shows that nobody changed the log; this shows that what it records follows the market's
+rules: who may act, what must come first, what happens once. It needs no database and trusts no
+operator, so an auditor's answer does not depend on what the operator's server says today.
+
+| what | rule |
+|---|---|
+| acts | by the owner of the thing; decisions by the operator (the log's first organisation) |
+| summaries | one release for each source, by its owner |
+| requests | on the owner's own sealed set, with an escrow; nothing after they are closed |
+| asks | after the inputs are frozen; all committed before the first is opened; openings open them |
+| clearing | once, on exactly the frozen inputs, after every opening |
+| deliveries | after the clearing, by the source that sold; received as sealed |
+| runs | of a model submitted to that request; one release each |
+| receipts | name a run that was released, with its model and set; one each |
+| end | one award, not above the escrow; a statement after it; then closed, once |
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from clearinghouse.asks import opens_ask
+from clearinghouse.canonical import digest
+from clearinghouse.errors import InputError, VerificationError
+from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.story import RequestStory
+from clearinghouse.money import parse_money
+
+MAX_VIOLATIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that an entry breaks."""
+
+    index: int
+    type: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"entry {self.index} ({self.type}): {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What the entries amount to.
+
+    Attributes:
+        epsilon_by_owner: Privacy spent by organisation, in millionths.
+        epsilon_by_data: Privacy spent by source or validation set, in millionths.
+        requests: Every request's story.
+        violations: Rules that are broken, in order; at most `MAX_VIOLATIONS`.
+    """
+
+    epsilon_by_owner: Mapping[str, int]
+    epsilon_by_data: Mapping[str, int]
+    requests: Mapping[str, RequestStory]
+    violations: tuple[Violation, ...]
+
+
+def replay(entries: Iterable[Entry]) -> Replay:
+    """Recompute what entries say, and name every entry that breaks a rule."""
+    state = _State()
+    violations: list[Violation] = []
+    by_owner: dict[str, int] = {}
+    by_data: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        for problem in state.apply(index, entry):
+            if len(violations) < MAX_VIOLATIONS:
+                violations.append(Violation(index, entry.type, problem))
+        if is_release(entry.type):
+            owner = entry.objects["owner"]
+            data = entry.objects.get("source") or entry.objects.get("valset") or owner
+            by_owner[owner] = by_owner.get(owner, 0) + entry.epsilon_micro
+            by_data[data] = by_data.get(data, 0) + entry.epsilon_micro
+    return Replay(by_owner, by_data, state.requests, tuple(violations))
+
+
+def verify_replay(entries: Iterable[Entry]) -> Replay:
+    """Return what `replay` does, if no rule is broken.
+
+    Raises:
+        VerificationError: One is; the message names every violation by entry.
+    """
+    found = replay(entries)
+    if found.violations:
+        raise VerificationError("log: " + "; ".join(str(item) for item in found.violations[:10]))
+    return found
+
+
+Problems = Iterator[str]
+_BY_OPERATOR = {
+    "target.released",
+    "inputs.frozen",
+    "clearing.decided",
+    "run.released",
+    "receipt.issued",
+    "award.decided",
+    "statement.settled",
+    "request.closed",
+}
+_BY_OWNER = {
+    "source.registered",
+    "summary.released",
+    "valset.sealed",
+    "model.submitted",
+    "request.opened",
+}
+
+
+class _State:
+    """The market so far.
+
+    Handlers report problems, then take the entry as it is: a violation is reported where it is and
+    not again at everything that follows from it.
+    """
+
+    def __init__(self) -> None:
+        self.operator: str | None = None
+        self.sources: dict[str, str] = {}
+        self.published: set[str] = set()
+        self.valsets: dict[str, str] = {}
+        self.runs: set[str] = set()
+        self.receipts: set[str] = set()
+        self.models: set[str] = set()
+        self.deliveries: set[str] = set()
+        self.requests: dict[str, RequestStory] = {}
+        self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
+            "source.registered": self._source,
+            "summary.released": self._summary,
+            "valset.sealed": self._valset,
+            "request.opened": self._open,
+        }
+        self._moves: Mapping[str, Callable[[int, Entry, RequestStory], Problems]] = {
+            "target.released": self._target,
+            "inputs.frozen": self._freeze,
+            "ask.committed": self._commit,
+            "ask.revealed": self._reveal,
+            "clearing.decided": self._clear,
+            "delivery.sealed": self._seal,
+            "delivery.received": self._receive,
+            "model.submitted": self._model,
+            "run.released": self._run,
+            "receipt.issued": self._receipt,
+            "award.decided": self._award,
+            "statement.settled": self._statement,
+            "request.closed": self._close,
+        }
+
+    def apply(self, index: int, entry: Entry) -> Problems:
+        """Take an entry and yield the rules it breaks."""
+        if self.operator is None:
+            self.operator = entry.actor
+        if entry.type in _BY_OPERATOR and entry.actor != self.operator:
+            yield f"made by {entry.actor}, which is not the operator"
+        if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
+            yield f"made by {entry.actor}, not by the owner"
+        if entry.type in self._handlers:
+            yield from self._handlers[entry.type](index, entry)
+            return
+        request = entry.objects.get("request")
+        if entry.type in self._moves and request is None:
+            yield "names no request"
+        if request is None:
+            return
+        story = self.requests.get(request)
+        if story is None:
+            yield f"{request} was never opened"
+            return
+        if story.closed is not None:
+            yield f"{request} was closed at entry {story.closed}"
+        if entry.type in self._moves:
+            yield from self._moves[entry.type](index, entry, story)
+
+    # ------------------------------------------------------------ intake
+
+    def _source(self, _index: int, entry: Entry) -> Problems:
+        source = entry.objects["source"]
+        if source in self.sources:
+            yield f"{source} is registered already"
+        self.sources.setdefault(source, entry.objects["owner"])
+
+    def _summary(self, _index: int, entry: Entry) -> Problems:
+        source = entry.objects["source"]
+        if self.sources.get(source) != entry.objects["owner"]:
+            yield f"{source} is no registered source of that owner"
+        if source in self.published:
+            yield f"{source} has released its summary already: its rows would pay twice"
+        self.published.add(source)
+
+    def _valset(self, _index: int, entry: Entry) -> Problems:
+        valset = entry.objects["valset"]
+        if valset in self.valsets:
+            yield f"{valset} is sealed already"
+        self.valsets.setdefault(valset, entry.objects["owner"])
+
+    def _open(self, index: int, entry: Entry) -> Problems:
+        request, valset = entry.objects["request"], entry.objects["valset"]
+        if request in self.requests:
+            yield f"{request} is open already"
+            return
+        owner = entry.objects["owner"]
+        if self.valsets.get(valset) != owner:
+            yield f"{valset} is no sealed set of that owner"
+        escrow = entry.amounts.get("escrow_micro")
+        if not isinstance(escrow, int):
+            yield "no escrow is recorded"
+            escrow = 0
+        self.requests[request] = RequestStory(owner, valset, escrow, index)
+
+    # ------------------------------------------------------------ match and clear
+
+    def _target(self, index: int, entry: Entry, story: RequestStory) -> Problems:
+        if story.target is not None:
+            yield f"the target was released at entry {story.target}"
+        yield from self._release_of(entry, story)
+        story.target = index
+
+    def _freeze(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        if story.target is None:
+            yield "no target was released before"
+        if story.frozen is not None:
+            yield "the inputs were frozen before"
+        if story.commitments:
+            yield "inputs were frozen after an ask was committed"
+        story.frozen = story.frozen or entry.hashes["inputs"]
+
+    def _commit(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        source = entry.objects["source"]
+        if story.frozen is None:
+            yield "an ask was committed before the inputs were frozen"
+        if story.first_opening is not None:
+            yield f"committed after asks were opened (entry {story.first_opening})"
+        if self.sources.get(source) != entry.actor:
+            yield f"{source} is no registered source of {entry.actor}"
+        if source not in self.published:
+            yield f"{source} has not released its summary"
+        if source in story.commitments:
+            yield f"{source} has committed its ask already"
+        story.commitments.setdefault(source, entry.commit or "")
+
+    def _reveal(self, index: int, entry: Entry, story: RequestStory) -> Problems:
+        source, salt = entry.objects["source"], bytes.fromhex(entry.hashes["salt"])
+        story.first_opening = index if story.first_opening is None else story.first_opening
+        if story.clearing is not None:
+            yield f"opened after the clearing (entry {story.clearing})"
+        if self.sources.get(source) != entry.actor:
+            yield f"{source} is no registered source of {entry.actor}"
+        if source in story.asks:
+            yield f"{source} has opened its ask already"
+        try:
+            ask = parse_money(entry.amounts["ask"], name="ask")
+        except InputError as error:
+            yield str(error)
+            return
+        committed = story.commitments.get(source)
+        if committed is None:
+            yield f"{source} opens an ask that it never committed"
+        elif not opens_ask(committed, salt, entry.objects["request"], source, ask):
+            yield f"{source}'s ask is not the one it committed"
+        story.asks.setdefault(source, ask)
+
+    def _clear(self, index: int, entry: Entry, story: RequestStory) -> Problems:
+        if story.clearing is not None:
+            yield f"the request was cleared at entry {story.clearing}"
+        if story.frozen is None:
+            yield "cleared before its inputs were frozen"
+        elif entry.hashes["inputs"] != story.frozen:
+            yield "cleared on other inputs than the frozen ones"
+        if not story.commitments:
+            yield "cleared without a committed ask"
+        story.clearing = index if story.clearing is None else story.clearing
+
+    # ------------------------------------------------------------ deliver and score
+
+    def _seal(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        source, delivery = entry.objects["source"], entry.objects["delivery"]
+        if story.clearing is None:
+            yield "delivered before the clearing"
+        if source not in story.asks:
+            yield f"{source} opened no ask here, so it sold nothing"
+        if self.sources.get(source) != entry.actor:
+            yield f"{source} is no registered source of {entry.actor}"
+        if delivery in self.deliveries:
+            yield f"{delivery} was sealed before"
+        units, real = entry.amounts.get("units"), entry.amounts.get("real")
+        if not isinstance(units, int) or not isinstance(real, int) or real > units:
+            yield "needs whole units, and real records up to them"
+        self.deliveries.add(delivery)
+        story.deliveries.setdefault(delivery, (source, entry.hashes["blob"]))
+
+    def _receive(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        delivery = entry.objects["delivery"]
+        source, blob = story.deliveries.get(delivery, ("", ""))
+        if not source:
+            yield f"{delivery} was never sealed for this request"
+        elif entry.hashes["blob"] != blob:
+            yield f"{delivery} was received as other bytes than were sealed"
+        if self.sources.get(source) == entry.actor:
+            yield "the seller confirms its own delivery"
+        if (delivery, entry.actor) in story.received:
+            yield f"{entry.actor} has confirmed {delivery} already"
+        story.received.add((delivery, entry.actor))
+
+    def _model(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        model = entry.objects["model"]
+        if story.clearing is None:
+            yield "a model came before the clearing"
+        if model in self.models:
+            yield f"{model} was submitted before"
+        self.models.add(model)
+        story.models.setdefault(model, entry.hashes["model"])
+
+    def _run(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        run, model = entry.objects["run"], entry.objects["model"]
+        if model not in story.models:
+            yield f"{model} was never submitted to this request"
+        elif entry.hashes.get("model", story.models[model]) != story.models[model]:
+            yield f"{model} was scored as other bytes than were submitted"
+        if story.award is not None:
+            yield f"released after the award (entry {story.award})"
+        yield from self._release_of(entry, story)
+        # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
+        failed = entry.hashes["release"] == digest({"run": run, "failed": True})
+        story.runs.setdefault(run, None if failed else model)
+
+    def _release_of(self, entry: Entry, story: RequestStory) -> Problems:
+        owner, valset = entry.objects["owner"], entry.objects.get("valset")
+        if (owner, valset) != (story.owner, story.valset):
+            yield "released from another set than the request's"
+        run = entry.objects.get("run")
+        if run is None:
+            yield "names no run"
+        elif run in self.runs:
+            yield f"{run} was released before: its rows would pay twice"
+        else:
+            self.runs.add(run)
+
+    def _receipt(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        run, receipt = entry.objects.get("run", ""), entry.objects["receipt"]
+        model = story.runs.get(run)
+        if run not in story.runs:
+            yield f"names {run or 'no run'}, which was not released before"
+        elif model is None:
+            yield f"names {run}, which failed"
+        elif entry.objects.get("model") != model or entry.objects.get("valset") != story.valset:
+            yield f"names another model or set than {run} was released for"
+        if run in story.receipts:
+            yield f"{run} has a receipt already"
+        if receipt in self.receipts:
+            yield f"{receipt} was issued before"
+        self.receipts.add(receipt)
+        story.receipts.setdefault(run, receipt)
+
+    # ------------------------------------------------------------ settle and audit
+
+    def _award(self, index: int, entry: Entry, story: RequestStory) -> Problems:
+        if story.award is not None:
+            yield f"the purse was awarded at entry {story.award}"
+        if story.clearing is None:
+            yield "awarded before the clearing"
+        purse = entry.amounts.get("purse_micro")
+        if not isinstance(purse, int):
+            yield "no purse is recorded"
+        elif purse > story.escrow_micro:
+            yield f"pays {purse} micro-units out of an escrow of {story.escrow_micro}"
+        elif purse and not any(story.runs.values()):
+            yield "pays a purse though no run was released"
+        story.award = index if story.award is None else story.award
+        story.purse_micro = purse if isinstance(purse, int) else 0
+
+    def _statement(self, index: int, entry: Entry, story: RequestStory) -> Problems:
+        # Prices come with the award only; a request that ended early has a statement without.
+        if "prices" in entry.hashes and story.award is None:
+            yield "settled before the award"
+        if "prices" in entry.hashes and story.statements:
+            yield f"settled before, at entry {story.statements[0]}"
+        story.statements.append(index)
+
+    def _close(self, index: int, entry: Entry, story: RequestStory) -> Problems:
+        failed = entry.amounts.get("failed")
+        if failed not in (0, 1):
+            yield "does not say whether the request failed"
+        if not story.statements:
+            yield "closed without a statement"
+        elif failed == 0 and len(story.statements) > 1:
+            yield f"has {len(story.statements)} statements"
+        if failed == 0 and story.award is None:
+            yield "closed as done without an award"
+        elif failed == 0 and story.award is not None and story.statements[:1] < [story.award]:
+            yield "its statement came before the award"
+        story.closed = index if story.closed is None else story.closed
+        story.failed = bool(failed)

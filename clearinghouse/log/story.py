@@ -1,0 +1,41 @@
+"""One request as the entries of a log tell it, for `replay`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class RequestStory:
+    """One request as its entries tell it; indexes point into the log.
+
+    Attributes:
+        escrow_micro: Put aside when it was opened.
+        frozen: Digest of the inputs that clearing must use.
+        commitments: Ask commitment by source.
+        asks: Opened asks by source, in micro-money per record.
+        deliveries: By delivery id: source, blob.
+        models: By model id: digest of its bytes.
+        runs: By released run id: the model, None once the run is known to have failed.
+        purse_micro: What the award pays out.
+        failed: How it ended; None while it runs.
+    """
+
+    owner: str
+    valset: str
+    escrow_micro: int
+    opened: int
+    target: int | None = None
+    frozen: str | None = None
+    commitments: dict[str, str] = field(default_factory=dict)
+    asks: dict[str, int] = field(default_factory=dict)
+    first_opening: int | None = None
+    clearing: int | None = None
+    deliveries: dict[str, tuple[str, str]] = field(default_factory=dict)
+    received: set[tuple[str, str]] = field(default_factory=set)
+    models: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str | None] = field(default_factory=dict)
+    receipts: dict[str, str] = field(default_factory=dict)
+    award: int | None = None
+    purse_micro: int = 0
+    statements: list[int] = field(default_factory=list)
+    closed: int | None = None
+    failed: bool | None = None

@@ -1,0 +1,116 @@
+"""Where a scoring run stands, and what it releases.
+
+A run moves through the same rounds always; where it stands follows from the tasks that exist for
+it, so nothing else needs to be stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clearinghouse import cells
+from clearinghouse.messages.tasks import NoiseTable
+from clearinghouse.rounds.submissions import schema_of, sealed_set
+from clearinghouse.store.records import Request, Run, TaskRecord
+from clearinghouse.store.store import Tx
+
+HISTOGRAM_PERCENT = 60
+"""The histogram's part of a run's epsilon; the subgroups share the rest equally."""
+
+ROUNDS = {
+    "score.digits": ("digits", "digits_blob"),
+    "score.early": ("early", "replies_blob"),
+    "score.characters": ("characters", "characters_blob"),
+    "score.final": ("final", "replies_blob"),
+    "score.replies": ("replies", "replies_blob"),
+}
+"""Rounds of a run in order, with the worker's name for what each brings."""
+
+
+def noise_tables(
+    epsilon_micro: int, labels: int, bins: int, groups: Sequence[tuple[str, int]]
+) -> list[NoiseTable]:
+    """The tables of a release; a patient is in one cell of each, so their epsilons add up.
+
+    Args:
+        epsilon_micro: Spent by the whole run; the tables' parts sum to it exactly.
+        labels: Label classes.
+        bins: Published bins of the model.
+        groups: Name and number of levels of each subgroup attribute.
+    """
+    part = epsilon_micro * (100 - HISTOGRAM_PERCENT) // 100 // max(1, len(groups))
+    rest = epsilon_micro - part * len(groups)
+    return [
+        NoiseTable(name="histogram", cells=labels * bins, epsilon_micro=rest),
+        *(
+            NoiseTable(name=f"group:{name}", cells=levels * labels, epsilon_micro=part)
+            for name, levels in groups
+        ),
+    ]
+
+
+# ---------------------------------------------------------------- the messages of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A run that can move, with all that came for it so far.
+
+    Attributes:
+        job: Arguments that rebuild the run in the worker.
+        tables: What will be released, with epsilons.
+    """
+
+    run: Run
+    job: dict[str, Any]
+    tables: tuple[NoiseTable, ...]
+
+
+def _tasks(tx: Tx, request: Request, run: Run) -> dict[str, TaskRecord]:
+    return {task.task.kind: task for task in tx.tasks.of(request.id, subject=run.id)}
+
+
+def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord]) -> Turn:
+    """All that came for a run so far."""
+    sealed, schema = sealed_set(tx, request), schema_of(tx, request)
+    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    model = run.model
+    edges = model["edges"]
+    tables = noise_tables(
+        request.terms.epsilon_score_micro,
+        cells.n_labels(schema),
+        len(edges) - 1 if isinstance(edges, list) else 0,
+        groups,
+    )
+    job: dict[str, Any] = {
+        "run": run.id,
+        "seed": run.seed,
+        "nonce": run.nonce,
+        "keys": sealed.keys_blob,
+        "upload": list(sealed.upload_blobs),
+        "layout": sealed.layout,
+        "model": model["digest"],
+        "columns": model["columns"],
+    }
+    for kind, (name, field) in ROUNDS.items():
+        answer = tasks[kind].answer if kind in tasks else None
+        if answer is not None:
+            job[name] = getattr(answer, field)
+    return Turn(run, job, tuple(tables))
+
+
+def running_runs(tx: Tx, request: Request) -> list[tuple[Run, dict[str, TaskRecord]]]:
+    """The scoring runs that have not ended, each with its tasks by kind."""
+    return [
+        (run, _tasks(tx, request, run))
+        for run in tx.runs.of(request.id, "score")
+        if run.state == "running"
+    ]
+
+
+def next_turn(tx: Tx, request: Request, done: str, following: str) -> Turn | None:
+    """The first run whose task `done` is answered and that has no `following` task yet."""
+    for run, tasks in running_runs(tx, request):
+        if done in tasks and following not in tasks and tasks[done].answer is not None:
+            return turn_of(tx, request, run, tasks)
+    return None

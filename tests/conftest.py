@@ -1,0 +1,88 @@
+"""What all tests share: databases, and one honest line for what this machine cannot run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import databases
+import pytest
+import requires
+
+_PROGRAMS = databases.find_programs()
+_HAS_POSTGRES = requires.need("postgres", _PROGRAMS is not None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[databases.PostgresServer]:
+    """A PostgreSQL server for this process's tests; it need not survive a power cut."""
+    assert _PROGRAMS is not None
+    server = databases.PostgresServer(
+        _PROGRAMS, fsync="off", synchronous_commit="off", full_page_writes="off"
+    )
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: databases.PostgresServer) -> str:
+    """A database with our tables, from which others are copied (that is quicker)."""
+    from clearinghouse.store import migrate
+
+    url = postgres.make()
+    migrate.upgrade(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def empty_postgres(postgres: databases.PostgresServer) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    url = postgres.make()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, SQLite and PostgreSQL in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("empty_postgres")
+    return url
+
+
+@pytest.fixture
+def ready_postgres(postgres: databases.PostgresServer, postgres_template: str) -> Iterator[str]:
+    """URL of a PostgreSQL database with our tables."""
+    url = postgres.make(postgres_template)
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database without rows, SQLite and PostgreSQL in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("ready_postgres")
+    return url
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this machine cannot run."""
+    if not _HAS_POSTGRES:
+        dropped = [item for item in items if _needs_postgres(item)]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
+    requires.leave_out(config, items)
+
+
+def _needs_postgres(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    fixtures = getattr(item, "fixturenames", ())
+    return "postgresql" in parameters.values() or "postgres" in fixtures
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out."""
+    for line in requires.lines():
+        terminalreporter.write_line(line)

@@ -1,0 +1,211 @@
+"""A complete market written entry by entry, for tests that spoil it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from clearinghouse.asks import ask_commitment
+from clearinghouse.canonical import digest
+from clearinghouse.ids import new_id
+from clearinghouse.log.entries import Entry, make_entry
+from clearinghouse.money import format_money
+from clearinghouse.signing import SigningKey
+
+NOW_S = 1_900_000_000
+ASKS = {"a": 2_000_000, "b": 1_250_000}
+
+
+@dataclass
+class Author:
+    """Writes entries of one organisation."""
+
+    org: str = field(default_factory=lambda: new_id("org"))
+    key: SigningKey = field(default_factory=SigningKey.generate)
+
+    def write(self, kind: str, **fields: Any) -> Entry:
+        return make_entry(kind, now_s=NOW_S, actor=self.org, key=self.key.key_id, **fields)
+
+    def register(self) -> Entry:
+        hashes = {"public_key": self.key.verify_key.digest}
+        return self.write("org.registered", objects={"org": self.org}, hashes=hashes)
+
+
+class Market:
+    """A complete market; `at(type)` finds an entry, `entries` may be tampered with."""
+
+    def __init__(self) -> None:
+        self.operator, self.hospital, self.developer = Author(), Author(), Author()
+        self.sellers = {name: Author() for name in ASKS}
+        self.sources = {name: new_id("src") for name in ASKS}
+        self.request, self.valset, self.model = new_id("req"), new_id("val"), new_id("mod")
+        self.run, self.target_run = new_id("run"), new_id("run")
+        self.deliveries = {name: new_id("dlv") for name in ASKS}
+        self.salts = {name: digest(name.encode()) for name in ASKS}
+        everybody = (self.operator, self.hospital, self.developer, *self.sellers.values())
+        self.entries = [
+            *(author.register() for author in everybody),
+            *self._intake(),
+            *self._clear(),
+            *self._deliver(),
+            *self._score(),
+            *self._settle(),
+        ]
+
+    def at(self, kind: str, number: int = 0) -> int:
+        return [i for i, entry in enumerate(self.entries) if entry.type == kind][number]
+
+    def _intake(self) -> list[Entry]:
+        entries = []
+        for name, seller in self.sellers.items():
+            objects = {"source": self.sources[name], "owner": seller.org}
+            entries.append(seller.write("source.registered", objects=objects))
+            entries.append(self.summary(name))
+        owner = {"owner": self.hospital.org, "valset": self.valset}
+        manifest = {"manifest": digest(b"manifest")}
+        sealed = self.hospital.write(
+            "valset.sealed", objects=owner, hashes=manifest, commit=digest(b"rows")
+        )
+        opened = self.hospital.write(
+            "request.opened",
+            objects={**owner, "request": self.request},
+            hashes={"terms": digest(b"terms")},
+            amounts={"escrow_micro": 900_000_000},
+        )
+        return [*entries, sealed, opened]
+
+    def summary(self, name: str) -> Entry:
+        seller = self.sellers[name]
+        return seller.write(
+            "summary.released",
+            objects={"source": self.sources[name], "owner": seller.org},
+            hashes={"release": digest(b"counts")},
+            amounts={"epsilon_micro": 1_000_000},
+        )
+
+    def _clear(self) -> list[Entry]:
+        entries = [self.target(), self.frozen()]
+        entries += [self.commit(name) for name in ASKS]
+        entries += [self.reveal(name) for name in ASKS]
+        return [*entries, self.clearing()]
+
+    def target(self) -> Entry:
+        return self.operator.write(
+            "target.released",
+            objects={**self.of_set(), "run": self.target_run},
+            hashes={"release": digest(b"target"), "transcript": digest(b"blobs")},
+            amounts={"epsilon_micro": 500_000},
+        )
+
+    def of_set(self) -> dict[str, str]:
+        return {"request": self.request, "owner": self.hospital.org, "valset": self.valset}
+
+    def frozen(self) -> Entry:
+        hashes = {"inputs": digest(b"inputs")}
+        return self.operator.write(
+            "inputs.frozen", objects={"request": self.request}, hashes=hashes
+        )
+
+    def commit(self, name: str) -> Entry:
+        salt = bytes.fromhex(self.salts[name])
+        return self.sellers[name].write(
+            "ask.committed",
+            objects={"request": self.request, "source": self.sources[name]},
+            commit=ask_commitment(salt, self.request, self.sources[name], ASKS[name]),
+        )
+
+    def reveal(self, name: str, ask: int | None = None) -> Entry:
+        return self.sellers[name].write(
+            "ask.revealed",
+            objects={"request": self.request, "source": self.sources[name]},
+            hashes={"salt": self.salts[name]},
+            amounts={"ask": format_money(ASKS[name] if ask is None else ask)},
+        )
+
+    def clearing(self, inputs: bytes = b"inputs") -> Entry:
+        hashes = {"inputs": digest(inputs), "allocation": digest(b"allocation")}
+        return self.operator.write(
+            "clearing.decided", objects={"request": self.request}, hashes=hashes
+        )
+
+    def _deliver(self) -> list[Entry]:
+        sealed = [self.seal(name) for name in ASKS]
+        received = [self.receive(name) for name in ASKS]
+        return sealed + received
+
+    def seal(self, name: str, **amounts: int) -> Entry:
+        objects = {"source": self.sources[name], "delivery": self.deliveries[name]}
+        return self.sellers[name].write(
+            "delivery.sealed",
+            objects={**objects, "request": self.request},
+            hashes={"blob": digest(name.encode())},
+            amounts={"units": 30, "real": 28} | amounts,
+        )
+
+    def receive(self, name: str, blob: bytes | None = None, by: Author | None = None) -> Entry:
+        return (by or self.developer).write(
+            "delivery.received",
+            objects={"request": self.request, "delivery": self.deliveries[name]},
+            hashes={"blob": digest(blob or name.encode())},
+            amounts={"real": 28, "accepted": 1},
+        )
+
+    def _score(self) -> list[Entry]:
+        return [self.submit(), self.release(), self.receipt()]
+
+    def submit(self) -> Entry:
+        return self.developer.write(
+            "model.submitted",
+            objects={
+                "model": self.model,
+                "owner": self.developer.org,
+                "request": self.request,
+            },
+            hashes={"model": digest(b"model")},
+        )
+
+    def release(self, run: str | None = None, result: str | None = None, **objects: str) -> Entry:
+        run = run or self.run
+        return self.operator.write(
+            "run.released",
+            objects={**self.of_set(), "model": self.model, "run": run} | objects,
+            hashes={
+                "release": result or digest({"run": run, "counts": [1, 2]}),
+                "transcript": digest(b"blobs"),
+                "model": digest(b"model"),
+            },
+            amounts={"epsilon_micro": 750_000},
+        )
+
+    def receipt(self, run: str | None = None, **objects: str) -> Entry:
+        whole = {
+            "receipt": new_id("rcp"),
+            "request": self.request,
+            "run": run or self.run,
+            "model": self.model,
+            "valset": self.valset,
+        }
+        return self.operator.write(
+            "receipt.issued", objects=whole | objects, hashes={"envelope": digest(b"envelope")}
+        )
+
+    def _settle(self) -> list[Entry]:
+        return [self.award(), self.statement(), self.close()]
+
+    def award(self, **amounts: int) -> Entry:
+        return self.operator.write(
+            "award.decided",
+            objects={"request": self.request},
+            hashes={"award": digest(b"award")},
+            amounts={"purse_micro": 300_000_000} | amounts,
+        )
+
+    def statement(self) -> Entry:
+        return self.operator.write(
+            "statement.settled",
+            objects={"request": self.request},
+            hashes={"statement": digest(b"statement"), "prices": digest(b"prices")},
+        )
+
+    def close(self, failed: int = 0) -> Entry:
+        return self.operator.write(
+            "request.closed", objects={"request": self.request}, amounts={"failed": failed}
+        )

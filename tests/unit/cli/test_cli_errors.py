@@ -1,0 +1,307 @@
+"""Mistakes of people: one line that says what, where and what to do; a code; nothing written."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clearinghouse.cli.profile import session
+from clearinghouse.cli.provider import open_provider
+from clearinghouse.errors import RefusedError
+from clearinghouse.messages.tasks import DeliverTask, Recipient, TaskView
+
+UNKNOWN = "0" * 20
+NOUNS = {
+    ("org", "show"): "org_",
+    ("source", "show"): "src_",
+    ("valset", "show"): "val_",
+    ("request", "show"): "req_",
+    ("run", "list"): "req_",
+    ("model", "list"): "req_",
+    ("price", "list"): "req_",
+    ("receipt", "show"): "rcp_",
+    ("run", "show"): "run_",
+    ("model", "show"): "mod_",
+}
+
+
+def refused(outcome, code: int, *words: str) -> None:
+    """One line, the code, every word in it, and nothing on stdout."""
+    assert outcome.code == code, outcome.errors
+    (message,) = outcome.errors
+    assert "\n" not in message
+    assert message.startswith("error: ")
+    for word in words:
+        assert word in message
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize("command", NOUNS, ids=" ".join)
+def test_an_id_the_server_does_not_know_is_4(cli, home, command) -> None:
+    mine = home("hospital")
+    for text in (NOUNS[command] + UNKNOWN, "nonsense", "../orgs"):
+        refused(cli(*command, text, "--home", mine), 4, text)
+
+
+def test_a_server_that_is_away_is_5(cli, tmp_path) -> None:
+    mine = tmp_path / "mine"
+    away = "http://127.0.0.1:9"
+    assert cli("init", "--role", "hospital", "--name", "x", "--server", away, "--home", mine)
+    refused(cli("org", "register", "--home", mine), 5, "away", "later")
+    assert not (mine / "organisation.json").exists()
+
+
+def test_another_partys_call_is_refused(cli, home, server, tmp_path) -> None:
+    mine = tmp_path / "unregistered"
+    assert cli("init", "--role", "provider", "--name", "x", "--server", server, "--home", mine)
+    refused(cli("source", "list", "--home", mine), 3, "org register")
+    registered = home("provider", "registered")
+    (registered / "signing.pem").write_bytes((mine / "signing.pem").read_bytes())
+    refused(cli("source", "list", "--home", registered), 3, "org register", "doctor")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701])
+def test_a_home_that_others_can_read_is_refused(cli, home, mode) -> None:
+    mine = home("hospital")
+    mine.chmod(mode)
+    refused(cli("org", "show", "--home", mine), 2, f"chmod 700 {mine}")
+    mine.chmod(0o700)
+    assert cli("org", "show", "--home", mine).code == 0
+
+
+def test_a_folder_that_is_no_home_is_not_made_into_one(cli, tmp_path) -> None:
+    refused(cli("org", "show", "--home", tmp_path / "no"), 2, "clearinghouse init")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_command_of_another_role_is_refused(cli, home, files) -> None:
+    mine = home("developer")
+    seal = ("valset", "seal", files / "va.csv", "--schema", files / "schema.yaml")
+    refused(cli(*seal, "--home", mine), 2, "home of a developer", "--home")
+
+
+def test_init_keeps_the_keys_and_refuses_another_name(cli, home, server) -> None:
+    mine = home("hospital", "va")
+    key = (mine / "signing.pem").read_bytes()
+    again = ("init", "--home", mine, "--role", "hospital")
+    assert cli(*again, "--name", "va", "--server", "https://example.org").code == 0
+    assert (mine / "signing.pem").read_bytes() == key
+    assert "https://example.org" in (mine / "profile.json").read_text()
+    refused(cli(*again, "--name", "other"), 2, "already the home of hospital 'va'")
+    assert (mine / ".gitignore").read_text() == "*\n"
+
+
+def test_init_leaves_a_folder_with_other_files_alone(cli, tmp_path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / ".gitignore").write_text("mine\n")
+    (tmp_path / "work.txt").write_text("mine\n")
+    made = ("init", "--role", "hospital", "--name", "x", "--home", tmp_path)
+    refused(cli(*made), 2, "other files", "--home")
+    assert (tmp_path / ".gitignore").read_text() == "mine\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "work.txt"]
+
+
+@pytest.mark.parametrize("address", ["foo", "ftp://x", "http://", "http://x/path"])
+def test_an_address_that_is_none_is_refused(cli, tmp_path, address) -> None:
+    made = ("init", "--role", "hospital", "--name", "x", "--home", tmp_path / "h")
+    refused(cli(*made, "--server", address), 2, "--server")
+    assert not (tmp_path / "h").exists()
+
+
+def test_home_and_server_come_from_the_environment_too(cli, home, server, monkeypatch) -> None:
+    mine = home("hospital", "va")
+    monkeypatch.setenv("CLEARINGHOUSE_HOME", str(mine))
+    assert cli("org", "show", "--json").value["name"] == "va"
+    monkeypatch.setenv("CLEARINGHOUSE_SERVER", "http://127.0.0.1:9")
+    refused(cli("org", "show"), 5)
+    assert cli("org", "show", "--server", server).code == 0
+
+
+SOURCE = {"name": "a", "table": "cleveland.csv", "schema": "schema.yaml", "price_per_record": "2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"price_per_record": "cheap"}, ("price_per_record", "decimal", "'cheap'")),
+        ({"price_per_record": "-1"}, ("price_per_record",)),
+        ({"price_per_record": None}, ("price_per_record", "missing")),
+        ({"table": "gone.csv"}, ("table", "gone.csv", "does not exist")),
+        ({"size_class": 200}, ("size_class", "power of two", "128")),
+        ({"size_class": 512}, ("512", "above the table's rows")),
+        ({"epsilon": 0}, ("epsilon", "above 0")),
+        ({"epsilon": "a lot"}, ("epsilon", "number")),
+        ({"epsilon_limit": "0.5"}, ("epsilon_limit", "at least epsilon")),
+        ({"prise": 1}, ("prise", "Known keys")),
+        ({"purposes": "all"}, ("purposes", "list")),
+    ],
+)
+def test_a_bad_source_file_names_its_key(cli, home, files, tmp_path, change, words) -> None:
+    mine = home("provider")
+    terms = {**SOURCE, "table": str(files / "cleveland.csv"), "schema": str(files / "schema.yaml")}
+    terms = {key: value for key, value in {**terms, **change}.items() if value is not None}
+    file = tmp_path / "source.yaml"
+    file.write_text(yaml.safe_dump(terms))
+    refused(cli("source", "preview", file), 2, str(file), *words)
+    refused(cli("source", "register", file, "--home", mine), 2, str(file), *words)
+    assert not (mine / "ledger.sqlite").exists()
+    assert not (mine / "source.json").exists()
+
+
+def test_a_table_that_breaks_the_schema_is_named_with_its_row(cli, files, tmp_path) -> None:
+    table = tmp_path / "bad.csv"
+    rows = (files / "cleveland.csv").read_text().splitlines()
+    rows[3] = rows[3].replace(rows[3].split(",")[0], "999", 1)
+    table.write_text("\n".join(rows))
+    file = tmp_path / "source.yaml"
+    file.write_text(
+        yaml.safe_dump({**SOURCE, "table": str(table), "schema": str(files / "schema.yaml")})
+    )
+    refused(cli("source", "preview", file), 2, str(table), "row 3", "999")
+
+
+def register_source(cli, home, files: Path, tmp_path: Path, **changes: object) -> tuple[Path, Path]:
+    mine, file = home("provider", "seller"), tmp_path / "source.yaml"
+    table = tmp_path / "table.csv"
+    table.write_bytes((files / "cleveland.csv").read_bytes())
+    terms = {**SOURCE, "table": str(table), "schema": str(files / "schema.yaml"), **changes}
+    file.write_text(yaml.safe_dump(terms))
+    assert cli("source", "register", file, "--home", mine).code == 0
+    return mine, file
+
+
+def test_what_was_published_cannot_change_and_a_price_can(cli, home, files, tmp_path) -> None:
+    mine, file = register_source(cli, home, files, tmp_path)
+    terms = yaml.safe_load(file.read_text())
+    for change in ({"name": "b"}, {"epsilon": "2.0"}, {"size_class": 128}, {"epsilon_limit": 3}):
+        file.write_text(yaml.safe_dump({**terms, **change}))
+        refused(cli("source", "register", file, "--home", mine), 2, "--home")
+    file.write_text(yaml.safe_dump({**terms, "price_per_record": "3.00"}))
+    again = cli("source", "register", file, "--home", mine, "--json")
+    assert (again.code, again.value["spent"]) == (0, "1.00")
+    assert '"ask_micro":3000000' in (mine / "source-terms.json").read_text()
+
+
+def test_a_damaged_ledger_is_said_so(cli, home, files, tmp_path) -> None:
+    mine, _ = register_source(cli, home, files, tmp_path)
+    for path in mine.glob("ledger.sqlite*"):
+        path.unlink()
+    (mine / "ledger.sqlite").write_bytes(b"not a database" * 100)
+    refused(cli("budget", "show", "--home", mine), 3, "ledger.sqlite", "damaged")
+
+
+def test_a_changed_or_absent_table_is_found_before_it_is_sold(cli, home, files, tmp_path) -> None:
+    mine, _ = register_source(cli, home, files, tmp_path)
+    table = tmp_path / "table.csv"
+    whole = table.read_text()
+    assert cli("source", "deliver", "--home", mine).code == 0
+    table.write_text("\n".join(whole.splitlines()[:-1]))
+    refused(cli("source", "deliver", "--home", mine), 2, "not the table that was committed")
+    table.unlink()
+    refused(cli("source", "deliver", "--home", mine), 2, str(table))
+    found = cli("doctor", "--home", mine)
+    assert (found.code, "is gone" in found.out) == (3, True)
+
+
+def test_records_are_not_delivered_for_a_purpose_that_was_not_allowed(
+    cli, home, files, tmp_path
+) -> None:
+    mine, _ = register_source(cli, home, files, tmp_path, purposes=["train models for cardiology"])
+    with session(mine, None, role="provider") as opened:
+        provider = open_provider(opened)
+        task = DeliverTask(
+            order_id="ord_" + UNKNOWN,
+            source_id=provider.source_id,
+            level=[],
+            quota=[0, 0],
+            draw_seed="00" * 32,
+            purpose="train models for request x",
+            recipients=[
+                Recipient(org_id="org_" + UNKNOWN, age_recipient=opened.keystore.age_recipient)
+            ],
+        )
+        view = TaskView(id="tsk_" + UNKNOWN, request_id="req_" + UNKNOWN, deadline=0, task=task)
+        with pytest.raises(RefusedError, match="allows: train models for cardiology"):
+            provider.handle(view)
+        provider.purposes = ("train models",)
+        with pytest.raises(RefusedError, match="made no ask"):
+            provider.handle(view)
+
+
+def test_an_agent_without_a_set_and_a_request_without_one_are_refused(cli, home, tmp_path) -> None:
+    mine = home("hospital")
+    refused(cli("agent", "run", "--home", mine), 3, "valset seal")
+    refused(cli("request", "open", tmp_path / "r.yaml", "--home", mine), 3, "valset seal")
+    refused(cli("request", "show", "--home", mine), 2, "req_")
+
+
+def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp_path) -> None:
+    mine = home("hospital")
+    schema = yaml.safe_load((files / "schema.yaml").read_text())
+    numeric = {**schema, "label": {"name": "disease", "kind": "number", "low": 0, "high": 1}}
+    (tmp_path / "numeric.yaml").write_text(yaml.safe_dump(numeric))
+    seal = ("valset", "seal", files / "va.csv", "--home", mine)
+    refused(cli(*seal), 2, "--schema")
+    refused(cli(*seal, "--schema", tmp_path / "numeric.yaml"), 2, "two levels")
+    known = (*seal, "--schema", files / "schema.yaml")
+    refused(cli(*known, "--size-class", 100), 2, "power of two", "64")
+    refused(cli(*known, "--size-class", 1024), 2, "above the table's rows")
+    refused(cli(*known, "--limit", "much"), 2, "--limit")
+    refused(cli(*known, "--epsilon-target", "0"), 2, "--epsilon-target")
+    assert not (mine / "he.key").exists()
+    assert cli(*known, "--limit", "2").code == 0
+    request = tmp_path / "request.yaml"
+    ids = {"sources": ["src_" + UNKNOWN], "developers": ["org_" + UNKNOWN], "tariff": "1"}
+    for terms, words in (
+        ({"records": 10**8}, "records"),
+        ({"records": 1, "deadlines": {"ask": 10**9}}, "deadlines.ask_s"),
+        ({"records": 1}, "src_" + UNKNOWN),
+    ):
+        request.write_text(yaml.safe_dump({**ids, **terms}))
+        found = cli("request", "open", request, "--home", mine)
+        refused(found, 4 if words.startswith("src") else 2, words)
+    for option, value in (("--limit", "3"), ("--size-class", "64"), ("--epsilon-target", "1")):
+        refused(cli(*seal, option, value), 2, "this home sealed with")
+    refused(cli("valset", "seal", files / "cleveland.csv", "--home", mine), 3, "not the one")
+    other = {**schema, "name": "other"}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    refused(cli(*seal, "--schema", tmp_path / "other.yaml"), 2, "differs from the schema 'heart'")
+
+
+def test_a_second_command_in_a_home_waits_its_turn(cli, home, files, tmp_path) -> None:
+    import fcntl
+
+    mine, _ = register_source(cli, home, files, tmp_path)
+    handle = os.open(mine / "work.lock", os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        refused(cli("source", "deliver", "--home", mine), 5, "another command is at work")
+    finally:
+        os.close(handle)
+    assert cli("source", "deliver", "--home", mine).code == 0
+
+
+def test_a_model_that_is_none_is_refused_before_anything_is_asked(cli, home, files) -> None:
+    mine = home("developer")
+    schema = ("--schema", files / "schema.yaml", "--home", mine)
+    for command in (("model", "submit"), ("model", "preflight")):
+        more = schema if command[1] == "submit" else schema[:2]
+        refused(cli(*command, "forest", *more), 2, "'forest'", "logistic, gam, trees")
+        refused(cli(*command, "gone.onnx", *more), 2, "gone.onnx", "does not exist")
+        (files / "cut.onnx").write_bytes(b"\x08\x07\x12")
+        refused(cli(*command, files / "cut.onnx", *more), 2, "cut.onnx", "not an ONNX model")
+
+
+def test_a_taken_port_is_said_so(shell, server, tmp_path) -> None:
+    port = server.rsplit(":", 1)[1]
+    done = shell("serve", "--data", tmp_path / "second", "--port", port)
+    assert done.code == 2
+    assert f"port {port}" in done.errors[-1]
+    assert not any("Traceback" in line for line in done.errors)
+
+
+def test_errors_are_json_where_json_was_asked_for(shell, tmp_path) -> None:
+    done = shell("org", "show", "--json", cwd=tmp_path)
+    assert done.code == 2
+    assert done.errors[0].startswith('{"error": ".clearinghouse is no party')

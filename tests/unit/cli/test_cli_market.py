@@ -1,0 +1,218 @@
+"""A small market by hand: every party in a home of its own, every act a process of its own.
+
+What only reads, or repeats, is called in this process, for speed.
+"""
+
+import json
+import signal
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SECONDS = 120
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write_yaml(path: Path, value: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+def ok(outcome) -> Any:
+    assert outcome.code == 0, outcome.errors
+    return outcome.value
+
+
+def join(shell, cli, server: str, folder: Path, role: str, name: str) -> Path:
+    home = folder / name
+    arguments = ("--role", role, "--name", name, "--server", server, "--home", home, "--json")
+    made = ok(shell("init", *arguments))
+    assert made["role"] == role
+    org = ok(shell("org", "register", "--home", home, "--json"))
+    assert ok(cli("org", "register", "--home", home, "--json")) == org
+    (folder / f"{name}.json").write_text(json.dumps(org))
+    return home
+
+
+def offer(shell, cli, files: Path, folder: Path, home: Path, price: str) -> dict[str, Any]:
+    """Preview, then register a source, and see that only the second spends."""
+    terms = {
+        "name": home.name,
+        "table": str(files / f"{home.name}.csv"),
+        "schema": str(files / "schema.yaml"),
+        "price_per_record": price,
+    }
+    file = write_yaml(folder / f"{home.name}.yaml", terms)
+    shown = ok(cli("source", "preview", file, "--json"))
+    before = ok(cli("budget", "show", "--home", home, "--json"))
+    assert (before["spent"], before["releases"]) == ("0.00", [])
+    source = ok(shell("source", "register", file, "--home", home, "--json"))
+    assert ok(cli("source", "register", file, "--home", home, "--json")) == source
+    after = ok(cli("budget", "show", "--home", home, "--json"))
+    assert after["spent"] == shown["epsilon"] == "1.00"
+    assert source["published"] is True
+    assert source["size_class"] == shown["size_class"] == 256
+    return source
+
+
+def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
+    shell, cli, start, server, files, tmp_path
+) -> None:
+    hospital = join(shell, cli, server, tmp_path, "hospital", "va")
+    developer = join(shell, cli, server, tmp_path, "developer", "ada")
+    providers = [
+        join(shell, cli, server, tmp_path, "provider", name) for name in ("cleveland", "hungarian")
+    ]
+    sources = [
+        offer(shell, cli, files, tmp_path, home, price)
+        for home, price in zip(providers, ("2.00", "1.50"), strict=True)
+    ]
+    selling = [
+        start("source", "deliver", "--watch", "--json", "--home", home) for home in providers
+    ]
+    sealing = ("valset", "seal", files / "va.csv", "--schema", files / "schema.yaml")
+    valset = ok(shell(*sealing, "--home", hospital, "--json"))
+    assert ok(cli("valset", "seal", "--home", hospital, "--json"))["id"] == valset["id"]
+    assert ok(cli("valset", "upload", "--home", hospital, "--json")) == valset
+
+    request = {
+        "sources": [source["id"] for source in sources],
+        "developers": ["ada.json"],
+        "records": 100,
+        "tariff": "6.00",
+        "purse": {"amount": "50.00", "metric": "auc", "threshold": 0.5, "confidence": 0.5},
+        "deadlines": dict.fromkeys(("agent", "ask", "deliver", "model"), SECONDS),
+    }
+    file = write_yaml(tmp_path / "request.yaml", request)
+    opened = ok(shell("request", "open", file, "--home", hospital, "--json"))
+    assert ok(cli("request", "open", file, "--home", hospital, "--json"))["id"] == opened["id"]
+    assert opened["most_micro"] == 650_000_000
+
+    first = start("agent", "run", "--json", "--home", hospital)
+    begun = interrupted_after_one_task(first)
+    agent = start("agent", "run", "--until", opened["id"], "--json", "--home", hospital)
+    open_delivery(shell, cli, developer, files, opened["id"])
+    offered = start(
+        *("model", "submit", "logistic", "--schema", files / "schema.yaml"),
+        *("--wait", "--request", opened["id"], "--json", "--home", developer),
+    )
+    agent_out, agent_errors = agent.communicate(timeout=SECONDS)
+    assert agent.returncode == 0, agent_errors
+    check_agent([*begun, *lines(agent_out)])
+    model_out, model_errors = offered.communicate(timeout=SECONDS)
+    assert offered.returncode == 0, model_errors
+    (submitted,) = lines(model_out)[-1]["submitted"]
+
+    shown = ok(cli("request", "show", "--wait", "--timeout", 5, "--json", "--home", hospital))
+    assert shown["request"]["id"] == opened["id"]
+    check_money(shown)
+    for child in selling:
+        child.send_signal(signal.SIGINT)
+    for child in selling:
+        out, errors = child.communicate(timeout=20)
+        assert child.returncode == 0, errors
+        assert [event.get("kind") for event in lines(out)[:-1]] == [
+            "ask.commit",
+            "ask.reveal",
+            "deliver",
+        ]
+        assert lines(out)[-1] == {"event": "stopped", "answered": 3}
+
+    check_receipt(shell, cli, developer, submitted, tmp_path)
+    check_developer(cli, developer, opened["id"], shown)
+    spent = cli("budget", "show", "--home", hospital).out
+    assert "epsilon 1.50 of 5.00 spent" in spent
+    assert "a count of the score histogram, at epsilon 0.60" in spent
+    prices = ok(cli("price", "list", "--home", providers[0], "--json"))
+    assert {price["source_id"] for price in prices["prices"]} == {s["id"] for s in sources}
+    for home in (hospital, developer, *providers):
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def open_delivery(shell, cli, home: Path, files: Path, request_id: str) -> None:
+    """Wait for the delivery, look at it, open it: every record is proven."""
+    end = time.monotonic() + SECONDS
+    while not (found := ok(cli("delivery", "list", "--home", home, "--json"))["waiting"]):
+        assert time.monotonic() < end
+    (waiting,) = found
+    schema = ("--schema", files / "schema.yaml")
+    (opened,) = ok(shell("delivery", "open", *schema, "--home", home, "--json"))["opened"]
+    assert opened["request_id"] == waiting["request_id"] == request_id
+    assert all(check["accepted"] for check in opened["checks"])
+    assert sum(check["real"] for check in opened["checks"]) == waiting["records"]
+    assert Path(opened["file"]).is_file()
+
+
+def interrupted_after_one_task(agent) -> list[dict[str, Any]]:
+    """Ctrl-C after the first answer: the agent ends well, and what it did is done."""
+    assert agent.stdout is not None
+    first = agent.stdout.readline()
+    agent.send_signal(signal.SIGINT)
+    rest, errors = agent.communicate(timeout=20)
+    assert agent.returncode == 0, errors
+    *events, last = lines(first + rest)
+    assert (last["event"], last["answered"], last["request_state"]) == (
+        "stopped",
+        len(events),
+        None,
+    )
+    return events
+
+
+def check_agent(events: list[dict[str, Any]]) -> None:
+    """The agent said what it answered, and what each answer cost so far."""
+    kinds = [event["kind"] for event in events[:-1]]
+    wanted = ["target.noise", "target.replies", "score.digits", "score.characters"]
+    wanted += ["score.replies", "receipt.sign"]
+    assert [kind for kind in kinds if kind in wanted] == wanted
+    assert [event["spent"] for event in events if "spent" in event] == ["0.50", "1.50", "1.50"]
+    assert events[-1]["request_state"] == "done"
+
+
+def check_money(shown: dict[str, Any]) -> None:
+    """What the hospital pays is what the others get, and nobody sold more than was ordered."""
+    statement, orders = shown["statement"], shown["clearing"]["orders"]
+    assert statement["balanced"] is True
+    assert sum(statement["balances"].values()) == 0
+    assert sum(order["units"] for order in orders) <= 100
+    assert all(0 <= order["real"] <= order["units"] for order in orders)
+    paid = sum(order["paid_micro"] for order in orders)
+    fee = sum(v for k, v in statement["balances"].items() if k.startswith("platform:"))
+    won = sum(item["amount_micro"] for item in statement["award"]["winners"])
+    pays = -sum(v for k, v in statement["balances"].items() if k.startswith("external:"))
+    assert pays == paid + fee + won
+    assert 0 < paid <= 600_000_000
+
+
+def check_receipt(shell, cli, home: Path, submitted: dict[str, Any], folder: Path) -> None:
+    (run,) = ok(cli("run", "list", "--home", home, "--json"))["runs"]
+    assert run["model_digest"] == submitted["sha256"]
+    assert run["state"] == "released"
+    assert ok(cli("run", "show", run["id"], "--home", home, "--json")) == run
+    model = ok(cli("model", "show", run["model_id"], "--home", home, "--json"))
+    assert (model["sha256"], model["run_id"]) == (run["model_digest"], run["id"])
+    file = folder / "receipt.txt"
+    got = ok(cli("receipt", "show", run["receipt"], "--home", home, "--out", file, "--json"))
+    found = ok(shell("verify", file, "--json"))
+    assert found["verified"] is True
+    assert found["model_sha256"] == submitted["sha256"]
+    assert found["metrics"] == got["metrics"]
+    text = file.read_text()
+    middle = len(text) // 2  # within the signed statement
+    file.write_text(text[:middle] + ("A" if text[middle] != "A" else "B") + text[middle + 1 :])
+    assert cli("verify", file).code in (2, 3)
+
+
+def check_developer(cli, home: Path, request_id: str, shown: dict[str, Any]) -> None:
+    listed = ok(cli("delivery", "list", "--home", home, "--json"))
+    (opened,) = listed["opened"]
+    real = sum(order["real"] for order in shown["clearing"]["orders"])
+    assert (listed["waiting"], opened["request_id"]) == ([], request_id)
+    assert opened["records"] == real
+    assert Path(opened["file"]).is_file()

@@ -1,0 +1,257 @@
+"""Every release path from a table to what leaves its owner, audited as a whole.
+
+    summary   a provider's table -> cells -> ledger -> noise -> canonical bytes -> message
+    target    a hospital's table -> cells -> counts + the derived noise of the opening
+    score     labels, bins and subgroups -> histogram and group tables + their derived noise
+
+That an encrypted opening equals counts plus this noise, exactly, is proven in the tests of
+secure_eval; here its law is judged. Bounds are asked for with confidence 1 - 1e-6 for all pairs of
+a path together, so a right path fails a test with a probability of at most 1e-6.
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, count, product
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from diffprivlib.mechanisms import Laplace
+
+from clearinghouse import cells
+from clearinghouse.client.key_agent import new_noise_key, target_state
+from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.provider import Provider, SourceTerms
+from clearinghouse.client.transport import Transport
+from clearinghouse.clock import SystemClock
+from clearinghouse.rounds.turns import noise_tables
+from clearinghouse.schema import Schema, parse_schema
+from clearinghouse.tables import Table, from_records
+from dp.audit import audit_release
+from dp.noise import geometric
+from secure_eval.agent import AgentTarget
+from secure_eval.keyholder import KeyHolder
+from secure_eval.noise import Table as NoisedTable
+from secure_eval.noise import table_noise
+
+SURE = 1 - 1e-6
+MICRO = 1_000_000
+LEVEL = ("sex", "age")
+GROUPS = (("sex", 2), ("age", 3))
+BINS = 4
+
+SCHEMA = parse_schema(
+    {
+        "name": "small",
+        "label": {"name": "disease", "levels": ["0", "1"]},
+        "columns": {
+            "sex": {"kind": "category", "levels": ["F", "M"]},
+            "age": {"kind": "number", "low": "20", "high": "90", "cuts": ["45", "65"]},
+            "chol": {"kind": "number", "low": "80", "high": "610", "missing": "true"},
+        },
+        "strata": [["sex"], ["sex", "age"]],
+        "subgroups": ["sex", "age"],
+    },
+    file="small",
+)
+KINDS = tuple(
+    {"sex": sex, "age": age, "chol": None, "disease": label}
+    for sex, age, label in product(("F", "M"), ("30", "50", "70"), ("0", "1"))
+)
+"""One record for each of the 12 places of the finest level."""
+
+
+def table(*kinds: int) -> Table:
+    """Rows of these kinds; none at all is an empty table."""
+    made = from_records(SCHEMA, [KINDS[kind] for kind in (*kinds, 0)], file="made")
+    return made.take(range(len(kinds)))
+
+
+BODY = (0, 0, 0, 1, 1, 4, 4, 4, 4, 6, 7, 7, 10, 11, 11, 11)
+PAIRS = {
+    "one more in a full cell": (table(*BODY), table(*BODY, 4)),
+    "the first in an empty cell": (table(*BODY), table(*BODY, 9)),
+    "the only row of the table": (table(), table(3)),
+}
+
+
+# ---------------------------------------------------------------- the paths
+
+
+@pytest.fixture(scope="module")
+def owners(tmp_path_factory) -> Iterator:
+    """Makes fresh providers: own directory, own ledger, a registered source of size class 32."""
+    folder, numbers = tmp_path_factory.mktemp("owners"), count()
+    first = Keystore.open(Path(folder) / "first")
+    first.remember("source", {"source_id": "src_" + "0" * 20, "rows_root": "0" * 64})
+
+    def make(rows: Table, epsilon_micro: int = MICRO) -> Provider:
+        keystore = Keystore.open(shutil.copytree(first.directory, folder / str(next(numbers))))
+        terms = SourceTerms(32, 2 * MICRO, epsilon_micro, epsilon_micro)
+        transport = Transport("http://127.0.0.1:9", keystore.signing_key, SystemClock(), client)
+        return Provider("owner", keystore, transport, rows, terms)
+
+    with httpx.Client() as client:
+        yield make
+
+
+def target_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
+    """What the opening of a target shows, from a key that was made as the hospital makes it."""
+    places = cells.n_places(SCHEMA, LEVEL)
+    key, _ = new_noise_key()
+    nonces = (secrets.token_bytes(16), bytes(16))
+    noise = table_noise(key, "run", nonces, [NoisedTable("target", places, epsilon_micro)])
+    return cells.counts(rows, LEVEL) + noise
+
+
+def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
+    """The tables of a score run: a fixed model puts a patient into a bin by age and sex."""
+    codes = {name: SCHEMA.stratum_codes(rows, name) for name, _ in GROUPS}
+    bins = np.minimum(codes["age"] + codes["sex"], BINS - 1)
+    predicted = bins >= 2
+    exact = [np.bincount(rows.labels * BINS + bins, minlength=2 * BINS)]
+    for name, levels in GROUPS:
+        places = (codes[name] * 2 + rows.labels)[predicted]
+        exact.append(np.bincount(places, minlength=2 * levels))
+    tables = [
+        NoisedTable(item.name, item.cells, item.epsilon_micro)
+        for item in noise_tables(epsilon_micro, 2, BINS, GROUPS)
+    ]
+    nonces = (secrets.token_bytes(16), secrets.token_bytes(16))
+    return np.concatenate(exact) + table_noise(secrets.token_bytes(32), "run", nonces, tables)
+
+
+# ---------------------------------------------------------------- right paths pass
+
+
+def test_source_summary_is_as_private_as_it_says(owners) -> None:
+    def publish(rows: Table) -> list[int]:
+        message = owners(rows).summary()
+        assert (message.level, message.epsilon_micro) == (list(LEVEL), MICRO)
+        return message.counts
+
+    verdict = audit_release(publish, PAIRS, 1.0, n=120, confidence=SURE)
+    assert verdict.passed, verdict
+
+
+def test_opened_target_is_as_private_as_it_says() -> None:
+    verdict = audit_release(target_counts, PAIRS, 1.0, n=4000, confidence=SURE)
+    assert verdict.passed, verdict
+    assert min(verdict.bounds.values()) > 0.4  # the audit sees most of what there is
+
+
+def test_score_tables_together_are_as_private_as_they_say() -> None:
+    verdict = audit_release(score_counts, PAIRS, 1.0, n=4000, confidence=SURE)
+    assert verdict.passed, verdict
+    assert max(verdict.bounds.values()) > 0.2
+
+
+def test_target_noise_of_the_agent_is_the_audited_law() -> None:
+    holder = KeyHolder.generate()
+    sealed = holder.seal(np.zeros((2, 0), np.int64), np.array([0, 1]), 2, np.array([0, 5]), 6)
+    key, _ = new_noise_key()
+    agent = AgentTarget(holder, sealed.layout, "run")
+    agent.restore(target_state("run", key))
+    nonces = (secrets.token_bytes(16), bytes(16))
+    agent.noise_message(nonces, MICRO)
+    law = table_noise(key, "run", nonces, [NoisedTable("target", 12, MICRO)])
+    np.testing.assert_array_equal(agent.noise, law)
+
+
+def test_a_summary_that_is_asked_again_shows_nothing_new(owners) -> None:
+    owner = owners(table(*BODY))
+    first = owner.summary()
+    assert [owner.summary() for _ in range(5)] == [first] * 5
+    assert owner.budget.spent == MICRO
+
+
+# ---------------------------------------------------------------- planted faults are caught
+
+
+def test_half_the_noise_is_caught_on_every_path(owners) -> None:
+    def publish(rows: Table) -> list[int]:
+        return owners(rows, 2 * MICRO).summary().counts
+
+    few = {"full": PAIRS["one more in a full cell"]}
+    assert not audit_release(publish, few, 1.0, n=700, confidence=SURE).passed
+    for path in (target_counts, score_counts):
+        under_noised = audit_release(
+            lambda rows, path=path: path(rows, 2 * MICRO), few, 1.0, n=8000, confidence=SURE
+        )
+        assert under_noised.worst > 1, under_noised
+
+
+def test_a_patient_in_two_cells_is_caught() -> None:
+    """Counting a patient in its own stratum and in the total, with noise for one cell."""
+
+    def publish(rows: Table) -> np.ndarray:
+        exact = cells.counts(rows, LEVEL)
+        return geometric(np.append(exact, [exact.sum()] * 3), 1)
+
+    assert not audit_release(publish, PAIRS, 1.0, n=2500, confidence=SURE).passed
+
+
+def test_float_noise_is_caught_by_the_grid() -> None:
+    laplace = Laplace(epsilon=1.0, sensitivity=1)
+
+    def publish(rows: Table) -> list[float]:
+        return [laplace.randomise(float(value)) for value in cells.counts(rows, LEVEL)]
+
+    verdict = audit_release(publish, PAIRS, 1.0, n=300, confidence=SURE)
+    assert verdict.off_grid > 0
+    assert not verdict.passed
+
+
+def test_silent_empty_cells_are_caught_by_the_empty_pair_only() -> None:
+    def publish(rows: Table) -> np.ndarray:
+        exact = cells.counts(rows, LEVEL)
+        return np.where(exact == 0, 0, geometric(exact, 1))
+
+    verdict = audit_release(publish, PAIRS, 1.0, n=1500, confidence=SURE)
+    assert verdict.bounds["one more in a full cell"] <= 1
+    assert verdict.bounds["the first in an empty cell"] > 2
+    assert not verdict.passed
+
+
+# ---------------------------------------------------------------- sensitivity, without chance
+
+
+def test_every_neighbour_of_every_small_table_differs_by_one_in_each_table() -> None:
+    """Exhaustive: all multisets of up to three of the 12 kinds, each row taken out in turn.
+
+    A patient is in one place of a summary and of a target at every level, in one cell of the score
+    histogram, and in at most one cell of each group table.
+    """
+    checked = 0
+    for size in (1, 2, 3):
+        for kinds in combinations_with_replacement(range(len(KINDS)), size):
+            whole = table(*kinds)
+            for gone in range(size):
+                rest = whole.take([row for row in range(size) if row != gone])
+                for level in SCHEMA.strata_levels():
+                    apart = cells.counts(whole, level) - cells.counts(rest, level)
+                    assert sorted(apart)[-2:] in ([0, 1], [1])
+                    assert np.abs(apart).sum() == 1
+                checked += 1
+    assert checked == 12 + 2 * 78 + 3 * 364
+
+
+def test_the_epsilons_of_a_score_run_add_up_to_what_is_paid() -> None:
+    for epsilon, groups in product((MICRO, 333_333, 7_000), (GROUPS, (), (("sex", 2),) * 3)):
+        tables = noise_tables(epsilon, 2, BINS, groups)
+        assert sum(item.epsilon_micro for item in tables) == epsilon
+
+
+def test_summary_level_and_cost_do_not_depend_on_the_rows(owners) -> None:
+    seen = {
+        (tuple(message.level), len(message.counts), message.epsilon_micro)
+        for message in (owners(rows).summary() for pair in PAIRS.values() for rows in pair)
+    }
+    assert seen == {(LEVEL, 12, MICRO)}
+
+
+def test_schema_of_these_tests_has_the_levels_that_they_count_on() -> None:
+    assert isinstance(SCHEMA, Schema)
+    assert [cells.n_places(SCHEMA, level) for level in SCHEMA.strata_levels()] == [2, 4, 12]

@@ -1,0 +1,401 @@
+"""Replay: a whole market told by its entries, and every planted breach of a rule named by entry."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from told_market import ASKS, Author, Market
+
+from clearinghouse.canonical import digest
+from clearinghouse.errors import VerificationError
+from clearinghouse.ids import new_id
+from clearinghouse.log.entries import Entry
+from clearinghouse.log.replay import MAX_VIOLATIONS, replay, verify_replay
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market()
+
+
+def test_log_replay_recomputes_a_whole_market(market: Market) -> None:
+    found = verify_replay(market.entries)
+    assert found.violations == ()
+    assert found.epsilon_by_owner == {
+        market.hospital.org: 1_250_000,
+        **{seller.org: 1_000_000 for seller in market.sellers.values()},
+    }
+    assert found.epsilon_by_data == {
+        market.valset: 1_250_000,
+        **dict.fromkeys(market.sources.values(), 1_000_000),
+    }
+    story = found.requests[market.request]
+    assert story.asks == {market.sources[name]: ask for name, ask in ASKS.items()}
+    assert story.runs == {market.run: market.model}
+    assert (story.escrow_micro, story.purse_micro) == (900_000_000, 300_000_000)
+    assert story.closed == len(market.entries) - 1
+    assert story.failed is False
+
+
+def test_log_replay_every_prefix_of_a_good_log_is_good(market: Market) -> None:
+    """An auditor who comes in the middle of a market finds nothing wrong with it."""
+    for size in range(len(market.entries)):
+        assert replay(market.entries[:size]).violations == ()
+
+
+def test_log_replay_a_request_that_failed_has_a_statement_but_no_award(market: Market) -> None:
+    cut = market.entries[: market.at("clearing.decided")]
+    plain = replace(market.statement(), hashes={"statement": digest(b"statement")})
+    found = verify_replay([*cut, plain, market.close(failed=1)])
+    assert found.requests[market.request].failed is True
+
+
+def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market) -> None:
+    run = new_id("run")
+    failed = market.release(run, digest({"run": run, "failed": True}))
+    place = market.at("award.decided")
+    entries = [*market.entries[:place], failed, *market.entries[place:]]
+    assert verify_replay(entries).epsilon_by_owner[market.hospital.org] == 2_000_000
+    entries.insert(place + 1, market.receipt(run))
+    found = replay(entries).violations
+    assert [(item.index, item.problem) for item in found] == [
+        (place + 1, f"names {run}, which failed")
+    ]
+
+
+Plant = Callable[[Market], int]
+"""Spoils a market's entries and returns the index of the one that breaks a rule."""
+Make = Callable[[Market], Entry]
+
+
+def before(kind: str, make: Make, behind: int = 0) -> Plant:
+    def plant(market: Market) -> int:
+        place = market.at(kind) + behind
+        market.entries.insert(place, make(market))
+        return place
+
+    return plant
+
+
+def after(kind: str, make: Make) -> Plant:
+    return before(kind, make, behind=1)
+
+
+def instead(kind: str, make: Make) -> Plant:
+    def plant(market: Market) -> int:
+        place = market.at(kind)
+        market.entries[place] = make(market)
+        return place
+
+    return plant
+
+
+def changed(kind: str, **fields: dict[str, Any]) -> Plant:
+    """Change members of an entry; None takes one away."""
+
+    def plant(market: Market) -> int:
+        place = market.at(kind)
+        entry = market.entries[place]
+        for part, members in fields.items():
+            whole = getattr(entry, part) | members
+            kept = {name: value for name, value in whole.items() if value is not None}
+            entry = replace(entry, **{part: kept})
+        market.entries[place] = entry
+        return place
+
+    return plant
+
+
+def without(kind: str, blamed: str) -> Plant:
+    """Leave every entry of a type out; the first of another type cannot follow from nothing."""
+
+    def plant(market: Market) -> int:
+        market.entries = [entry for entry in market.entries if entry.type != kind]
+        return market.at(blamed)
+
+    return plant
+
+
+def moved(kind: str, to: str, blamed: str) -> Plant:
+    """Move the first entry of a type to before the first of another."""
+
+    def plant(market: Market) -> int:
+        entry = market.entries.pop(market.at(kind))
+        market.entries.insert(market.at(to), entry)
+        return market.at(blamed)
+
+    return plant
+
+
+def late_commitment(market: Market) -> int:
+    """The second source commits only when it has seen what the first one asks."""
+    opening = market.entries.pop(market.at("ask.revealed"))
+    market.entries.insert(market.at("ask.committed", 1), opening)
+    return market.at("ask.committed", 1)
+
+
+def by(author: Author, entry: Entry) -> Entry:
+    return replace(entry, actor=author.org, key=author.key.key_id)
+
+
+PLANTED: dict[str, tuple[Plant, str]] = {
+    # intake
+    "source registered twice": (
+        after("source.registered", lambda m: m.entries[m.at("source.registered")]),
+        "registered already",
+    ),
+    "source registered for another": (
+        changed("source.registered", objects={"owner": new_id("org")}),
+        "not by the owner",
+    ),
+    "summary of an unknown source": (
+        without("source.registered", "summary.released"),
+        "is no registered source",
+    ),
+    "second summary of a source": (
+        before("valset.sealed", lambda m: m.summary("a")),
+        "has released its summary already",
+    ),
+    "set sealed twice": (
+        after("valset.sealed", lambda m: m.entries[m.at("valset.sealed")]),
+        "is sealed already",
+    ),
+    "request on a set never sealed": (
+        without("valset.sealed", "request.opened"),
+        "is no sealed set of that owner",
+    ),
+    "request without an escrow": (
+        changed("request.opened", amounts={"escrow_micro": None}),
+        "no escrow is recorded",
+    ),
+    "request opened twice": (
+        after("request.opened", lambda m: m.entries[m.at("request.opened")]),
+        "is open already",
+    ),
+    "request of another's set": (
+        after(
+            "request.opened",
+            lambda m: m.developer.write(
+                "request.opened",
+                objects={
+                    "request": new_id("req"),
+                    "valset": m.valset,
+                    "owner": m.developer.org,
+                },
+                hashes={"terms": digest(b"terms")},
+                amounts={"escrow_micro": 1},
+            ),
+        ),
+        "is no sealed set of that owner",
+    ),
+    "request never opened": (without("request.opened", "target.released"), "was never opened"),
+    # match and clear
+    "second target": (after("target.released", lambda m: m.target()), "was released at entry"),
+    "inputs frozen without a target": (
+        without("target.released", "inputs.frozen"),
+        "no target was released before",
+    ),
+    "inputs frozen again": (after("inputs.frozen", lambda m: m.frozen()), "were frozen before"),
+    "inputs frozen after an ask": (
+        moved("inputs.frozen", "ask.revealed", "ask.committed"),
+        "before the inputs were frozen",
+    ),
+    "ask opened before it was committed": (
+        before("ask.committed", lambda m: m.reveal("a")),
+        "opens an ask that it never committed",
+    ),
+    "ask committed after others were opened": (late_commitment, "committed after asks were opened"),
+    "ask committed twice": (
+        after("ask.committed", lambda m: m.commit("a")),
+        "has committed its ask already",
+    ),
+    "ask committed for another's source": (
+        changed("ask.committed", objects={"source": new_id("src")}),
+        "is no registered source of",
+    ),
+    "ask of a source without a summary": (
+        without("summary.released", "ask.committed"),
+        "has not released its summary",
+    ),
+    "ask opened as another": (
+        instead("ask.revealed", lambda m: m.reveal("a", ask=1_990_000)),
+        "is not the one it committed",
+    ),
+    "ask opened twice": (
+        after("ask.revealed", lambda m: m.reveal("a")),
+        "has opened its ask already",
+    ),
+    "ask opened after the clearing": (
+        after("clearing.decided", lambda m: m.reveal("b")),
+        "opened after the clearing",
+    ),
+    "second clearing": (
+        after("clearing.decided", lambda m: m.clearing()),
+        "was cleared at entry",
+    ),
+    "clearing on other inputs": (
+        instead("clearing.decided", lambda m: m.clearing(b"other inputs")),
+        "other inputs than the frozen ones",
+    ),
+    "clearing by somebody else": (
+        instead("clearing.decided", lambda m: by(m.hospital, m.clearing())),
+        "which is not the operator",
+    ),
+    "no clearing at all": (
+        without("clearing.decided", "delivery.sealed"),
+        "delivered before the clearing",
+    ),
+    # deliver
+    "delivery of what was not sold": (
+        without("ask.revealed", "delivery.sealed"),
+        "opened no ask here",
+    ),
+    "delivery by another seller": (
+        instead("delivery.sealed", lambda m: by(m.sellers["b"], m.seal("a"))),
+        "is no registered source of",
+    ),
+    "delivery sealed twice": (after("delivery.sealed", lambda m: m.seal("a")), "sealed before"),
+    "delivery of more than was ordered": (
+        instead("delivery.sealed", lambda m: m.seal("a", real=31)),
+        "real records up to them",
+    ),
+    "delivery without its count": (
+        changed("delivery.sealed", amounts={"real": None}),
+        "needs whole units",
+    ),
+    "delivery never sealed": (
+        without("delivery.sealed", "delivery.received"),
+        "was never sealed for this request",
+    ),
+    "delivery received as other bytes": (
+        instead("delivery.received", lambda m: m.receive("a", b"other bytes")),
+        "other bytes than were sealed",
+    ),
+    "seller confirms its own delivery": (
+        before("delivery.received", lambda m: m.receive("a", by=m.sellers["a"])),
+        "confirms its own delivery",
+    ),
+    "delivery confirmed twice": (
+        after("delivery.received", lambda m: m.receive("a")),
+        "has confirmed",
+    ),
+    # score
+    "model before the clearing": (
+        moved("model.submitted", "clearing.decided", "model.submitted"),
+        "came before the clearing",
+    ),
+    "model submitted twice": (after("model.submitted", lambda m: m.submit()), "submitted before"),
+    "release of a model never submitted": (
+        without("model.submitted", "run.released"),
+        "was never submitted to this request",
+    ),
+    "release of other bytes than submitted": (
+        changed("run.released", hashes={"model": digest(b"other model")}),
+        "other bytes than were submitted",
+    ),
+    "release from another set": (
+        changed("run.released", objects={"valset": new_id("val")}),
+        "another set than the request's",
+    ),
+    "run released twice": (
+        after("run.released", lambda m: m.release()),
+        "its rows would pay twice",
+    ),
+    "run released under the target's name": (
+        instead("run.released", lambda m: m.release(m.target_run)),
+        "its rows would pay twice",
+    ),
+    "release that names no run's request": (
+        changed("run.released", objects={"request": None}),
+        "names no request",
+    ),
+    "release after the award": (
+        after("award.decided", lambda m: m.release(new_id("run"))),
+        "released after the award",
+    ),
+    "receipt for a run never released": (
+        without("run.released", "receipt.issued"),
+        "which was not released before",
+    ),
+    "receipt before its release": (
+        moved("receipt.issued", "run.released", "receipt.issued"),
+        "which was not released before",
+    ),
+    "second receipt of a run": (
+        after("receipt.issued", lambda m: m.receipt()),
+        "has a receipt already",
+    ),
+    "receipt for another model": (
+        changed("receipt.issued", objects={"model": new_id("mod")}),
+        "names another model or set",
+    ),
+    # settle and audit
+    "second award": (after("award.decided", lambda m: m.award()), "was awarded at entry"),
+    "award without a purse": (
+        changed("award.decided", amounts={"purse_micro": None}),
+        "no purse is recorded",
+    ),
+    "award above the escrow": (
+        instead("award.decided", lambda m: m.award(purse_micro=900_000_001)),
+        "out of an escrow of",
+    ),
+    "award before the clearing": (
+        moved("award.decided", "clearing.decided", "award.decided"),
+        "awarded before the clearing",
+    ),
+    "statement before the award": (
+        moved("statement.settled", "award.decided", "statement.settled"),
+        "settled before the award",
+    ),
+    "second statement": (
+        after("statement.settled", lambda m: m.statement()),
+        "settled before, at entry",
+    ),
+    "closed without a statement": (
+        without("statement.settled", "request.closed"),
+        "closed without a statement",
+    ),
+    "closed as done without an award": (
+        without("award.decided", "statement.settled"),
+        "settled before the award",
+    ),
+    "closed without saying how": (
+        changed("request.closed", amounts={"failed": None}),
+        "does not say whether",
+    ),
+    "closed twice": (after("request.closed", lambda m: m.close()), "was closed at entry"),
+    "act after the end": (after("request.closed", lambda m: m.receipt()), "was closed at entry"),
+    "act on a request never opened": (
+        changed("award.decided", objects={"request": new_id("req")}),
+        "was never opened",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_log_replay_names_the_entry_that_breaks_a_rule(market: Market, name: str) -> None:
+    plant, words = PLANTED[name]
+    place = plant(market)
+    found = replay(market.entries).violations
+    assert [item.index for item in found][:1] == [place], [str(item) for item in found]
+    at_place = [item.problem for item in found if item.index == place]
+    assert any(words in problem for problem in at_place), at_place
+    with pytest.raises(VerificationError, match=rf"^log: entry {place} "):
+        verify_replay(market.entries)
+
+
+def test_log_replay_leaving_out_any_entry_is_found_where_a_later_one_needs_it(
+    market: Market,
+) -> None:
+    # Registrations are `verify_entries`' to miss (no key may act without); a confirmation, a
+    # receipt and an end that have not come yet are no breach.
+    may_lack = {"org.registered", "delivery.received", "receipt.issued", "request.closed"}
+    for place, entry in enumerate(market.entries[1:], start=1):
+        rest = market.entries[:place] + market.entries[place + 1 :]
+        assert bool(replay(rest).violations) == (entry.type not in may_lack), entry.type
+
+
+def test_log_replay_reports_a_flood_up_to_its_limit(market: Market) -> None:
+    flood = [market.close() for _ in range(MAX_VIOLATIONS + 50)]
+    assert len(replay([*market.entries, *flood]).violations) == MAX_VIOLATIONS

@@ -1,0 +1,57 @@
+"""Many models at once give the very bytes that each run gives alone, so replays hold."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from evil import NONCES, SEED
+
+from secure_eval.evaluator import ScoringRun
+from secure_eval.integer_model import IntegerModel
+from secure_eval.keyholder import KeyHolder, SealedSet
+from secure_eval.many_models import doubled_sums, score_many
+
+
+@pytest.fixture(scope="module")
+def sealed(key_holder: KeyHolder) -> SealedSet:
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 2, (20, 70))
+    return key_holder.seal(table, rng.integers(0, 2, 20), 2, max_rows_per_block=15)
+
+
+def run_of(holder: KeyHolder, sealed: SealedSet, model: IntegerModel, columns: list) -> ScoringRun:
+    keys = holder.public_keys()
+    return ScoringRun(keys, sealed.layout, sealed.blobs, model, columns, SEED, "run", NONCES[0])
+
+
+def test_messages_are_those_of_single_runs(
+    key_holder: KeyHolder, sealed: SealedSet, linear_model: Callable, tree_model: Callable
+) -> None:
+    assert sealed.layout.n_blocks == 2
+    zero = linear_model(1)._changed(weights=np.array([0]), bias=7)
+    asked = [
+        (linear_model(70, size=2, seed=1), list(range(69, -1, -1))),
+        (linear_model(3, size=2, seed=2), [69, 0, 33]),
+        (tree_model(1, 2, 3), [4, 5, 6]),
+        (zero, [8]),
+    ]
+
+    def runs() -> list[ScoringRun]:
+        return [run_of(key_holder, sealed, model, columns) for model, columns in asked]
+
+    together = list(score_many(runs()))
+    assert together == [run.score() for run in runs()]
+    assert len(set(together)) == len(asked)
+    assert list(score_many([])) == []
+
+
+def test_other_sets_and_trees_are_refused(
+    key_holder: KeyHolder, sealed: SealedSet, linear_model: Callable, tree_model: Callable
+) -> None:
+    other = key_holder.seal([[1], [0]], [0, 1], 2)
+    model = linear_model(1, size=2)
+    runs = [run_of(key_holder, place, model, [0]) for place in (sealed, other)]
+    with pytest.raises(ValueError, match="one sealed set"):
+        list(score_many(runs))
+    with pytest.raises(ValueError, match="without trees"):
+        doubled_sums([tree_model(1, 2, 3)], [[0, 1, 2]], runs[0].upload, 0)

@@ -1,0 +1,103 @@
+"""What the deployment files promise: no root, nothing writable but /data, no network outwards."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCKER = ROOT / "docker"
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((DOCKER / name).read_text())
+
+
+def instructions() -> list[list[str]]:
+    text = (DOCKER / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [line.split() for line in lines]
+
+
+def test_trust_images_dockerfile_runs_as_nobody_from_pinned_packages() -> None:
+    lines = instructions()
+    stages = {line[3]: line[1] for line in lines if line[0] == "FROM"}
+    assert stages["party"] == stages["server"] == "base"
+    assert set(stages.values()) <= {"${BASE_IMAGE}", "build", "base"}
+    assert [line[1] for line in lines if line[0] == "USER"] == ["10001:10001"]
+    assert not [line for line in lines if line[0] in ("ADD", "HEALTHCHECK")]
+    installs = re.findall(r"pip install ([^&]+)", (DOCKER / "Dockerfile").read_text())
+    assert len(installs) == 4
+    for arguments in installs:
+        # Everything from an index by hash; our own wheel without looking at an index.
+        assert "--require-hashes" in arguments or "--no-deps /wheels/" in arguments
+
+
+def test_trust_images_nothing_secret_or_foreign_is_sent_to_a_build() -> None:
+    for name in ("Dockerfile.dockerignore", ".dockerignore"):
+        rules = [
+            line
+            for line in (DOCKER / name).read_text().splitlines()
+            if line and not line.startswith("#")
+        ]
+        assert rules[0] == "*", "everything is left out unless it is named"
+        copied = {word for line in instructions() if line[0] == "COPY" for word in line[1:-1]}
+        sources = {word.partition("=")[0] for word in copied if not word.startswith("/opt")}
+        for source in sources - {"--from"}:
+            assert f"!{source}" in rules, source
+
+
+def test_trust_images_compose_services_are_confined() -> None:
+    compose = load("compose.yaml")
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert "mem_limit" in service, name
+        assert "healthcheck" in service, name
+        assert "privileged" not in service, name
+        for variable in service.get("environment", {}):
+            secret = re.search("PASSWORD|SECRET|TOKEN|KEY|DATABASE_URL", variable)
+            assert not secret or variable.endswith("_FILE"), "secrets are files"
+    api = compose["services"]["api"]
+    assert api["read_only"] is True
+    assert all(port.startswith("127.0.0.1:") for port in api["ports"])
+    assert compose["networks"]["back"]["internal"] is True
+    assert compose["services"]["postgres"]["networks"] == ["back"]
+
+
+def test_trust_images_kubernetes_pod_is_restricted_and_calls_nobody() -> None:
+    documents = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text()))
+    found = {document["kind"]: document for document in documents}
+    pod = found["StatefulSet"]["spec"]["template"]["spec"]
+    assert found["StatefulSet"]["spec"]["replicas"] == 1
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+        assert "@sha256:" in container["image"]
+    policy = found["NetworkPolicy"]["spec"]
+    assert policy["egress"] == []
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+
+
+def test_trust_images_party_gets_the_base_packages_and_no_server() -> None:
+    spec = importlib.util.spec_from_file_location("closure", DOCKER / "closure.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pinned = module.blocks((ROOT / "requirements" / "server.txt").read_text())
+    needed = module.closure("eval-clearinghouse")
+    assert {"numpy", "tenseal", "httpx", "pydantic", "cryptography", "h11"} <= needed
+    assert not needed & {"fastapi", "uvicorn", "sqlalchemy", "sqlmodel", "alembic", "matplotlib"}
+    assert needed <= set(pinned)
+    for name in needed:
+        assert re.match(rf"(?i)[{name[0]}{name[0].upper()}].*==.*\\\n", pinned[name]), name
+        assert "--hash=sha256:" in pinned[name]
