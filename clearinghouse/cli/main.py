@@ -154,6 +154,13 @@ def verify(
     log_key: Annotated[
         str | None, typer.Option("--log-key", help="vkey of the log you trust.")
     ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option("--witness", help="vkey of a witness you trust; repeatable."),
+    ] = None,
+    quorum: Annotated[
+        int | None, typer.Option("--quorum", help="How many must have cosigned; all if not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a receipt offline.
@@ -162,7 +169,7 @@ def verify(
     """
     from clearinghouse.cli.audit import verify_file
 
-    value, words = verify_file(file, log_key)
+    value, words = verify_file(file, log_key, witness or (), quorum)
     emit(as_json, value, words)
 
 

@@ -216,8 +216,8 @@ def _refuse(party: Party, view: TaskView, error: Exception, say: Emit) -> bool:
     path, key = f"/agent/tasks/{view.id}/refuse", f"{view.id}.refuse"
     try:
         party.transport.send(path, RefuseTask(reason=reason), idempotency_key=key)
-    except (ConflictError, NotFoundError):
-        pass  # it was too late anyway
+    except (RefusedError, NotFoundError):
+        pass  # it was too late anyway, or the request has ended meanwhile
     except TryAgainError:
         return False
     event = _event("refused", party, view, time.monotonic())

@@ -222,8 +222,6 @@ class _State:
             yield "no target was released before"
         if story.frozen is not None:
             yield "the inputs were frozen before"
-        if story.commitments:
-            yield "inputs were frozen after an ask was committed"
         story.frozen = story.frozen or entry.hashes["inputs"]
 
     def _commit(self, _index: int, entry: Entry, story: RequestStory) -> Problems:

@@ -107,6 +107,8 @@ class RunView(Message):
     """Metrics and intervals as decimal strings."""
     transcript_digest: Sha256 | None
     receipt: str | None
+    same_as: Id | None = None
+    """The run whose stored answer this is: the same model was submitted before."""
 
 
 class RunList(Message):

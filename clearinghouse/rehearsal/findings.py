@@ -132,15 +132,17 @@ def _budget(market: Market, outcome: Outcome, directory: Path) -> dict[str, dict
 
 
 def _log_verified(outcome: Outcome) -> bool:
-    """Whether the exported entries hash to the signed checkpoint."""
+    """Whether the entries hash to the signed checkpoint, and tell a market by the rules."""
     from clearinghouse.log import merkle
+    from clearinghouse.log.replay import verify_replay
     from clearinghouse.log.verify import verify_entries
 
     lines = "".join(entry + "\n" for entry in outcome.entries).encode()
     leaves = "".join(merkle.leaf_hash(entry.encode()).hex() + "\n" for entry in outcome.entries)
     view = outcome.checkpoint
     try:
-        verify_entries(lines, leaves.encode(), view.checkpoint.encode(), view.vkey)
+        found = verify_entries(lines, leaves.encode(), view.checkpoint.encode(), view.vkey)
+        verify_replay(found.entries)
     except VerificationError:
         return False
     return True
@@ -168,7 +170,7 @@ def _scores(
 
 def _evidence(run: RunView, plain: PlainCounts, agent: Path) -> dict[str, Any]:
     """Opened counts beside the agent's own noise and the oracle's plaintext counts."""
-    record = json.loads((agent / "private" / "runs" / f"{run.id}.json").read_bytes())
+    record = json.loads((agent / "private" / "runs" / f"{run.same_as or run.id}.json").read_bytes())
     noise = {table["name"]: table["noise"] for table in record["tables"]}
     histogram = np.asarray(noise["histogram"]).reshape(np.shape(run.counts))
     groups = {

@@ -22,6 +22,7 @@ from clearinghouse.messages.tasks import (
     ScoreRepliesTask,
     Task,
 )
+from clearinghouse.rounds import twins
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work, refusal
 from clearinghouse.rounds.receipts import countersigned, envelope, issue, signer_keys
@@ -279,6 +280,8 @@ def _all_done(tx: Tx, request: Request) -> bool | None:
     asked = tx.tasks.of(request.id, "model.submit")
     if not asked or not all_closed(asked) or running_runs(tx, request):
         return None
+    if any(run.state == "running" for run in tx.runs.of(request.id, "score")):
+        return None
     return True if all_closed(tx.tasks.of(request.id, "receipt.sign")) else None
 
 
@@ -292,6 +295,7 @@ STEP = Step(
         Move("to ask for models", not_asked, no_work, ask_models),
         Move("to end a refused run", _refused, no_work, _burn_refused),
         Move("to write a receipt", _signed, no_work, _issue),
+        Move("to repeat a stored answer", twins.answered, no_work, twins.repeat),
         Move("to release a score", _ready_release, _release, _publish, _burn_turn),
         Move("to end a suspended hospital's run", _suspended, no_work, _burn_refused),
         Move(

@@ -13,6 +13,7 @@ from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError
+from clearinghouse.rounds.twins import SAME_AS, original_of
 from clearinghouse.schema import Schema
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
@@ -131,7 +132,9 @@ def take_model(
     tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
 ) -> bool:
     """Store the run with its seed before anything comes of it."""
-    run = _run_of(request, found, details)
+    original = original_of(tx, request, found.answer.model_blob)
+    twin = {} if original is None else {SAME_AS: original.id}
+    run = _run_of(request, found, {**details, **twin})
     tx.runs.add(run)
     developer = tx.parties.get(found.org_id)
     desk.record(

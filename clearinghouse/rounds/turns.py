@@ -11,6 +11,7 @@ from typing import Any
 from clearinghouse import cells
 from clearinghouse.messages.tasks import NoiseTable
 from clearinghouse.rounds.submissions import schema_of, sealed_set
+from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
 from clearinghouse.store.store import Tx
 
@@ -100,11 +101,11 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
 
 
 def running_runs(tx: Tx, request: Request) -> list[tuple[Run, dict[str, TaskRecord]]]:
-    """The scoring runs that have not ended, each with its tasks by kind."""
+    """The scoring runs that have not ended, each with its tasks by kind; twins have none."""
     return [
         (run, _tasks(tx, request, run))
         for run in tx.runs.of(request.id, "score")
-        if run.state == "running"
+        if run.state == "running" and SAME_AS not in run.model
     ]
 
 

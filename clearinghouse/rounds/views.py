@@ -19,6 +19,7 @@ from clearinghouse.messages.results import (
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
+from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
 from clearinghouse.store.store import Tx
 
@@ -145,7 +146,8 @@ def runs(tx: Tx, record: Request, org_id: str) -> RunList:
     views = []
     for run in tx.runs.of(record.id, "score"):
         hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
-        receipt = receipts[run.id].id if run.id in receipts and not hidden else None
+        owner = str(run.model.get(SAME_AS, run.id))
+        receipt = receipts[owner].id if owner in receipts and not hidden else None
         views.append(_run(run, {} if hidden else run.result, receipt))
     return RunList(runs=views)
 
@@ -176,6 +178,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,
+            "same_as": model.get(SAME_AS),
             **shown,
         }
     )

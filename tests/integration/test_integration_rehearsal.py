@@ -135,3 +135,21 @@ def test_a_second_rehearsal_starts_clean_and_replaces_the_first(tmp_path: Path) 
     assert [path.name for path in (out / "receipts").iterdir()] == ["logistic.txt"]
     assert first["log"]["checkpoint"] != second["log"]["checkpoint"]
     assert list(tmp_path.glob(".rehearsal-*")) == []
+
+
+def test_the_same_model_twice_is_answered_from_the_store(tmp_path: Path) -> None:
+    """Without one ill patient every recipe ends in the same constant model."""
+    rows = [{"dose": i % 9 + 0.5, "ill": 0} for i in range(60)]
+    schema = {
+        "name": "healthy",
+        "label": {"name": "ill", "levels": [0, 1]},
+        "columns": {"dose": {"kind": "number", "low": 0, "high": 10, "cuts": [5]}},
+        "strata": [["dose"]],
+    }
+    tables = {"clinic": rows[:30], "first": rows[:20], "second": rows[20:]}
+    market = markets.write_market(tmp_path / "market", schema, tables, records=9, tariff="6.00")
+    report = rehearse(market, tmp_path / "out", "--in-process")
+    assert [score["exact_counts_match"] for score in report["scores"]] == [True] * 3
+    assert sorted(score["epsilon"] for score in report["scores"]) == ["0.00", "0.00", "1.00"]
+    assert report["budget"]["clinic"]["spent"] == "1.50"  # the target and one run
+    assert len({score["auc"] for score in report["scores"]}) == 1

@@ -91,9 +91,9 @@ def test_log_entries_cover_the_steps() -> None:
     [
         ("objects", "patient", "Jane Doe"),
         ("objects", "patient", "xyz_00000000000000000000"),
-        ("objects", "model", new_id("run")),
+        ("objects", "model", "run_0123456789abcdefghij"),
         ("objects", "extra", 7),
-        ("objects", "Extra", new_id("run")),
+        ("objects", "Extra", "run_0123456789abcdefghij"),
         ("hashes", "name", "Jane Doe"),
         ("hashes", "name", "A" * 64),
         ("hashes", "name", "0" * 63),

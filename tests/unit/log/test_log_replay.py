@@ -1,11 +1,21 @@
 """Replay: a whole market told by its entries, and every planted breach of a rule named by entry."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from told_market import ASKS, Author, Market
+from told_market import (
+    ASKS,
+    Market,
+    Plant,
+    after,
+    before,
+    by,
+    changed,
+    instead,
+    late_commitment,
+    moved,
+    without,
+)
 
 from clearinghouse.canonical import digest
 from clearinghouse.errors import VerificationError
@@ -64,79 +74,34 @@ def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market
     ]
 
 
-Plant = Callable[[Market], int]
-"""Spoils a market's entries and returns the index of the one that breaks a rule."""
-Make = Callable[[Market], Entry]
+def used_twice(market: Market) -> int:
+    """A second run gets a receipt under the first one's number."""
+    run, place = new_id("run"), market.at("award.decided")
+    first = market.entries[market.at("receipt.issued")].objects["receipt"]
+    market.entries[place:place] = [market.release(run), market.receipt(run, receipt=first)]
+    return place + 1
 
 
-def before(kind: str, make: Make, behind: int = 0) -> Plant:
-    def plant(market: Market) -> int:
-        place = market.at(kind) + behind
-        market.entries.insert(place, make(market))
-        return place
-
-    return plant
+def plain_statement(market: Market) -> Entry:
+    """As of a request that ended early: no prices."""
+    return replace(market.statement(), hashes={"statement": digest(b"statement")})
 
 
-def after(kind: str, make: Make) -> Plant:
-    return before(kind, make, behind=1)
+def two_statements(market: Market) -> int:
+    market.entries.insert(market.at("request.closed"), plain_statement(market))
+    return market.at("request.closed")
 
 
-def instead(kind: str, make: Make) -> Plant:
-    def plant(market: Market) -> int:
-        place = market.at(kind)
-        market.entries[place] = make(market)
-        return place
-
-    return plant
+def no_award(market: Market) -> int:
+    market.entries[market.at("statement.settled")] = plain_statement(market)
+    del market.entries[market.at("award.decided")]
+    return market.at("request.closed")
 
 
-def changed(kind: str, **fields: dict[str, Any]) -> Plant:
-    """Change members of an entry; None takes one away."""
-
-    def plant(market: Market) -> int:
-        place = market.at(kind)
-        entry = market.entries[place]
-        for part, members in fields.items():
-            whole = getattr(entry, part) | members
-            kept = {name: value for name, value in whole.items() if value is not None}
-            entry = replace(entry, **{part: kept})
-        market.entries[place] = entry
-        return place
-
-    return plant
-
-
-def without(kind: str, blamed: str) -> Plant:
-    """Leave every entry of a type out; the first of another type cannot follow from nothing."""
-
-    def plant(market: Market) -> int:
-        market.entries = [entry for entry in market.entries if entry.type != kind]
-        return market.at(blamed)
-
-    return plant
-
-
-def moved(kind: str, to: str, blamed: str) -> Plant:
-    """Move the first entry of a type to before the first of another."""
-
-    def plant(market: Market) -> int:
-        entry = market.entries.pop(market.at(kind))
-        market.entries.insert(market.at(to), entry)
-        return market.at(blamed)
-
-    return plant
-
-
-def late_commitment(market: Market) -> int:
-    """The second source commits only when it has seen what the first one asks."""
-    opening = market.entries.pop(market.at("ask.revealed"))
-    market.entries.insert(market.at("ask.committed", 1), opening)
-    return market.at("ask.committed", 1)
-
-
-def by(author: Author, entry: Entry) -> Entry:
-    return replace(entry, actor=author.org, key=author.key.key_id)
+def early_statement(market: Market) -> int:
+    del market.entries[market.at("statement.settled")]
+    market.entries.insert(market.at("award.decided"), plain_statement(market))
+    return market.at("request.closed")
 
 
 PLANTED: dict[str, tuple[Plant, str]] = {
@@ -150,7 +115,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "not by the owner",
     ),
     "summary of an unknown source": (
-        without("source.registered", "summary.released"),
+        without("source.registered", blamed="summary.released"),
         "is no registered source",
     ),
     "second summary of a source": (
@@ -162,7 +127,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "is sealed already",
     ),
     "request on a set never sealed": (
-        without("valset.sealed", "request.opened"),
+        without("valset.sealed", blamed="request.opened"),
         "is no sealed set of that owner",
     ),
     "request without an escrow": (
@@ -189,11 +154,14 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         ),
         "is no sealed set of that owner",
     ),
-    "request never opened": (without("request.opened", "target.released"), "was never opened"),
+    "request never opened": (
+        without("request.opened", blamed="target.released"),
+        "was never opened",
+    ),
     # match and clear
     "second target": (after("target.released", lambda m: m.target()), "was released at entry"),
     "inputs frozen without a target": (
-        without("target.released", "inputs.frozen"),
+        without("target.released", blamed="inputs.frozen"),
         "no target was released before",
     ),
     "inputs frozen again": (after("inputs.frozen", lambda m: m.frozen()), "were frozen before"),
@@ -215,7 +183,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "is no registered source of",
     ),
     "ask of a source without a summary": (
-        without("summary.released", "ask.committed"),
+        without("summary.released", blamed="ask.committed"),
         "has not released its summary",
     ),
     "ask opened as another": (
@@ -243,12 +211,40 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "which is not the operator",
     ),
     "no clearing at all": (
-        without("clearing.decided", "delivery.sealed"),
+        without("clearing.decided", blamed="delivery.sealed"),
         "delivered before the clearing",
     ),
+    "ask opened by another seller": (
+        instead("ask.revealed", lambda m: by(m.sellers["b"], m.reveal("a"))),
+        "is no registered source of",
+    ),
+    "ask opened below zero": (
+        changed("ask.revealed", amounts={"ask": "-1.00"}),
+        "must be a decimal",
+    ),
+    "clearing without frozen inputs": (
+        without("inputs.frozen", "ask.committed", "ask.revealed", blamed="clearing.decided"),
+        "before its inputs were frozen",
+    ),
+    "clearing without asks": (
+        without("ask.committed", "ask.revealed", blamed="clearing.decided"),
+        "without a committed ask",
+    ),
+    "target of no run": (changed("target.released", objects={"run": None}), "names no run"),
+    "receipt number used twice": (used_twice, "was issued before"),
+    "purse for nothing": (
+        without("run.released", "receipt.issued", blamed="award.decided"),
+        "though no run was released",
+    ),
+    "two statements of one end": (
+        two_statements,
+        "has 2 statements",
+    ),
+    "done without an award": (no_award, "closed as done without an award"),
+    "statement without prices before the award": (early_statement, "came before the award"),
     # deliver
     "delivery of what was not sold": (
-        without("ask.revealed", "delivery.sealed"),
+        without("ask.revealed", blamed="delivery.sealed"),
         "opened no ask here",
     ),
     "delivery by another seller": (
@@ -265,7 +261,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "needs whole units",
     ),
     "delivery never sealed": (
-        without("delivery.sealed", "delivery.received"),
+        without("delivery.sealed", blamed="delivery.received"),
         "was never sealed for this request",
     ),
     "delivery received as other bytes": (
@@ -287,7 +283,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     ),
     "model submitted twice": (after("model.submitted", lambda m: m.submit()), "submitted before"),
     "release of a model never submitted": (
-        without("model.submitted", "run.released"),
+        without("model.submitted", blamed="run.released"),
         "was never submitted to this request",
     ),
     "release of other bytes than submitted": (
@@ -315,7 +311,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "released after the award",
     ),
     "receipt for a run never released": (
-        without("run.released", "receipt.issued"),
+        without("run.released", blamed="receipt.issued"),
         "which was not released before",
     ),
     "receipt before its release": (
@@ -353,11 +349,11 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "settled before, at entry",
     ),
     "closed without a statement": (
-        without("statement.settled", "request.closed"),
+        without("statement.settled", blamed="request.closed"),
         "closed without a statement",
     ),
     "closed as done without an award": (
-        without("award.decided", "statement.settled"),
+        without("award.decided", blamed="statement.settled"),
         "settled before the award",
     ),
     "closed without saying how": (
