@@ -11,7 +11,7 @@ from api.app import create_app
 from clearinghouse.journal import write_logs
 from clearinghouse.settings import Settings
 
-__all__ = ["serve", "write_logs"]
+__all__ = ["serve"]
 
 GRACE_S = 3
 """Seconds that open calls get when the server is told to stop."""

@@ -119,13 +119,15 @@ def _follow(
         except TryAgainError:
             stage.check()  # a dead server explains more than a connection that failed
             raise
-        if request.step != step or request.state != "running":
+        if request.step != step:
             if on_step is not None:
                 on_step(step, stage)
             for passed in order[order.index(step) + 1 : order.index(request.step) + 1]:
                 progress.step(passed, STEP_WORDS[passed])  # quick steps may pass between two looks
             step = request.step
         if request.state != "running":
+            if on_step is not None:
+                on_step(step, stage)
             return request
         total = request.done_tasks + request.open_tasks
         waiting = request.waiting_for[0] if request.waiting_for else ""

@@ -264,7 +264,6 @@ def threads(market: Market, sizes: Mapping[str, int], directory: Path) -> Iterat
     from clearinghouse.client.transport import Transport
     from clearinghouse.clock import SystemClock
     from clearinghouse.party_process import read_config, serve
-    from clearinghouse.serve import write_logs
     from clearinghouse.settings import settings_from_environment
 
     data, url = directory / "server", "http://loopback"
@@ -273,12 +272,10 @@ def threads(market: Market, sizes: Mapping[str, int], directory: Path) -> Iterat
         replace(settings_from_environment(data, rehearsal_environment(os.environ)), in_process=True)
     )
     with (
-        (directory / "server.log").open("w") as log,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(app.router.lifespan_context(app)),
         app_client(app) as client,
     ):
-        write_logs(log)
         paths = _write_configs(party_configs(market, sizes), market, url, directory)
         actors: dict[str, Actor] = {}
 

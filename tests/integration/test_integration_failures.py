@@ -23,8 +23,14 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     market = markets.breast_cancer(tmp_path / "market", sites=3)
     out = tmp_path / "out"
     command = [*CLI, "rehearse", str(market), "--out", str(out), "--no-progress"]
+    scratch(tmp_path).mkdir()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(scratch(tmp_path))},
     )
     try:
         wait_for(lambda: {"server", "agent"} <= set(parts(process.pid)), 60)
@@ -70,14 +76,13 @@ def gone(pids: list[int]) -> bool:
     return all(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in alive)
 
 
-def leftovers() -> set[str]:
-    """Working folders of rehearsals."""
-    return {path.name for path in Path("/tmp").glob("clearinghouse-*")}
+def scratch(tmp_path: Path) -> Path:
+    """Where the rehearsal makes its working folder."""
+    return tmp_path / "scratch"
 
 
 @pytest.mark.parametrize("role", ["providers", "developers", "agent", "server"])
 def test_a_killed_part_ends_the_run_with_a_reason(tmp_path: Path, role: str) -> None:
-    before = leftovers()
     with running(tmp_path) as (process, out):
         wait_for(
             lambda: {"server", "agent", "providers", "developers"} <= set(parts(process.pid)), 60
@@ -92,12 +97,11 @@ def test_a_killed_part_ends_the_run_with_a_reason(tmp_path: Path, role: str) -> 
         assert "SIGKILL" in stderr
         wait_for(lambda: gone(family), 15)
         assert not out.exists()
-    assert leftovers() <= before
+    assert list(scratch(tmp_path).iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
-    before = leftovers()
     with running(tmp_path) as (process, out):
         family = canary.descendants(process.pid)
         os.kill(process.pid, number)
@@ -107,7 +111,7 @@ def test_an_interrupt_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
         assert "Traceback" not in stderr
         wait_for(lambda: gone(family), 15)
         assert not out.exists()
-    assert leftovers() <= before
+    assert list(scratch(tmp_path).iterdir()) == []
 
 
 def test_killing_the_rehearsal_itself_leaves_no_process(tmp_path: Path) -> None:
