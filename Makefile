@@ -35,12 +35,16 @@ check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_docs.py
 
 check-long: setup-dev
 	$(BIN)/python -m pytest tests -m long -o addopts=""
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks all --quick
+
+docs: setup
+	@$(BIN)/python scripts/check_docs.py
 
 serve: setup
 	$(BIN)/clearinghouse serve

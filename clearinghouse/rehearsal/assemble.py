@@ -175,7 +175,7 @@ def score_entry(
         "rows": world.validation.n,
         "status": card.get("status", "failed") if run.state == "released" else "failed",
         "reason": run.reason,
-        "epsilon": format_money(run.epsilon_micro),
+        "epsilon": run.epsilon_micro / MICRO,
         "exact_counts_match": exact,
         "receipt": f"receipts/{developer}.txt" if run.receipt else None,
     }
@@ -185,11 +185,11 @@ def score_entry(
         metric: [float(end) for end in card["intervals"][metric]]
         for metric in SCORE_METRICS
         if metric in card.get("intervals", {})
-    }
+    } or {metric: [0.0, 1.0] for metric in SCORE_METRICS}
     entry["subgroups"] = _group_rates(world.schema, outcome, run)
     if plain is not None:
         entry["plaintext_reference"] = {
-            "auc": None if plain.auc is None else round(plain.auc, 6),
+            "auc": 0.5 if plain.auc is None else round(plain.auc, 6),
             "accuracy": round(plain.accuracy, 6),
         }
     return entry

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clearinghouse.errors import VerificationError
-from clearinghouse.money import format_money
+from clearinghouse.money import MICRO, format_money
 from dp.ledger import Ledger
 
 
@@ -26,10 +26,10 @@ def ledger_balances(
     return found
 
 
-def report_budget(balances: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, str]]:
-    """The report's `budget`: decimal strings."""
+def report_budget(balances: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float]]:
+    """The report's `budget`: epsilon as numbers."""
     return {
-        name: {"spent": format_money(spent), "limit": format_money(limit)}
+        name: {"spent": spent / MICRO, "limit": limit / MICRO}
         for name, (spent, limit) in balances.items()
     }
 
@@ -37,7 +37,7 @@ def report_budget(balances: Mapping[str, tuple[int, int]]) -> dict[str, dict[str
 def check_epsilon(
     logged: Mapping[str, int],
     ledgers: Mapping[str, tuple[int, int]],
-    reported: Mapping[str, Mapping[str, str]],
+    reported: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Hold the three accounts against each other, owner by owner.
 
@@ -52,14 +52,14 @@ def check_epsilon(
     for name in sorted({*logged, *ledgers, *reported}):
         in_log = logged.get(name, 0)
         in_ledger = ledgers.get(name, (0, 0))[0]
-        in_report = reported.get(name, {}).get("spent", "nothing")
+        in_report = round(reported.get(name, {}).get("spent", 0) * MICRO)
         if in_log != in_ledger:
             raise VerificationError(
                 f"epsilon of {name}: the log's releases sum to {format_money(in_log)}, "
                 f"its own ledger says {format_money(in_ledger)}"
             )
-        if in_report != format_money(in_ledger):
+        if in_report != in_ledger:
             raise VerificationError(
-                f"epsilon of {name}: the report says {in_report}, "
+                f"epsilon of {name}: the report says {format_money(in_report)}, "
                 f"its own ledger says {format_money(in_ledger)}"
             )

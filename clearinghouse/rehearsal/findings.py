@@ -114,7 +114,7 @@ def examine(market: Market, world: World, outcome: Outcome, directory: Path) -> 
     return Findings(report, evidence, training_set, receipts, outcome.entries, outcome.checkpoint)
 
 
-def _budget(market: Market, outcome: Outcome, directory: Path) -> dict[str, dict[str, str]]:
+def _budget(market: Market, outcome: Outcome, directory: Path) -> dict[str, dict[str, float]]:
     """The report's budget, once log, ledgers and report agree."""
     customer = market.customer.name
     owners = {

@@ -39,7 +39,7 @@ def test_an_honest_market_agrees(finished: Finished) -> None:
     market, world, outcome, directory = finished
     findings = examine(market, world, outcome, directory)
     spent = {name: entry["spent"] for name, entry in findings.report["budget"].items()}
-    assert spent == {"clinic": "1.50", "one": "1.00", "few": "1.00", "some": "1.00"}
+    assert spent == {"clinic": 1.5, "one": 1, "few": 1, "some": 1}
 
 
 def test_a_logged_release_that_no_ledger_knows_is_found(finished: Finished) -> None:

@@ -88,7 +88,7 @@ def test_log_ledgers_and_report_tell_one_epsilon(rehearsed: tuple[dict[str, Any]
     report, out = rehearsed
     lines = (out / "log" / "entries.jsonl").read_bytes().splitlines()
     logged = epsilon_by_owner(parse_entry(line) for line in lines)
-    spent = sorted(signed(entry["spent"]) for entry in report["budget"].values())
+    spent = sorted(round(entry["spent"] * 1_000_000) for entry in report["budget"].values())
     assert sorted(value for value in logged.values() if value) == [s for s in spent if s]
     found = verify_log_directory(out / "log")
     assert len(found.entries) == report["log"]["entries"] == len(lines)
@@ -150,6 +150,6 @@ def test_the_same_model_twice_is_answered_from_the_store(tmp_path: Path) -> None
     market = markets.write_market(tmp_path / "market", schema, tables, records=9, tariff="6.00")
     report = rehearse(market, tmp_path / "out", "--in-process")
     assert [score["exact_counts_match"] for score in report["scores"]] == [True] * 3
-    assert sorted(score["epsilon"] for score in report["scores"]) == ["0.00", "0.00", "1.00"]
-    assert report["budget"]["clinic"]["spent"] == "1.50"  # the target and one run
+    assert sorted(score["epsilon"] for score in report["scores"]) == [0, 0, 1]
+    assert report["budget"]["clinic"]["spent"] == 1.5  # the target and one run
     assert len({score["auc"] for score in report["scores"]}) == 1
