@@ -319,7 +319,14 @@ def test_digits_of_another_run_pass_as_digits_and_fail_as_scores(
     run.start("third run")
     digits = another["digits"]
     checks = run.early(digits)
-    run.server.accept_early(thief.replies(checks, Kind.EARLY_CHECKS, Kind.EARLY_REPLIES))
+    replies = thief.replies(checks, Kind.EARLY_CHECKS, Kind.EARLY_REPLIES)
+    try:
+        run.server.accept_early(replies)
+    except ValueError:
+        # One run in 126 holds u = p - 1 in some slot: its flag gives the lie away at once.
+        with pytest.raises(ValueError):
+            run.server.shares(digits)
+        return
     shares = run.server.shares(digits)
     # what it learns: with one-hot digits, whatever they are, the share is uniform mod 32
     share = key_holder.vector(memoryview(parts_of(shares, Kind.SHARES)[0]), "share")
