@@ -14,8 +14,7 @@ from clearinghouse.errors import RefusedError
 from clearinghouse.log.entries import epsilon_by_owner, parse_entry
 from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.results import LogView, RunList, StatementView
-from clearinghouse.money import format_money
-from clearinghouse.rehearsal.budgets import check_epsilon
+from clearinghouse.rehearsal.budgets import check_epsilon, report_budget
 from secure_eval import framing
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
@@ -53,7 +52,7 @@ def accounts(world):
     parsed = [parse_entry(text.encode()) for text in entries]
     logged = epsilon_by_owner(parsed).get(hospital.org_id, 0)
     spent = hospital.budget.spent
-    told = {"h": {"spent": format_money(spent), "limit": "5.00"}}
+    told = report_budget({"h": (spent, hospital.budget.limit)})
     check_epsilon({"h": logged}, {"h": (spent, hospital.budget.limit)}, told)
     path = f"/requests/{world.request_id}/statement"
     statement = hospital.transport.get(path, StatementView)
