@@ -1,15 +1,15 @@
-"""Step 6, settle: the purse by its rule, sources by what they delivered, the rest back."""
+"""Step 6, settle: the purse by its rule, sources by what they delivered, the rest back.
 
-import json
-from collections.abc import Sequence
+Who wins the purse is decided in `awards`; here money moves.
+"""
+
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from clearinghouse.canonical import canonical_bytes, digest
-from clearinghouse.messages.intake import Purse
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
 from clearinghouse.money import MICRO, split
-from clearinghouse.rounds import pricing, views
+from clearinghouse.rounds import awards, pricing, views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
@@ -17,49 +17,6 @@ from clearinghouse.rounds.pricing import Closed
 from clearinghouse.rounds.terms import pot_micro
 from clearinghouse.store.records import Order, Request
 from clearinghouse.store.store import Tx
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A released score as the purse's rule sees it, in millionths."""
-
-    run_id: str
-    org_id: str
-    point_micro: int
-    bound_micro: int
-    determined: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Award:
-    """Who gets what of the purse.
-
-    Attributes:
-        amounts: Run id to micro-money; they sum to the purse, or are empty if nobody won.
-        reason: The rule's outcome in words.
-    """
-
-    amounts: dict[str, int]
-    reason: str
-
-
-def decide(purse: Purse, scores: Sequence[Scored]) -> Award:
-    """Acceptance: the best point among models whose lower bound reaches the threshold.
-
-    The bound is one-sided at the purse's confidence, so noise and few patients count against
-    acceptance, never for it. Exact ties share the purse, earlier ones getting the odd micro-unit.
-    """
-    accepted = [
-        score for score in scores if score.determined and score.bound_micro >= purse.threshold_micro
-    ]
-    if not accepted:
-        return Award({}, f"no model shows {purse.metric} at the threshold with that confidence")
-    best = max(score.point_micro for score in accepted)
-    winners = [score for score in accepted if score.point_micro == best]
-    parts = split(purse.amount_micro, [Fraction(1, len(winners))] * len(winners))
-    amounts = {winner.run_id: part for winner, part in zip(winners, parts, strict=True)}
-    shared = "the best accepted model" if len(winners) == 1 else "the best accepted models, tied"
-    return Award(amounts, f"{shared} by {purse.metric}")
 
 
 def paid_micro(order: Order) -> int:
@@ -76,7 +33,7 @@ def fee_of(paid: int, fee_micro: int) -> int:
 class Outcome:
     """All that settling decided."""
 
-    award: Award
+    award: awards.Award
     prices: PriceList
     pot: dict[str, int]
 
@@ -104,7 +61,7 @@ def share_pot(closed: Closed, amount: int) -> dict[str, int]:
 @dataclass(frozen=True, slots=True)
 class _Ended:
     closed: Closed
-    scores: tuple[Scored, ...]
+    scores: tuple[awards.Scored, ...]
 
 
 def _ready(tx: Tx, request: Request) -> _Ended:
@@ -120,35 +77,12 @@ def _ready(tx: Tx, request: Request) -> _Ended:
         tx.cohorts.summaries(request.terms.source_ids),
         digest(body.encode()),
     )
-    return _Ended(closed, _scores(tx, request))
-
-
-def _scores(tx: Tx, request: Request) -> tuple[Scored, ...]:
-    result = []
-    for run in tx.runs.of(request.id, "score"):
-        if run.state != "released":
-            continue
-        card = json.loads(json.dumps(run.result["scorecard"]))
-        result.append(
-            Scored(
-                run.id,
-                str(run.model["org_id"]),
-                _micro(card[request.terms.purse.metric]),
-                _micro(card["award_bound"]),
-                card["status"] == "ok",
-            )
-        )
-    return tuple(result)
-
-
-def _micro(text: str) -> int:
-    """A decimal string with at most six decimals, in millionths."""
-    return int(Fraction(text) * MICRO)
+    return _Ended(closed, awards.scores(tx, request))
 
 
 def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
     return Outcome(
-        decide(request.terms.purse, found.scores),
+        awards.decide(request.terms.purse, found.scores),
         pricing.decide(found.closed),
         share_pot(found.closed, pot_micro(request.terms)),
     )
@@ -157,16 +91,7 @@ def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
 def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcome) -> bool:
     prices = canonical_bytes(outcome.prices.model_dump()).decode()
     tx.requests.keep(request.id, "prices", prices)
-    award = canonical_bytes(_award_document(request, found.scores, outcome.award))
-    tx.requests.keep(request.id, "award", award.decode())
-    desk.record(
-        tx,
-        "award.decided",
-        desk.org,
-        objects={"request": request.id},
-        hashes={"award": digest(award)},
-        amounts={"purse_micro": sum(outcome.award.amounts.values())},
-    )
+    awards.record(tx, desk, request, found.scores, outcome.award)
     _pay_sources(tx, desk, request)
     owners = {score.run_id: score.org_id for score in found.scores}
     for run_id, amount in outcome.award.amounts.items():
@@ -177,31 +102,6 @@ def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcom
     _refund(tx, request)
     _record_statement(tx, desk, request, hashes={"prices": digest(prices.encode())})
     return True
-
-
-def _award_document(request: Request, scores: Sequence[Scored], award: Award) -> dict[str, object]:
-    purse = request.terms.purse
-    return {
-        "kind": purse.kind,
-        "metric": purse.metric,
-        "threshold_micro": purse.threshold_micro,
-        "confidence_micro": purse.confidence_micro,
-        "amount_micro": purse.amount_micro,
-        "reason": award.reason,
-        "winners": [
-            {"run_id": run_id, "amount_micro": amount} for run_id, amount in award.amounts.items()
-        ],
-        "considered": [
-            {
-                "run_id": score.run_id,
-                "org_id": score.org_id,
-                "point_micro": score.point_micro,
-                "bound_micro": score.bound_micro,
-                "determined": score.determined,
-            }
-            for score in scores
-        ],
-    }
 
 
 def _pay(tx: Tx, request: Request, name: str, account: str, amount: int) -> None:
