@@ -62,6 +62,8 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
+    "bid.committed": EntryType("score", ("request", "model", "owner"), commit=True),
+    "bid.revealed": EntryType("score", ("request", "model", "owner"), ("salt",), ("ask",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),

@@ -12,6 +12,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
+| bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request; one release each |
 | receipts | name a run that was released, with its model and set; one each |
 | end | one award, not above the escrow; a statement after it; then closed, once |
@@ -24,6 +25,7 @@ from clearinghouse.asks import opens_ask
 from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -105,6 +107,8 @@ _BY_OWNER = {
     "summary.released",
     "valset.sealed",
     "model.submitted",
+    "bid.committed",
+    "bid.revealed",
     "request.opened",
 }
 
@@ -141,6 +145,8 @@ class _State:
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
             "model.submitted": self._model,
+            "bid.committed": commit_bid,
+            "bid.revealed": reveal_bid,
             "run.released": self._run,
             "receipt.issued": self._receipt,
             "award.decided": self._award,
@@ -318,6 +324,8 @@ class _State:
             yield f"{model} was scored as other bytes than were submitted"
         if story.award is not None:
             yield f"released after the award (entry {story.award})"
+        if story.first_bid is not None:
+            yield f"released after bids were opened (entry {story.first_bid})"
         yield from self._release_of(entry, story)
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})

@@ -32,6 +32,7 @@ _DOES = {
     "deliver": "to deliver its records",
     "receive": "to open and check the deliveries",
     "model.submit": "to train and submit a model",
+    "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
     "score.characters": "to answer the comparison of a blind score",
