@@ -193,6 +193,17 @@ class Posting:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting as a statement lists it; `at_s` is 0 where the time is not known."""
+
+    transfer: str
+    account: str
+    request_id: str
+    amount_micro: int
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A receipt's text."""
 
