@@ -15,6 +15,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request; one release each |
 | receipts | name a run that was released, with its model and set; one each |
+| disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
@@ -26,6 +27,8 @@ from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log.entries import Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
+from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
+from clearinghouse.log.replay_disputes import Disputes
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -130,6 +133,7 @@ class _State:
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
         self.requests: dict[str, RequestStory] = {}
+        self.disputes = Disputes()
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
             "source.registered": self._source,
             "summary.released": self._summary,
@@ -162,6 +166,9 @@ class _State:
             yield f"made by {entry.actor}, which is not the operator"
         if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
+        if entry.type in DISPUTE_TYPES:
+            yield from self.disputes.apply(index, entry, self.operator, self.requests)
+            return
         if entry.type in self._handlers:
             yield from self._handlers[entry.type](index, entry)
             return

@@ -237,7 +237,7 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         tx.requests.moved(request.id, kind, blob, tx.blobs.size(blob, caller.id))
     budget = budget_micro(message)
     amounts = {f"external:{caller.id}": -budget, f"escrow:{request.id}": budget}
-    tx.ledger.transfer(f"{request.id}:open", request.id, amounts)
+    tx.ledger.transfer(f"{request.id}:open", request.id, amounts, at_s=int(now))
     desk.record(
         tx,
         "request.opened",

@@ -9,13 +9,13 @@ from fractions import Fraction
 from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
 from clearinghouse.money import MICRO, split
-from clearinghouse.rounds import awards, pricing, views
+from clearinghouse.rounds import awards, disputes, outcomes, pricing, views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
 from clearinghouse.rounds.pricing import Closed
 from clearinghouse.rounds.terms import pot_micro
-from clearinghouse.store.records import Order, Request
+from clearinghouse.store.records import Order, PastPrice, Request
 from clearinghouse.store.store import Tx
 
 
@@ -95,19 +95,31 @@ def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcom
     _pay_sources(tx, desk, request)
     owners = {score.run_id: score.org_id for score in found.scores}
     for run_id, amount in outcome.award.amounts.items():
-        _pay(tx, request, f"award:{run_id}", f"org:{owners[run_id]}", amount)
+        _pay(tx, desk, request, f"award:{run_id}", f"org:{owners[run_id]}", amount)
     for source_id, amount in outcome.pot.items():
         seller = tx.cohorts.source(source_id).org_id
-        _pay(tx, request, f"pot:{source_id}", f"org:{seller}", amount)
-    _refund(tx, request)
+        _pay(tx, desk, request, f"pot:{source_id}", f"org:{seller}", amount)
+    _refund(tx, desk, request)
+    outcomes.attest(tx, desk, request)
+    _keep_prices(tx, desk, request, outcome.prices)
     _record_statement(tx, desk, request, hashes={"prices": digest(prices.encode())})
     return True
 
 
-def _pay(tx: Tx, request: Request, name: str, account: str, amount: int) -> None:
+def _pay(tx: Tx, desk: Desk, request: Request, name: str, account: str, amount: int) -> None:
+    """Pay out of the escrow; what is disputed goes into a frozen account instead."""
     if amount:
-        escrow = f"escrow:{request.id}"
-        tx.ledger.transfer(f"{request.id}:{name}", request.id, {escrow: -amount, account: amount})
+        receiver = disputes.payee(tx, request, name, account)
+        changes = {f"escrow:{request.id}": -amount, receiver: amount}
+        at_s = int(desk.clock.now())
+        tx.ledger.transfer(f"{request.id}:{name}", request.id, changes, at_s=at_s)
+
+
+def _keep_prices(tx: Tx, desk: Desk, request: Request, prices: PriceList) -> None:
+    """Every source's price into its history."""
+    for price in prices.prices:
+        body = canonical_bytes(price.model_dump()).decode()
+        tx.prices.add(PastPrice(price.source_id, request.id, int(desk.clock.now()), body))
 
 
 def _pay_sources(tx: Tx, desk: Desk, request: Request) -> None:
@@ -115,15 +127,16 @@ def _pay_sources(tx: Tx, desk: Desk, request: Request) -> None:
     for order in tx.orders.of(request.id):
         amount = paid_micro(order)
         seller = tx.cohorts.source(order.source_id).org_id
-        _pay(tx, request, f"order:{order.id}", f"org:{seller}", amount)
+        _pay(tx, desk, request, f"order:{order.id}", f"org:{seller}", amount)
         total += amount
     fee = fee_of(total, request.terms.fee_micro)
-    _pay(tx, request, "fee", f"platform:{desk.org.id}", fee)
+    _pay(tx, desk, request, "fee", f"platform:{desk.org.id}", fee)
 
 
-def _refund(tx: Tx, request: Request) -> None:
+def _refund(tx: Tx, desk: Desk, request: Request) -> None:
+    disputes.withhold(tx, request, int(desk.clock.now()))
     rest = tx.ledger.balance(f"escrow:{request.id}")
-    _pay(tx, request, "refund", f"external:{request.org_id}", rest)
+    _pay(tx, desk, request, "refund", f"external:{request.org_id}", rest)
 
 
 def _record_statement(
@@ -143,7 +156,8 @@ def wind_up(tx: Tx, desk: Desk, request: Request) -> None:
     """Settle a request that ends early: confirmed deliveries are paid, the rest goes back."""
     if request.step in ("score", "settle"):  # before, nothing is confirmed; after, all is paid
         _pay_sources(tx, desk, request)
-    _refund(tx, request)
+        outcomes.attest_deliveries(tx, desk, request)
+    _refund(tx, desk, request)
     _record_statement(tx, desk, request)
 
 
