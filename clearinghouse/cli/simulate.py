@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from clearinghouse.cli.files import public_size_class
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import PROFILE, open_keys
 from clearinghouse.errors import InputError
@@ -22,7 +23,7 @@ def patients_of(home: Path) -> int | None:
     if not (home / PROFILE).is_file():
         return None
     terms = open_keys(home).recall("valset-terms")
-    return None if terms is None else int(terms["size_class"])
+    return None if terms is None else public_size_class(terms)
 
 
 def run(

@@ -59,6 +59,7 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "key.added": EntryType("intake", ("org", "key"), ("public_key",)),
     "key.revoked": EntryType("intake", ("org", "key")),
     "source.registered": EntryType("intake", ("source", "owner")),
+    "size.released": EntryType("intake", ("owner",), ("release",), _RELEASE),
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),

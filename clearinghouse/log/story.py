@@ -17,6 +17,7 @@ class RequestStory:
         runs: By released run id: the model, None once the run is known to have failed.
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
+        most_runs: Scoring runs fixed at opening; None where an old log does not say.
     """
 
     owner: str
@@ -39,3 +40,4 @@ class RequestStory:
     statements: list[int] = field(default_factory=list)
     closed: int | None = None
     failed: bool | None = None
+    most_runs: int | None = None

@@ -20,6 +20,7 @@ from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.releases import Releases
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
@@ -41,6 +42,7 @@ class Tx:
         self.requests, self.tasks = Requests(session), Tasks(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
         self.ledger, self.log = Ledger(session), Logbook(session)
+        self.releases = Releases(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

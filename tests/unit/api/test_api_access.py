@@ -24,6 +24,7 @@ READS = {
     "/v1/requests/{request_id}/statement": INSIDE,
     "/v1/receipts/{receipt_id}": INSIDE,
     "/v1/agent/tasks": EVERYBODY,
+    "/v1/budgets": EVERYBODY,
     "/v1/log/entries": EVERYBODY,
 }
 PUBLIC = {

@@ -78,6 +78,7 @@ def test_log_entries_cover_the_steps() -> None:
     }  # fmt: skip
     assert required <= set(ENTRY_TYPES)
     assert {name for name in ENTRY_TYPES if is_release(name)} == {
+        "size.released",
         "summary.released",
         "target.released",
         "run.released",
