@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from dp.ledger_books import BUSY_SECONDS, Books, Cursor, Row, Unavailable, namespace
 
@@ -76,6 +77,10 @@ class PostgreSql:
         if not unit:
             raise ValueError("a ledger in PostgreSQL needs the name of the patients it is about")
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        try:
+            conninfo_to_dict(self._url)
+        except psycopg.ProgrammingError:  # its words may hold the password
+            raise ValueError("the URL of the ledger is malformed") from None
         self._schema = namespace(unit)
 
     def create(self) -> None:

@@ -17,11 +17,11 @@ from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import open_keys, read_profile
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.runs import supported
-from clearinghouse.errors import InputError, RefusedError
+from clearinghouse.errors import InputError, RefusedError, TryAgainError
 from clearinghouse.money import MICRO, format_money
 from clearinghouse.score_bins import published_bins
 from dp.laws import HISTOGRAM_PERCENT, choose
-from dp.ledger import Entry, Ledger, LedgerError
+from dp.ledger import Entry, Ledger, LedgerError, Unavailable
 
 LIMITS = {"hospital": "valset-terms", "provider": "source-terms"}
 """Where a role's lifetime budget is remembered."""
@@ -31,6 +31,10 @@ SCORE_MICRO = MICRO
 
 PLANS = (1, 2, 3, 5, 10, 20)
 """Numbers of runs that are laid out."""
+
+
+USEFUL_AUC = 0.15
+"""Half of an AUC's interval beyond which a score says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ def budget(home: Path) -> Result:
     if terms is None:
         words = f"{home}: no table of patients is in use here, so there is no epsilon to spend"
         return {"role": profile.role, "spent": "0.00", "limit": None, "releases": []}, words
-    books = _read(keystore, terms)
+    books = read_books(keystore, terms)
     tables = _tables(keystore)
     value: dict[str, Any] = {
         "role": profile.role,
@@ -67,20 +71,30 @@ def budget(home: Path) -> Result:
         "releases": [_release(entry, tables, books.size_class) for entry in books.entries],
     }
     if profile.role == "hospital":
-        groups = _subgroups(keystore)
+        groups = value["subgroups"] = subgroups_of(keystore)
         value["runs"] = plans(books, int(terms["epsilon_target_micro"]), groups)
     return value, _words(home, books, value)
 
 
-def _read(keystore: Keystore, terms: dict[str, Any]) -> Books:
-    place = keystore.ledger_path
+def read_books(keystore: Keystore, terms: dict[str, Any]) -> Books:
+    """What a home's ledger says.
+
+    Raises:
+        RefusedError: It is damaged.
+        TryAgainError: Its database does not answer.
+    """
+    place, known = keystore.ledger_words, keystore.recall("unit") or {}
     limit = int(terms["limit_micro"])
     try:
-        ledger = Ledger.open(place, limit_micro=limit)
+        ledger = Ledger.open(
+            keystore.ledger_place, limit_micro=limit, unit=str(known.get("unit", ""))
+        )
         spent, _ = ledger.balance()
         entries = ledger.entries()
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
+    except Unavailable as error:
+        raise TryAgainError(f"{place}: {error}") from None
     except (LedgerError, sqlite3.Error) as error:
         raise RefusedError(
             f"{place} is damaged ({error}): nothing can be released from this "
@@ -146,29 +160,36 @@ def plans(books: Books, target_micro: int, groups: int) -> dict[str, Any]:
     """
     room = books.limit - books.spent - target_micro
     bins = published_bins(books.size_class)
-    laid_out = []
-    for runs in PLANS if room > 0 else ():
+    laid_out: list[dict[str, Any]] = []
+    useful = 0
+    for runs in range(1, PLANS[-1] + 1) if room > 0 else ():
         try:
             law = choose(runs, room, labels=2, bins=bins, groups=groups, coins=())
         except ValueError:  # a table would get next to nothing
             break
         each = law.cost.micro_epsilon
         part = each * HISTOGRAM_PERCENT // 100 if groups else each
-        noise = meaning(part)
         auc = auc_half_width(max(2, books.size_class), bins, part)
-        laid_out.append(
-            {
-                "runs": runs,
-                "epsilon_each": format_money(each),
-                "count_half_width_90": noise.half_width,
-                "auc_half_width_90": f"{auc:.3f}",
-            }
-        )
-    fits = supported(books.limit, books.spent, target_micro, SCORE_MICRO)
-    return {"supported_at_epsilon_1": fits, "bins": bins, "plans": laid_out}
+        useful = runs if auc <= USEFUL_AUC else useful
+        if runs in PLANS:
+            laid_out.append(
+                {
+                    "runs": runs,
+                    "epsilon_each": format_money(each),
+                    "count_half_width_90": meaning(part).half_width,
+                    "auc_half_width_90": f"{auc:.3f}",
+                }
+            )
+    return {
+        "supported_at_epsilon_1": supported(books.limit, books.spent, target_micro, SCORE_MICRO),
+        "supported_within_auc_015": useful,
+        "bins": bins,
+        "plans": laid_out,
+    }
 
 
-def _subgroups(keystore: Keystore) -> int:
+def subgroups_of(keystore: Keystore) -> int:
+    """Subgroup tables of each run on the sealed set."""
     known = keystore.recall("valset")
     return len(json.loads(known["layout"])["groups"]) if known else 0
 
@@ -190,7 +211,7 @@ def _words(home: Path, books: Books, value: dict[str, Any]) -> str:
     lines.append(_promise("all is spent" if books.spent == books.limit else "so far", books.spent))
     if books.spent < books.limit:
         lines.append(_promise("once all is spent", books.limit))
-    lines += _plan_words(value["runs"]) if "runs" in value else []
+    lines += plan_words(value["runs"]) if "runs" in value else []
     return "\n".join(lines)
 
 
@@ -218,14 +239,19 @@ def _promise(when: str, epsilon_micro: int) -> str:
     )
 
 
-def _plan_words(runs: dict[str, Any]) -> list[str]:
-    fits = runs["supported_at_epsilon_1"]
-    lines = [f"what is left pays one more target and {fits} runs at epsilon 1 each"]
+def plan_words(runs: dict[str, Any]) -> list[str]:
+    """How many runs a set supports, and what each would show."""
+    fits, useful = runs["supported_at_epsilon_1"], runs["supported_within_auc_015"]
+    most = f"{PLANS[-1]} or more" if useful == PLANS[-1] else str(useful)
+    lines = [
+        f"what is left pays one more target and {fits} runs at epsilon 1 each; divided evenly, "
+        f"{most} {'run keeps' if useful == 1 else 'runs keep'} an AUC within +-{USEFUL_AUC:g}"
+    ]
     if runs["plans"]:
-        rows = [["or divided among", "epsilon a run", "a count +-", "an AUC +-"]]
+        rows = [["divided among", "epsilon a run", "a count +-", "an AUC +-"]]
         rows += [
             [
-                f"{plan['runs']} run" + ("s" if plan["runs"] > 1 else ""),
+                f"{plan['runs']} {'runs' if plan['runs'] > 1 else 'run'}",
                 plan["epsilon_each"],
                 str(plan["count_half_width_90"]),
                 plan["auc_half_width_90"],

@@ -33,12 +33,16 @@ def init(
     name: Annotated[str, typer.Option("--name", help="As other organisations see you.")],
     home: Home = DEFAULT_HOME,
     server: Server = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option("--ledger", help="postgresql:// URL of the owner's ledgers; else a file."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a home: keys, server, name and role."""
     from clearinghouse.cli.party import init as run
 
-    emit(as_json, *run(home, role, name, server))
+    emit(as_json, *run(home, role, name, server, ledger))
 
 
 def doctor(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:

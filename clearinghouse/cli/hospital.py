@@ -11,6 +11,7 @@ from clearinghouse.cli.loop import Say, Worker
 from clearinghouse.cli.options import Result
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
+from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
 from clearinghouse.documents import exact_number, shown
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import RequestView, ValsetView
@@ -100,10 +101,10 @@ def _terms(
         "table": str(path.resolve()),
         "size_class": None if noised else choose_size_class(size, table.n, str(path)),
         "epsilon_size_micro": noised,
-        "epsilon_target_micro": old.get("epsilon_target_micro", 500_000)
+        "epsilon_target_micro": old.get("epsilon_target_micro", DEFAULT_TARGET_MICRO)
         if target is None
         else epsilon_option(target, "--epsilon-target"),
-        "limit_micro": old.get("limit_micro", 5_000_000)
+        "limit_micro": old.get("limit_micro", DEFAULT_LIMIT_MICRO)
         if limit is None
         else epsilon_option(limit, "--limit"),
     }

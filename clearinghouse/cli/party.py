@@ -25,11 +25,11 @@ NEXT = {
     "auditor": "clearinghouse org register",
 }
 
-KEY_FILES = {"signing.pem", "age.txt", ".gitignore"}
+KEY_FILES = {"signing.pem", "age.txt", ".gitignore", "ledger.json"}
 """What an `init` that broke off may have left."""
 
 
-def init(home: Path, role: str, name: str, server: str | None) -> Result:
+def init(home: Path, role: str, name: str, server: str | None, ledger: str | None = None) -> Result:
     """Make a home with fresh keys, or change what an existing one remembers of its server.
 
     Raises:
@@ -55,6 +55,8 @@ def init(home: Path, role: str, name: str, server: str | None) -> Result:
     keystore = Keystore.open(home)
     # keys must not end up in a repository by accident
     keystore.write(".gitignore", b"*\n")
+    if ledger is not None:
+        _move_ledger(keystore, ledger)
     write_profile(keystore, Profile(name, role, address))  # type: ignore[arg-type]
     key_id = keystore.signing_key.key_id
     value = {"home": str(home), "role": role, "name": name, "server": address, "key_id": key_id}
@@ -65,6 +67,22 @@ def init(home: Path, role: str, name: str, server: str | None) -> Result:
         f"next: {NEXT[role]}"
     )
     return value, words
+
+
+def _move_ledger(keystore: Keystore, url: str) -> None:
+    """Remember the database of the owner's ledgers; only before anything was spent in this home.
+
+    Raises:
+        InputError: It is no PostgreSQL URL, or this home has a ledger already.
+    """
+    if not url.startswith("postgresql://"):
+        raise InputError("--ledger must be a URL such as postgresql://user:password@host/database")
+    if keystore.ledger_path.exists() or keystore.recall("ledger") not in (None, {"url": url}):
+        raise InputError(
+            f"{keystore.directory} has its ledger elsewhere already ({keystore.ledger_words}), and "
+            "a budget is not moved. Leave --ledger out, or use another --home"
+        )
+    keystore.remember("ledger", {"url": url})
 
 
 def register(session: Session) -> Result:

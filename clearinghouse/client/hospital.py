@@ -11,7 +11,7 @@ import numpy as np
 from clearinghouse import cells, model_columns
 from clearinghouse.canonical import canonical_bytes, commitment, digest
 from clearinghouse.client import sizes
-from clearinghouse.client.budget import Budget
+from clearinghouse.client.budget import open_budget
 from clearinghouse.client.key_agent import KeyAgent, Secrets, new_noise_key
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
@@ -88,7 +88,7 @@ class Hospital(Party):
     ) -> None:
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = Budget(keystore.ledger_path, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()
         self._size: sizes.PublicSize | None = None

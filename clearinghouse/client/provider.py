@@ -15,7 +15,7 @@ from clearinghouse import cells
 from clearinghouse.asks import ask_commitment
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.client import sizes
-from clearinghouse.client.budget import Budget
+from clearinghouse.client.budget import open_budget
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
@@ -75,7 +75,7 @@ class Provider(Party):
     ) -> None:
         super().__init__(name, "provider", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = Budget(keystore.ledger_path, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro)
         self._records = table.records()
         self._commitments: RowCommitments | None = None
         self._size: sizes.PublicSize | None = None

@@ -10,6 +10,11 @@ from clearinghouse.errors import BudgetExceededError
 from clearinghouse.money import format_money
 from dp.laws import supported_runs
 
+DEFAULT_LIMIT_MICRO = 3_000_000
+"""Lifetime budget of a validation set, where its owner does not say."""
+
+DEFAULT_TARGET_MICRO = 500_000
+
 
 def supported(limit_micro: int, spent_micro: int, target_micro: int, score_micro: int) -> int:
     """Runs that fit beside one more target into what is left."""

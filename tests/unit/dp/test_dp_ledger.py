@@ -220,6 +220,8 @@ def test_two_units_in_one_database_have_budgets_of_their_own(ledger_database) ->
 def test_a_database_that_is_away_is_said_and_nothing_is_drawn(ledger_database) -> None:
     with pytest.raises(ValueError, match="postgresql://"):
         Ledger.open("mysql://127.0.0.1/x", limit_micro=1)
+    with pytest.raises(ValueError, match="malformed"):
+        Ledger.open("postgresql://a:secret@h/x?nonsense=1", limit_micro=1, unit="u")
     with pytest.raises(ValueError, match="name of the patients"):
         Ledger.open(ledger_database, limit_micro=1)
     with pytest.raises(Unavailable, match="does not answer"):
