@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager, contextmanager
 from fastapi import FastAPI
 
 from api import bodies, problems
+from api.limits import Limits
 from api.recorder import Recorder
-from api.routes import blobs, health, intake, log, requests, tasks
+from api.routes import blobs, health, identity, intake, log, requests, tasks
 from clearinghouse.clock import Clock
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.runner import Runner
@@ -38,8 +39,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.desk, app.state.runner = desk, runner
+    app.state.limits = Limits(settings)
     problems.install(app)
-    for module in (intake, blobs, requests, tasks, log):
+    for module in (intake, identity, blobs, requests, tasks, log):
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     if settings.record_bodies is not None:

@@ -15,7 +15,12 @@ from typing import Annotated
 
 import typer
 
-from clearinghouse.cli import commands_market, commands_party, commands_results
+from clearinghouse.cli import (
+    commands_identity,
+    commands_market,
+    commands_party,
+    commands_results,
+)
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
@@ -42,6 +47,7 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(log_app, name="log")
 
 commands_party.declare(app, schema_app)
+commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
 commands_results.declare(app, commands_market.model_app)
 

@@ -66,6 +66,22 @@ class Requests:
         query = select(RequestRow.id).where(col(RequestRow.due), RequestRow.state == "running")
         return tuple(sorted(self._session.exec(query)))
 
+    def running_in(self, step: str) -> tuple[str, ...]:
+        """Return the running requests that are in a step, in order of id."""
+        query = select(RequestRow.id).where(RequestRow.step == step, RequestRow.state == "running")
+        return tuple(sorted(self._session.exec(query)))
+
+    def of(self, org_id: str) -> tuple[Request, ...]:
+        """Return the requests that an organisation takes part in, the newest first."""
+        query = (
+            select(RequestRow, StepRow.started)
+            .join(PartyRow, col(PartyRow.request_id) == col(RequestRow.id))
+            .join(StepRow, col(StepRow.request_id) == col(RequestRow.id))
+            .where(PartyRow.org_id == org_id, StepRow.step == "intake")
+            .order_by(col(StepRow.started).desc(), col(RequestRow.id))
+        )
+        return tuple(_request(row) for row, _started in self._session.exec(query))
+
     def mark_due(self, request_id: str, *, due: bool = True) -> None:
         """Say that the request may be able to move, or that it was looked at."""
         self._session.execute(
