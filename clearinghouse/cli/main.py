@@ -154,6 +154,28 @@ def serve(
         ) from None
 
 
+@app.command("dev-issuer")
+def dev_issuer(
+    port: Annotated[int, typer.Option("--port", help="Port of loopback; 0 takes a free one.")] = 0,
+    parent: Annotated[
+        int | None, typer.Option("--parent", help="End with this process, which started us.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign-in without passwords, for rehearsing the console.
+
+    On this machine only; never for real people.
+    """
+    from clearinghouse.cli.operator import run_dev_issuer
+    from clearinghouse.lifeline import die_with
+
+    if parent is not None:
+        die_with(parent)
+    run_dev_issuer(
+        port, lambda url: emit(as_json, {"event": "listening", "url": url}, f"issuer {url}")
+    )
+
+
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="A receipt file.")],

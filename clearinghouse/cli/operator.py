@@ -44,3 +44,10 @@ def rotate_key(data: Path) -> Result:
         "start the server again, and copy server.key to where you keep the others"
     )
     return asdict(done), words
+
+
+def run_dev_issuer(port: int, announce: Callable[[str], None]) -> None:
+    """Let anybody on this machine sign in as anybody, until SIGINT or SIGTERM."""
+    from api.console.dev_issuer import serve
+
+    serve(port, announce)

@@ -71,16 +71,23 @@ class Requests:
         query = select(RequestRow.id).where(RequestRow.step == step, RequestRow.state == "running")
         return tuple(sorted(self._session.exec(query)))
 
-    def of(self, org_id: str) -> tuple[Request, ...]:
-        """Return the requests that an organisation takes part in, the newest first."""
-        query = (
-            select(RequestRow, StepRow.started)
-            .join(PartyRow, col(PartyRow.request_id) == col(RequestRow.id))
+    def of(self, org_id: str, most: int) -> tuple[Request, ...]:
+        """Return the newest requests that an organisation takes part in, newest first."""
+        query = self._newest().join(PartyRow, col(PartyRow.request_id) == col(RequestRow.id))
+        rows = self._session.exec(query.where(PartyRow.org_id == org_id).limit(most))
+        return tuple(_request(row) for row in rows)
+
+    def newest(self, most: int) -> tuple[Request, ...]:
+        """Return the newest requests of all, newest first."""
+        return tuple(_request(row) for row in self._session.exec(self._newest().limit(most)))
+
+    def _newest(self) -> Any:
+        return (
+            select(RequestRow)
             .join(StepRow, col(StepRow.request_id) == col(RequestRow.id))
-            .where(PartyRow.org_id == org_id, StepRow.step == "intake")
+            .where(StepRow.step == "intake")
             .order_by(col(StepRow.started).desc(), col(RequestRow.id))
         )
-        return tuple(_request(row) for row, _started in self._session.exec(query))
 
     def mark_due(self, request_id: str, *, due: bool = True) -> None:
         """Say that the request may be able to move, or that it was looked at."""
