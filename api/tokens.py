@@ -48,7 +48,7 @@ def check_token(request: Request, desk: Desk) -> ApiKey:
     now = desk.clock.now()
     with desk.store.read() as tx:
         key = None if prefix is None else tx.apikeys.by_prefix(prefix)
-    is_good = token_matches(token, None if key is None else key.digest)
+    is_good = key is not None and token_matches(token, key.digest)
     if key is None or not is_good or key.revoked is not None or key.expires <= now:
         raise AuthenticationError("this API key is unknown, revoked or expired")
     needed = ROUTES.get(_route(request)) if request.method in ("GET", "HEAD") else None
