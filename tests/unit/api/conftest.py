@@ -107,16 +107,16 @@ class Party:
     def get_by_key(self, path, token):
         return self.client.get(path, headers={"Authorization": f"Bearer {token}"})
 
+    def registration(self):
+        return {
+            "name": f"a {self.role}",
+            "role": self.role,
+            "public_key": self.key.verify_key.base64,
+            "age_recipient": AGE if self.role == "developer" else None,
+        }
+
     def register(self):
-        answer = self.post(
-            "/v1/orgs",
-            {
-                "name": f"a {self.role}",
-                "role": self.role,
-                "public_key": self.key.verify_key.base64,
-                "age_recipient": AGE if self.role == "developer" else None,
-            },
-        )
+        answer = self.post("/v1/orgs", self.registration())
         assert answer.status_code == 200, answer.text
         self.org_id = answer.json()["id"]
         return self

@@ -1,5 +1,7 @@
 """Who may read what: every route x every role, and foreign ids answered like unknown ones."""
 
+import hashlib
+import json
 import re
 
 import pytest
@@ -156,6 +158,30 @@ def test_an_api_key_changes_nothing(market, ids):
             assert answer.status_code in (401, 403, 422), answer.text
     with market.store.read() as tx:
         assert tx.apikeys.get(ids["apikey_id"], market.hospital.org_id).revoked is None
+
+
+def test_no_write_is_replayed_or_taken_late(market, ids, clock, problem):
+    """Every route that changes something uses a nonce up and looks at the age of the signature."""
+    party = market.provider
+    for method, path in sorted(WRITES):
+        filled = path.format(**ids) + ("?kind=test" if method == "put" else "")
+        body = b"{}"
+        if path == "/v1/blobs/{digest}":
+            filled = f"/v1/blobs/{hashlib.sha256(body).hexdigest()}?kind=test"
+        if path == "/v1/orgs":
+            body = json.dumps(party.registration()).encode()
+
+        def send(headers, method=method, filled=filled, body=body):
+            return party.client.request(method, filled, content=body, headers=headers)
+
+        headers = party.headers(method.upper(), filled, body, idempotency_key=f"once {path}")
+        assert send(headers).status_code != 401, path
+        assert "nonce" in problem(send(headers), 401, "unauthenticated"), path
+        for seconds in (61, -61):
+            party.clock.advance(-seconds)
+            old = party.headers(method.upper(), filled, body)
+            party.clock.advance(seconds)
+            assert "s old" in problem(send(old), 401, "unauthenticated"), path
 
 
 def test_deleting_what_is_foreign(market, ids, problem):
