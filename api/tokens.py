@@ -14,6 +14,7 @@ from clearinghouse.store.records import ApiKey
 
 ROUTES: Mapping[str, Scope] = {
     "/v1/requests/{request_id}/prices": "prices:read",
+    "/v1/sources/{source_id}/prices": "prices:read",
     "/v1/requests/{request_id}": "requests:read",
     "/v1/requests/{request_id}/target": "requests:read",
     "/v1/requests/{request_id}/clearing": "requests:read",
@@ -22,11 +23,12 @@ ROUTES: Mapping[str, Scope] = {
     "/v1/receipts/{receipt_id}": "receipts:read",
     "/v1/sources": "sources:read",
     "/v1/sources/{source_id}": "sources:read",
+    "/v1/reputation": "sources:read",
     "/v1/schemas/{schema_id}": "sources:read",
     "/v1/orgs/{org_id}": "orgs:read",
     "/v1/log/entries": "log:read",
 }
-"""What a GET of each route needs. Blobs, tasks, keys and people are never read by API key."""
+"""What a GET of each route needs. Blobs, tasks, disputes, keys, people: by no API key."""
 
 PREFIX = "/v1"
 

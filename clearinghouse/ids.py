@@ -20,6 +20,7 @@ Noun = Literal[
     "rcp",
     "grt",
     "tsk",
+    "dsp",
 ]
 
 _PATTERN = re.compile(r"[a-z]{3}_[0-9a-z]{20}")

@@ -59,6 +59,13 @@ class Parties:
         row.suspended = row.suspended or reason
         self._session.flush()
 
+    def reinstate(self, org_id: str) -> None:
+        """End a suspension."""
+        row = self._session.get(OrgRow, org_id)
+        if row is not None:
+            row.suspended = ""
+            self._session.flush()
+
     def by_key(self, key_id: str) -> Org | None:
         """Return the organisation that a key acts for now, with that key; None if revoked."""
         key = self._session.get(OrgKeyRow, key_id)
