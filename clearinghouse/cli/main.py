@@ -15,7 +15,12 @@ from typing import Annotated
 
 import typer
 
-from clearinghouse.cli import commands_market, commands_party, commands_results
+from clearinghouse.cli import (
+    commands_market,
+    commands_party,
+    commands_results,
+    commands_settle,
+)
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
@@ -44,6 +49,7 @@ app.add_typer(log_app, name="log")
 commands_party.declare(app, schema_app)
 commands_market.declare(app)
 commands_results.declare(app, commands_market.model_app)
+commands_settle.declare(app, commands_results.price_app, commands_party.org_app)
 
 
 def _version(wanted: bool) -> None:

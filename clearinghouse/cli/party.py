@@ -22,7 +22,7 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import OrgView, RegisterOrg
-from clearinghouse.money import format_money
+from clearinghouse.money import MICRO, format_money
 from dp.ledger import Entry, Ledger, LedgerError
 
 NEXT = {
@@ -99,7 +99,8 @@ def show_org(session: Session, org_id: str | None) -> Result:
 
 
 def _shown(view: OrgView, intro: str) -> Result:
-    words = f"{intro}{view.id}: {view.role} '{view.name}', key {view.key_id}"
+    standing = f"standing {view.standing_micro / MICRO:.3f} of 1"
+    words = f"{intro}{view.id}: {view.role} '{view.name}', key {view.key_id}, {standing}"
     return view.model_dump(), words
 
 
