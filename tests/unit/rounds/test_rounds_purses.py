@@ -174,7 +174,7 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
     )
     cheap, dear = world.developers
     cheap.ask_micro, dear.ask_micro = 80_000_000, 120_000_000
-    view = world.work(world.everybody)
+    view = world.work(world.everybody, seconds=300.0)
     assert view.state == "done", (view.reason, world.events)
     statement = world.hospital.transport.get(
         f"/requests/{world.request_id}/statement", StatementView
