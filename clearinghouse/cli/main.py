@@ -20,6 +20,7 @@ from clearinghouse.cli import (
     commands_market,
     commands_party,
     commands_results,
+    commands_settle,
 )
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
@@ -50,6 +51,7 @@ commands_party.declare(app, schema_app)
 commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
 commands_results.declare(app, commands_market.model_app)
+commands_settle.declare(app, commands_results.price_app, commands_party.org_app)
 
 
 def _version(wanted: bool) -> None:

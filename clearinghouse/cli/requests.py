@@ -104,7 +104,7 @@ def _standing(view: RequestView) -> str:
     lines = [
         f"{view.id}: step {view.step}, {view.state}" + (f" ({view.reason})" if view.reason else ""),
         f"wants {terms.records} records of {len(terms.source_ids)} sources at up to "
-        f"{format_money(terms.tariff_micro)} {terms.currency} each; purse "
+        f"{format_money(terms.tariff_micro)} {terms.currency} each; {terms.purse.kind} purse "
         f"{format_money(terms.purse.amount_micro)} {terms.currency} for {terms.purse.metric} "
         f">= {format_money(terms.purse.threshold_micro)}",
     ]

@@ -43,6 +43,8 @@ class OrgView(Message):
     key_id: str
     public_key: Base64
     age_recipient: str | None
+    standing_micro: Micro = 100_000
+    """Reputation from attested outcomes, as rules use it; see GET /v1/reputation."""
 
 
 class RegisterSchema(Message):
@@ -92,6 +94,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    standing_micro: Micro = 100_000
+    """Its owner's reputation; sources of one owner share it."""
 
 
 class SourceList(Message):
