@@ -90,7 +90,7 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
 }
 
 # Nouns whose ids these names must hold wherever they occur.
-_OBJECT_NOUNS: Mapping[str, Noun] = {
+OBJECT_NOUNS: Mapping[str, Noun] = {
     "org": "org",
     "owner": "org",
     "opener": "org",
@@ -310,7 +310,7 @@ def _is_id(value: Any, noun: Noun) -> bool:
 
 
 def _is_object(name: str, value: Any) -> bool:
-    noun = _OBJECT_NOUNS.get(name)
+    noun = OBJECT_NOUNS.get(name)
     if noun is not None:
         return _is_id(value, noun)
     return isinstance(value, str) and value[:3] in _NOUNS and is_id(value, value[:3])  # type: ignore[arg-type]
