@@ -10,7 +10,17 @@ from api.console.app import create_console
 from api.console.oidc import Provider
 from api.limits import Limits
 from api.recorder import Recorder
-from api.routes import blobs, disputes, health, identity, intake, log, requests, tasks
+from api.routes import (
+    blobs,
+    budgets,
+    disputes,
+    health,
+    identity,
+    intake,
+    log,
+    requests,
+    tasks,
+)
 from api.stalls import Stalls
 from clearinghouse.clock import Clock
 from clearinghouse.errors import InputError
@@ -46,7 +56,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     app.state.limits = Limits(settings)
     app.mount("/console", create_console(desk, app.state.limits, _provider(desk)))
     problems.install(app)
-    for module in (intake, identity, blobs, requests, tasks, disputes, log):
+    for module in (intake, identity, blobs, requests, budgets, tasks, disputes, log):
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     if settings.record_bodies is not None:

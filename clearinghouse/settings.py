@@ -28,6 +28,8 @@ class Settings:
         blob_bytes: Largest blob.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
+        owner_epsilon_micro: Quota: no request is opened that could bring its owner, over all of its
+            data, beyond so many millionths of epsilon; 0 leaves it to the owners' own ledgers.
         reads_per_s: Reads an organisation may make in a second, in each process.
         writes_per_s: Signed writes, likewise.
         key_reads_per_s: Reads with one API key, likewise.
@@ -54,6 +56,7 @@ class Settings:
     blob_bytes: int = 512 * MEBIBYTE
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
+    owner_epsilon_micro: int = 0
     reads_per_s: int = 200
     writes_per_s: int = 100
     key_reads_per_s: int = 50
