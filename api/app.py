@@ -4,15 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from api import bodies, problems
+from api.numbers import Numbers
+from api.observe import Calls, Observer
+from api.readiness import Readiness
 from api.recorder import Recorder
 from api.routes import blobs, health, intake, log, requests, tasks
 from clearinghouse.clock import Clock
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.runner import Runner
 from clearinghouse.settings import Settings
-from clearinghouse.worker import make_worker
 
 
 def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
@@ -21,7 +24,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     Raises:
         InputError: The folder belongs to another version or another key.
     """
-    desk = open_desk(settings, make_worker(settings), clock)
+    desk = open_desk(settings, clock)
     runner = Runner(desk)
 
     @asynccontextmanager
@@ -38,12 +41,16 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.desk, app.state.runner = desk, runner
+    app.state.registry = CollectorRegistry()
+    app.state.readiness = Readiness(desk, lambda: runner.is_alive)
+    Numbers(desk, app.state.registry)
     problems.install(app)
     for module in (intake, blobs, requests, tasks, log):
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     if settings.record_bodies is not None:
         app.add_middleware(Recorder, folder=settings.record_bodies)
+    app.add_middleware(Observer, calls=Calls(app.state.registry))
     bodies.describe(app)
     return app
 

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from api.calls import CallOf, DeskOf, find_caller
 from clearinghouse.blobs import CHUNK, TooLargeError, Upload
 from clearinghouse.errors import InputError
+from clearinghouse.failpoints import reach
 from clearinghouse.rounds.desk import Desk
 
 router = APIRouter(tags=["blobs"])
@@ -49,6 +50,7 @@ async def _receive(request: Request, upload: Upload) -> None:
 
 def _keep(desk: Desk, upload: Upload, digest: str, org_id: str) -> bool:
     size = upload.finish(digest)
+    reach("api.stored")
     with desk.store.write() as tx:
         return tx.blobs.add(digest, size, org_id)
 

@@ -15,7 +15,12 @@ from typing import Annotated
 
 import typer
 
-from clearinghouse.cli import commands_market, commands_party, commands_results
+from clearinghouse.cli import (
+    commands_market,
+    commands_operator,
+    commands_party,
+    commands_results,
+)
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
@@ -44,6 +49,7 @@ app.add_typer(log_app, name="log")
 commands_party.declare(app, schema_app)
 commands_market.declare(app)
 commands_results.declare(app, commands_market.model_app)
+commands_operator.declare(app)
 
 
 def _version(wanted: bool) -> None:
@@ -119,6 +125,12 @@ def serve(
         Path | None,
         typer.Option("--record-bodies", help="Write every HTTP body here; for privacy tests."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=0, help="Jobs at once; 0 leaves them to `clearinghouse worker`."
+        ),
+    ] = None,
     parent: Annotated[
         int | None, typer.Option("--parent", help="End with this process, which started us.")
     ] = None,
@@ -126,7 +138,7 @@ def serve(
 ) -> None:
     """Run the server.
 
-    API, pipeline and one worker process for encrypted arithmetic.
+    API, pipeline, and a pool of capped processes for encrypted arithmetic.
     """
     from clearinghouse.cli.operator import run_server
     from clearinghouse.lifeline import die_with
@@ -139,7 +151,7 @@ def serve(
         sys.stdout.flush()
 
     try:
-        run_server(data, host, port, announce, record_bodies)
+        run_server(data, host, port, announce, record_bodies, workers)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from clearinghouse.canonical import digest
 from clearinghouse.errors import BudgetExceededError, ConflictError, InputError, RefusedError
+from clearinghouse.failpoints import reach
 from dp import ledger
 
 
@@ -53,8 +54,13 @@ class Budget:
             ConflictError: The key was used for another body or cost.
             RefusedError: An earlier draw broke off; its cost is lost and it is never drawn again.
         """
+
+        def charged() -> bytes:
+            reach("agent.charged")
+            return draw()
+
         try:
-            return self._ledger.release(key, digest(body), cost_micro, draw, purpose)
+            return self._ledger.release(key, digest(body), cost_micro, charged, purpose)
         except ledger.Refused as error:
             raise BudgetExceededError(str(error)) from None
         except ledger.Conflict as error:

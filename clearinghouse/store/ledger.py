@@ -70,6 +70,10 @@ class Ledger:
         query = select(AccountRow.balance_micro).where(AccountRow.name == account)
         return self._session.exec(query).first() or 0
 
+    def count(self) -> int:
+        """Return the number of postings."""
+        return self._session.exec(select(func.count()).select_from(PostingRow)).one()
+
     def postings(self, request_id: str) -> tuple[Posting, ...]:
         """Return the postings of a request by transfer and account."""
         query = (
