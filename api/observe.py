@@ -17,6 +17,7 @@ from clearinghouse.journal import journal
 from clearinghouse.traces import span
 
 HEADER = "x-request-id"
+PREFIX = "/v1"
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -94,4 +95,9 @@ def _method(scope: MutableMapping[str, Any]) -> str:
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:
-    return str(getattr(scope.get("route"), "path", "unknown"))
+    """The template of the route that was found; the framework may leave our prefix out."""
+    found = str(getattr(scope.get("route"), "path", ""))
+    if not found:
+        return "unknown"
+    is_short = scope["path"].startswith(f"{PREFIX}/") and not found.startswith(f"{PREFIX}/")
+    return f"{PREFIX}{found}" if is_short else found

@@ -30,6 +30,7 @@ class Requests:
                 terms_digest=request.terms_digest,
                 step=request.step,
                 state=request.state,
+                cause=current().text,
             )
         )
         self._session.flush()
