@@ -1,8 +1,8 @@
 """Print a software bill of materials (CycloneDX 1.5, JSON) of a pinned requirements file.
 
-`python scripts/sbom.py requirements/server.txt > sbom.json`. Every package that `make setup` and the
-images install is in that file by exact version and hash, so nothing needs to be installed or asked
-to write the list. The same file gives the same bytes: there is no time and no random number in it.
+`python scripts/sbom.py requirements/server.txt > sbom.json`. Every package that `make setup` and
+the images install is in that file by exact version and hash, so nothing needs to be installed or
+asked to write the list. The same file gives the same bytes: no time and no random number is in it.
 """
 
 import hashlib
