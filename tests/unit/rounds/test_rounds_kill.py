@@ -122,9 +122,7 @@ API_POINTS = (
 WORKER_POINTS = (
     "job.claiming=kill@2",
     "job.claimed=kill@2",
-    "he.began=kill@2",
     "job.computed=kill@2",
-    "he.ended=kill@2",
     "job.finishing=kill@2",
     "job.finished=kill@2",
 )
@@ -156,10 +154,7 @@ class Relay(threading.Thread):
 
 @pytest.mark.long
 def test_a_market_whose_server_and_worker_die_at_every_point(tmp_path, make_world, store_url):
-    """API and worker are processes of their own; both die again and again, at every named point.
-
-    Where a capped process is killed, its worker lives on and goes to its next point later.
-    """
+    """API and worker are processes of their own; both die again and again, at every named point."""
     Store(store_url).close()
     server = Server(tmp_path, CLEARINGHOUSE_DATABASE_URL=store_url, CLEARINGHOUSE_WORKERS="0")
     workers = []
