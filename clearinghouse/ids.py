@@ -21,6 +21,7 @@ Noun = Literal[
     "tsk",
     "job",
     "wrk",
+    "dsp",
 ]
 
 _PATTERN = re.compile(r"[a-z]{3}_[0-9a-z]{20}")

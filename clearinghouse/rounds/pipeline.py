@@ -15,7 +15,7 @@ from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.failpoints import reach
 from clearinghouse.journal import journal
 from clearinghouse.messages.intake import RequestView
-from clearinghouse.rounds import audit, clear, deliver, match, score, settle, views
+from clearinghouse.rounds import audit, clear, deliver, disputes, match, score, settle, views
 from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.moves import HaltError, Move, Step, no_work
 from clearinghouse.rounds.queue import at_move
@@ -46,6 +46,10 @@ def due(desk: Desk) -> tuple[str, ...]:
     with desk.store.read() as tx:
         is_late = tx.tasks.any_late(now) or tx.jobs.any_late(now)
         waiting = tx.requests.due()
+        has_lapsed = bool(tx.disputes.late(now))
+    if has_lapsed:
+        with desk.store.write() as tx:
+            disputes.expire(tx, desk)
     if is_late:
         with desk.store.write() as tx:
             for request_id in {*tx.tasks.expire(now), *tx.jobs.expire(now)}:

@@ -30,8 +30,11 @@ PRIORITIES: Mapping[str, int] = {
     "model.inspect": 1,
     "rows.prove": 1,
     "valset.verdict": 1,
+    "score.replay": -1,
+    "target.replay": -1,
+    "delivery.replay": -1,
 }
-"""What is short and lets parties go on comes first; everything else has 0."""
+"""What is short and lets parties go on comes first, replays last; everything else has 0."""
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -39,11 +42,18 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class MoveWorker:
-    """Has the jobs of one move of one request done."""
+    """Has the jobs of one move of one request done.
+
+    Attributes:
+        words: The move, "to ...".
+        aside: Subject of jobs that are not part of the request's flow: a dispute. They outlast
+            the request's moves and its end.
+    """
 
     desk: Desk
     request: Request
     words: str
+    aside: str = ""
 
     def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The result of a job that is done; errors as `Worker.run`."""
@@ -64,7 +74,7 @@ class MoveWorker:
         whole = "\n".join((PROTOCOL, kind, text))
         return Wanted(
             kind,
-            subject_of(arguments),
+            self.aside or subject_of(arguments),
             self.words,
             hashlib.sha256(whole.encode()).hexdigest(),
             PROTOCOL,
@@ -76,7 +86,8 @@ class MoveWorker:
     def _queue(self, wanted: Wanted) -> Job:
         with self.desk.store.write() as tx:
             now = tx.requests.get(self.request.id)
-            if now.version != self.request.version or now.state != "running":
+            is_same = now.version == self.request.version and now.state == "running"
+            if not is_same and not self.aside:
                 raise TryAgainError(f"request {self.request.id} was moved by another process")
             job = tx.jobs.add(self.request, wanted, self.desk.clock.now())
             reach("move.queueing")
@@ -88,6 +99,12 @@ class MoveWorker:
 def at_move(desk: Desk, request: Request, words: str) -> Desk:
     """The desk as one move of a request has it, with a worker for its jobs."""
     return replace(desk, worker=MoveWorker(desk, request, words))
+
+
+def at_dispute(desk: Desk, request: Request, dispute_id: str) -> Desk:
+    """The desk as a dispute about a request has it, which may have ended long ago."""
+    words = "to replay what is disputed"
+    return replace(desk, worker=MoveWorker(desk, request, words, dispute_id))
 
 
 def subject_of(arguments: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import time
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import pipeline
+from clearinghouse.rounds import findings, pipeline
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.leases import Watch
 from clearinghouse.rounds.pool import Pool
@@ -56,6 +56,8 @@ class Runner:
             try:
                 for request_id in pipeline.due(self._desk):
                     self._advance(request_id)
+                if findings.examine(self._desk):
+                    self._desk.bell.ring()
                 if time.monotonic() - looked >= self._desk.settings.lease_s / 4:
                     looked = time.monotonic()
                     self._look()

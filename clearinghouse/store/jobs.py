@@ -21,6 +21,9 @@ from clearinghouse.store.tables import JobRow, RequestRow, WorkerRow
 
 OPEN = ("queued", "running")
 
+# Jobs of disputes are replays beside a request's flow: nothing waits for them, and they outlast it.
+_IN_FLOW = ~col(JobRow.subject).startswith("dsp_", autoescape=True)
+
 # Seconds before the second, third... attempt.
 _PAUSES = (1.0, 5.0, 30.0)
 
@@ -133,19 +136,25 @@ class Jobs:
         return tuple(_job(row) for row in self._session.exec(query))
 
     def busy(self, request_id: str) -> frozenset[str]:
-        """Return the subjects of a request's jobs that are queued or at work."""
+        """Return the subjects of what is queued or at work for a request's moves."""
         query = select(JobRow.subject).where(
-            JobRow.request_id == request_id, col(JobRow.state).in_(OPEN)
+            JobRow.request_id == request_id, col(JobRow.state).in_(OPEN), _IN_FLOW
         )
         return frozenset(self._session.exec(query))
 
     def forget(self, request_id: str, now: float) -> None:
         """After a request's end: stop what is open, and keep of the rest only that it was done."""
-        self._cancel(now, "its request ended", col(JobRow.request_id) == request_id)
+        self._cancel(now, "its request ended", col(JobRow.request_id) == request_id, _IN_FLOW)
         self._session.execute(
             update(JobRow)
-            .where(col(JobRow.request_id) == request_id)
+            .where(col(JobRow.request_id) == request_id, _IN_FLOW)
             .values(arguments="", result="")
+        )
+
+    def forget_about(self, subject: str) -> None:
+        """Keep of what was done about a dispute only that it was."""
+        self._session.execute(
+            update(JobRow).where(col(JobRow.subject) == subject).values(arguments="", result="")
         )
 
     def cancel(self, request_id: str, subject: str, reason: str, now: float) -> int:
