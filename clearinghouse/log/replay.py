@@ -14,6 +14,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | deliveries | after the clearing, by the source that sold; received as sealed |
 | runs | of a model submitted to that request; one release each |
 | receipts | name a run that was released, with its model and set; one each |
+| orders, deposits | see `replay_orders` |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from clearinghouse.asks import opens_ask
 from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log import replay_orders
+from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -90,23 +92,6 @@ def verify_replay(entries: Iterable[Entry]) -> Replay:
 
 
 Problems = Iterator[str]
-_BY_OPERATOR = {
-    "target.released",
-    "inputs.frozen",
-    "clearing.decided",
-    "run.released",
-    "receipt.issued",
-    "award.decided",
-    "statement.settled",
-    "request.closed",
-}
-_BY_OWNER = {
-    "source.registered",
-    "summary.released",
-    "valset.sealed",
-    "model.submitted",
-    "request.opened",
-}
 
 
 class _State:
@@ -140,6 +125,10 @@ class _State:
             "clearing.decided": self._clear,
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
+            "order.offered": replay_orders.offer,
+            "order.settled": replay_orders.settle_order,
+            "order.frozen": replay_orders.freeze_order,
+            "deposit.settled": replay_orders.settle_deposit,
             "model.submitted": self._model,
             "run.released": self._run,
             "receipt.issued": self._receipt,
@@ -152,9 +141,9 @@ class _State:
         """Take an entry and yield the rules it breaks."""
         if self.operator is None:
             self.operator = entry.actor
-        if entry.type in _BY_OPERATOR and entry.actor != self.operator:
+        if entry.type in BY_OPERATOR and entry.actor != self.operator:
             yield f"made by {entry.actor}, which is not the operator"
-        if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
+        if entry.type in BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
         if entry.type in self._handlers:
             yield from self._handlers[entry.type](index, entry)
@@ -237,6 +226,9 @@ class _State:
         if source in story.commitments:
             yield f"{source} has committed its ask already"
         story.commitments.setdefault(source, entry.commit or "")
+        deposit = entry.amounts.get("deposit_micro", 0)
+        if isinstance(deposit, int) and deposit:
+            story.deposits.setdefault(source, deposit)
 
     def _reveal(self, index: int, entry: Entry, story: RequestStory) -> Problems:
         source, salt = entry.objects["source"], bytes.fromhex(entry.hashes["salt"])
@@ -286,6 +278,9 @@ class _State:
         if not isinstance(units, int) or not isinstance(real, int) or real > units:
             yield "needs whole units, and real records up to them"
         self.deliveries.add(delivery)
+        claim = entry.amounts.get("claim_micro", 0)
+        if isinstance(units, int) and isinstance(real, int) and isinstance(claim, int):
+            story.sealed.setdefault(delivery, (units, real, claim))
         story.deliveries.setdefault(delivery, (source, entry.hashes["blob"]))
 
     def _receive(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -300,6 +295,7 @@ class _State:
         if (delivery, entry.actor) in story.received:
             yield f"{entry.actor} has confirmed {delivery} already"
         story.received.add((delivery, entry.actor))
+        story.findings.setdefault((delivery, entry.actor), replay_orders.finding(entry))
 
     def _model(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         model = entry.objects["model"]
@@ -388,5 +384,6 @@ class _State:
             yield "closed as done without an award"
         elif failed == 0 and story.award is not None and story.statements[:1] < [story.award]:
             yield "its statement came before the award"
+        yield from replay_orders.check_closed(story)
         story.closed = index if story.closed is None else story.closed
         story.failed = bool(failed)
