@@ -22,8 +22,11 @@ class RequestStory:
         frozen_sources: Sources of orders whose money waits for a dispute.
         earned_micro: What settled orders earn.
         offered: Where undelivered units were offered again.
+        bids: By model id: its developer and the commitment to its bid.
+        first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
+        most_runs: Scoring runs fixed at opening; None where an old log does not say.
     """
 
     owner: str
@@ -48,8 +51,12 @@ class RequestStory:
     models: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str | None] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
+    bids: dict[str, tuple[str, str]] = field(default_factory=dict)
+    first_bid: int | None = None
+    opened_bids: set[str] = field(default_factory=set)
     award: int | None = None
     purse_micro: int = 0
     statements: list[int] = field(default_factory=list)
     closed: int | None = None
     failed: bool | None = None
+    most_runs: int | None = None

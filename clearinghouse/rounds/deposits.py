@@ -11,6 +11,7 @@ stays where it is until the dispute is decided.
 from dataclasses import dataclass
 from typing import Literal
 
+from clearinghouse.rounds import disputes, holds
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Order, Request
 from clearinghouse.store.store import Tx
@@ -22,11 +23,6 @@ GROUNDS: tuple[Ground, ...] = ("unopened", "undelivered", "refused", "short", "c
 def account(request_id: str, source_id: str) -> str:
     """Where a source's deposit for a request is."""
     return f"deposit:{request_id}:{source_id}"
-
-
-def fund(desk: Desk) -> str:
-    """Where lost deposits go; nothing but a dispute's decision moves money out of it."""
-    return f"forfeits:{desk.org.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +80,19 @@ def settle(tx: Tx, desk: Desk, request: Request) -> None:
                 any(order.disputed for order in own),
             )
         )
-        if fate != "keep":
+        if fate == "keep":
+            _freeze(tx, request, source_id)
+        else:
             release(tx, desk, request, source_id, ground)
+
+
+def _freeze(tx: Tx, request: Request, source_id: str) -> None:
+    """Move a deposit to the dispute that decides about it."""
+    kept, held = holds.frozen_deposit(tx, request, source_id), account(request.id, source_id)
+    amount = tx.ledger.balance(held)
+    if kept is not None and amount:
+        name = f"{request.id}:freeze:deposit:{source_id}"
+        tx.ledger.transfer(name, request.id, {held: -amount, kept: amount})
 
 
 def release(tx: Tx, desk: Desk, request: Request, source_id: str, ground: str = "") -> None:
@@ -93,7 +100,7 @@ def release(tx: Tx, desk: Desk, request: Request, source_id: str, ground: str = 
     held = tx.ledger.balance(account(request.id, source_id))
     if not held:
         return
-    to = fund(desk) if ground else f"external:{tx.cohorts.source(source_id).org_id}"
+    to = disputes.fund(desk.org.id) if ground else f"external:{tx.cohorts.source(source_id).org_id}"
     what = "forfeit" if ground else "return"
     amounts = {account(request.id, source_id): -held, to: held}
     tx.ledger.transfer(f"{request.id}:{what}:{source_id}", request.id, amounts)

@@ -196,7 +196,7 @@ def _write(
     if kept.disputed:
         told = {org: check.model_dump(mode="json") for org, check in looked.items()}
         evidence = {"findings": digest(told), "blob": order.sealed_blob or digest(b"")}
-        holds.open_dispute(tx, desk, request, order.id, kept.disputed, evidence)
+        holds.freeze(tx, desk, request, order.id, kept.disputed, evidence)
 
 
 def _record_received(

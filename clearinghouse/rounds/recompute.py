@@ -195,7 +195,6 @@ def _payments(found: Published, entries: Sequence[Entry]) -> str:
         order.order_id: order.ladder
         for order in (*found.clearing.orders, *found.clearing.offered_again)
     }
-    frozen = {e.objects["order"] for e in entries if e.type == "order.frozen"}
     owed: dict[str, int] = {}
     for entry in (entry for entry in entries if entry.type == "order.settled"):
         order, real = entry.objects["order"], int(entry.amounts["real"])
@@ -203,8 +202,7 @@ def _payments(found: Published, entries: Sequence[Entry]) -> str:
         most = bound([(p, price, n) for p, price, n in ladders[order]], real)
         _need(entry.amounts["bound_micro"] == most, f"{order}: its ladder gives another bound")
         _need(earned <= most, f"{order}: earns more than so many records can")
-        if order not in frozen:
-            owed[order] = earned
+        owed[order] = earned
     postings = found.statement.postings
     paid = {
         posting.transfer.removeprefix(f"{found.request_id}:order:"): posting.amount_micro

@@ -10,12 +10,16 @@ TaskState = Literal["open", "answered", "refused", "expired", "void"]
 RunKind = Literal["target", "score"]
 RunState = Literal["running", "released", "failed"]
 RequestState = Literal["running", "done", "failed"]
+DisputeState = Literal["open", "answered", "resolved", "expired"]
 Verdict = Literal["untested", "passed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An organisation; `public_key` is base64, `suspended` says why it is, if it is."""
+    """An organisation and one of its keys: the one that signed a call, or the one in use now.
+
+    `public_key` is base64, `suspended` says why it is, if it is.
+    """
 
     id: str
     name: str
@@ -29,6 +33,48 @@ class Org:
     def words(self) -> str:
         """How sentences name it."""
         return f"{self.name} ({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class OrgKey:
+    """A key of an organisation; `added` and `revoked` are indexes of log entries."""
+
+    id: str
+    org_id: str
+    public_key: str
+    added: int
+    revoked: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A bearer token for reading; times are seconds since 1970.
+
+    Attributes:
+        prefix: The token's public beginning, by which it is found.
+        digest: SHA-256 of the whole token, in hex.
+        scopes: What it may read.
+    """
+
+    id: str
+    org_id: str
+    name: str
+    prefix: str
+    digest: str
+    scopes: tuple[str, ...]
+    created: int
+    expires: int
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person's session in the console: who, for which organisation, until when."""
+
+    email: str
+    org_id: str
+    expires: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +248,87 @@ class MessageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A logged release: `position` in the log, `data` the source or validation set."""
+
+    position: int
+    owner: str
+    data: str
+    kind: str
+    request_id: str | None
+    run_id: str | None
+    epsilon_micro: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Posting:
     """One side of a double entry."""
 
     transfer: str
     account: str
     amount_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting as a statement lists it; `at_s` is 0 where the time is not known."""
+
+    transfer: str
+    account: str
+    request_id: str
+    amount_micro: int
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A claim and what became of it; texts are canonical JSON, empty while there is none.
+
+    Attributes:
+        subject: The order, run or request it is about.
+        deadline: While open for the answer, while answered for the ruling; seconds since 1970.
+        finding: What the replay of the evidence said.
+        ruling: The decision as a signed statement.
+    """
+
+    id: str
+    request_id: str
+    opener_id: str
+    respondent_id: str
+    subject: str
+    reason: str
+    remedy: str
+    state: DisputeState
+    opened_s: int
+    deadline: int
+    claim: str
+    answer: str = ""
+    finding: str = ""
+    ruling: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An attested outcome; `digest` is that of the receipt or log entry that proves it."""
+
+    digest: str
+    subject_id: str
+    attester_id: str
+    request_id: str
+    kind: str
+    good: bool
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastPrice:
+    """A source's price in one request, as canonical JSON."""
+
+    source_id: str
+    request_id: str
+    at_s: int
+    body: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,16 @@ def shape(url):
         indexes = connection.execute(
             text("SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'")
         ).all()
-        found = [tuple(row) for row in (*columns, *rules, *indexes)]
+        triggers = connection.execute(
+            text(
+                "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger "
+                "WHERE NOT tgisinternal"
+            )
+        ).all()
+        functions = connection.execute(
+            text("SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+        ).all()
+        found = [tuple(row) for row in (*columns, *rules, *indexes, *triggers, *functions)]
         return sorted(repr(row) for row in found if row[0] != VERSION_TABLE)
 
 
@@ -170,7 +179,7 @@ def test_up_and_down_keep_every_row(seeded_url, tmp_path):
 
 def test_the_fourth_migration_finds_when_rows_were_committed(seeded_url, org_id):
     entry = '{"objects":{"source":"src_1"},"type":"source.registered"}'
-    migrate.downgrade(seeded_url, "0001")
+    migrate.downgrade(seeded_url, "0009")
     with connected(seeded_url) as connection:
         connection.execute(
             text("INSERT INTO entry (position, body) VALUES (5, :body)"), {"body": entry.encode()}
