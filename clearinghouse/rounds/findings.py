@@ -11,7 +11,7 @@ from typing import Any
 
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import ClearinghouseError, TryAgainError
-from clearinghouse.messages.tasks import DeliverAnswer
+from clearinghouse.messages.deliveries import DeliverAnswer
 from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.queue import at_dispute
 from clearinghouse.rounds.submissions import sealed_set

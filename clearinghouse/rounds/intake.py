@@ -111,7 +111,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         published=False,
     )
     tx.cohorts.add_source(source)
-    desk.record(
+    committed = desk.record(
         tx,
         "source.registered",
         caller,
@@ -119,6 +119,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         hashes={"rows_root": source.rows_root},
         amounts={"leaves": source.leaves, "size_class": source.size_class},
     )
+    tx.cohorts.date_source(source.id, committed)
     _record_size(tx, desk, caller, "source", source.id, message.size_release)
     return views.source(source)
 

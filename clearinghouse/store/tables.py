@@ -20,7 +20,7 @@ from sqlmodel import AutoString, Field, SQLModel
 
 from clearinghouse.store import conservation
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0013"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -143,6 +143,7 @@ class SourceRow(SQLModel, table=True):
     """A committed cohort."""
 
     __tablename__ = "source"
+    __table_args__ = (_check("committed IS NULL OR committed >= 0", "committed"),)
     id: str = Field(primary_key=True)
     org_id: str = Field(foreign_key="org.id", index=True)
     name: str
@@ -150,6 +151,7 @@ class SourceRow(SQLModel, table=True):
     size_class: int
     rows_root: str
     leaves: int
+    committed: int | None = None
 
 
 class SummaryRow(SQLModel, table=True):
@@ -288,6 +290,7 @@ class OrderRow(SQLModel, table=True):
     __table_args__ = (
         _check("payment_micro >= 0", "payment"),
         _check("real IS NULL OR (real >= 0 AND real <= units)", "real"),
+        _check("earned_micro IS NULL OR earned_micro >= 0", "earned"),
     )
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="request.id", index=True)
@@ -298,6 +301,11 @@ class OrderRow(SQLModel, table=True):
     delivery_id: str
     sealed_blob: str | None = None
     real: int | None = None
+    ladder: str | None = None
+    earned_micro: int | None = None
+    ground: str | None = None
+    disputed: str | None = None
+    offered: int | None = None
 
 
 class RunRow(SQLModel, table=True):

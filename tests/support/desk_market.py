@@ -5,8 +5,8 @@ import hashlib
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
+from clearinghouse.messages.deliveries import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import OpenRequest, SealValset
-from clearinghouse.messages.tasks import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.rounds import clear, intake, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
@@ -23,6 +23,7 @@ from clearinghouse.store.records import (
     Summary,
     Valset,
 )
+from valuation.ladders import bound
 
 MICRO = 1_000_000
 SCHEMA = parse_schema(
@@ -151,6 +152,7 @@ class DeskMarket:
                 new_id("dlv"),
                 None,
                 None,
+                tuple(tuple(rung) for rung in order.ladder),
             )
             if order.units:
                 tx.orders.add(made)
@@ -170,6 +172,8 @@ class DeskMarket:
         order = self.orders[number]
         with self.write() as tx:
             tx.orders.delivered(order.id, "5" * 64 if real else None, real if accepted else 0)
+            earned = bound(order.ladder, real) if accepted else 0
+            tx.orders.earned(order.id, earned, "" if real else "undelivered")
         self.delivered = getattr(self, "delivered", {}) | {number: (real, accepted)}
 
     def confirm(self):
