@@ -29,6 +29,7 @@ class Settings:
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
+        witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
 
@@ -44,12 +45,18 @@ class Settings:
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
     idle_s: float = 0.5
+    witnesses: str = ""
     record_bodies: Path | None = None
 
     @property
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+    @property
+    def witness_keys(self) -> frozenset[str]:
+        """The verifier keys of `witnesses`."""
+        return frozenset(self.witnesses.replace(",", " ").split())
 
     @property
     def published(self) -> Path:

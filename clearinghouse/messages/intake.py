@@ -31,6 +31,8 @@ class RegisterOrg(Message):
     """32 raw bytes of the Ed25519 public key."""
     age_recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{58}$")] | None = None
     """Where sealed records for this organisation are encrypted to; developers need one."""
+    witness: Annotated[str, Field(min_length=1, max_length=400)] | None = None
+    """Verifier key of its witness of the log; without it nobody hears its witness."""
 
 
 class OrgView(Message):
@@ -167,6 +169,9 @@ class OpenRequest(Message):
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     purse: Purse
+    witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
+    """Participants that must cosign the log before the request ends, as far as there are so many;
+    its receipts then carry their cosignatures."""
     deadlines: Deadlines = Deadlines()
 
 

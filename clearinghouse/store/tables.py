@@ -10,7 +10,7 @@ A change of any table needs a migration in `store.migrations.versions`; tests co
 from sqlalchemy import BigInteger, CheckConstraint, Integer, Text, UniqueConstraint
 from sqlmodel import AutoString, Field, SQLModel
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0010"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -304,6 +304,27 @@ class CheckpointRow(SQLModel, table=True):
     __tablename__ = "checkpoint"
     size: int = _counted()
     note: str
+
+
+class WitnessRow(SQLModel, table=True):
+    """A witness whose cosignatures are kept: of an organisation, or named by the operator."""
+
+    __tablename__ = "witness"
+    vkey: str = Field(primary_key=True)
+    org_id: str | None = Field(default=None, foreign_key="org.id", unique=True)
+
+
+class CosignatureRow(SQLModel, table=True):
+    """A witness's dated signature under one checkpoint, as its line in the note."""
+
+    __tablename__ = "cosignature"
+    size: int = Field(
+        primary_key=True,
+        foreign_key="checkpoint.size",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    vkey: str = Field(primary_key=True, foreign_key="witness.vkey")
+    line: str
 
 
 class ReceiptRow(SQLModel, table=True):
