@@ -5,7 +5,24 @@ import secrets
 from typing import Literal
 
 Noun = Literal[
-    "org", "key", "sch", "src", "val", "req", "ord", "dlv", "mod", "run", "rel", "rcp", "grt", "tsk"
+    "org",
+    "key",
+    "apk",
+    "sch",
+    "src",
+    "val",
+    "req",
+    "ord",
+    "dlv",
+    "mod",
+    "run",
+    "rel",
+    "rcp",
+    "grt",
+    "tsk",
+    "job",
+    "wrk",
+    "dsp",
 ]
 
 _PATTERN = re.compile(r"[a-z]{3}_[0-9a-z]{20}")

@@ -53,15 +53,19 @@ class EntryType:
 
 
 _RELEASE = ("epsilon_micro",)
+_MOVED = ("paid_micro", "returned_micro", "upheld")
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
     "org.registered": EntryType("intake", ("org",), ("public_key",)),
     "key.added": EntryType("intake", ("org", "key"), ("public_key",)),
     "key.revoked": EntryType("intake", ("org", "key")),
     "source.registered": EntryType("intake", ("source", "owner")),
+    "size.released": EntryType("intake", ("owner",), ("release",), _RELEASE),
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
+    "bid.committed": EntryType("score", ("request", "model", "owner"), commit=True),
+    "bid.revealed": EntryType("score", ("request", "model", "owner"), ("salt",), ("ask",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),
@@ -77,12 +81,21 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "award.decided": EntryType("settle", ("request",), ("award",)),
     "statement.settled": EntryType("settle", ("request",), ("statement",)),
     "request.closed": EntryType("settle", ("request",)),
+    "dispute.opened": EntryType(
+        "settle", ("dispute", "request", "opener", "respondent"), ("claim",), ("answer_by",)
+    ),
+    "dispute.answered": EntryType("settle", ("dispute", "request"), ("answer",), ("ruling_by",)),
+    "dispute.resolved": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
+    "dispute.expired": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
 }
 
 # Nouns whose ids these names must hold wherever they occur.
-_OBJECT_NOUNS: Mapping[str, Noun] = {
+OBJECT_NOUNS: Mapping[str, Noun] = {
     "org": "org",
     "owner": "org",
+    "opener": "org",
+    "respondent": "org",
+    "dispute": "dsp",
     "key": "key",
     "source": "src",
     "valset": "val",
@@ -297,7 +310,7 @@ def _is_id(value: Any, noun: Noun) -> bool:
 
 
 def _is_object(name: str, value: Any) -> bool:
-    noun = _OBJECT_NOUNS.get(name)
+    noun = OBJECT_NOUNS.get(name)
     if noun is not None:
         return _is_id(value, noun)
     return isinstance(value, str) and value[:3] in _NOUNS and is_id(value, value[:3])  # type: ignore[arg-type]

@@ -8,12 +8,15 @@ operator, so an auditor's answer does not depend on what the operator's server s
 |---|---|
 | acts | by the owner of the thing; decisions by the operator (the log's first organisation) |
 | summaries | one release for each source, by its owner |
+| sizes | one release for each source or set, by its owner |
 | requests | on the owner's own sealed set, with an escrow; nothing after they are closed |
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
-| runs | of a model submitted to that request; one release each |
+| bids | committed with their model, opened after the last score, as committed |
+| runs | of a model submitted to that request; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
+| disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
@@ -24,6 +27,9 @@ from clearinghouse.asks import opens_ask
 from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.replay_bids import commit_bid, reveal_bid
+from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
+from clearinghouse.log.replay_disputes import Disputes
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -102,9 +108,12 @@ _BY_OPERATOR = {
 }
 _BY_OWNER = {
     "source.registered",
+    "size.released",
     "summary.released",
     "valset.sealed",
     "model.submitted",
+    "bid.committed",
+    "bid.revealed",
     "request.opened",
 }
 
@@ -120,14 +129,17 @@ class _State:
         self.operator: str | None = None
         self.sources: dict[str, str] = {}
         self.published: set[str] = set()
+        self.sized: set[str] = set()
         self.valsets: dict[str, str] = {}
         self.runs: set[str] = set()
         self.receipts: set[str] = set()
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
         self.requests: dict[str, RequestStory] = {}
+        self.disputes = Disputes()
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
             "source.registered": self._source,
+            "size.released": self._size,
             "summary.released": self._summary,
             "valset.sealed": self._valset,
             "request.opened": self._open,
@@ -141,6 +153,8 @@ class _State:
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
             "model.submitted": self._model,
+            "bid.committed": commit_bid,
+            "bid.revealed": reveal_bid,
             "run.released": self._run,
             "receipt.issued": self._receipt,
             "award.decided": self._award,
@@ -156,6 +170,9 @@ class _State:
             yield f"made by {entry.actor}, which is not the operator"
         if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
+        if entry.type in DISPUTE_TYPES:
+            yield from self.disputes.apply(index, entry, self.operator, self.requests)
+            return
         if entry.type in self._handlers:
             yield from self._handlers[entry.type](index, entry)
             return
@@ -189,6 +206,14 @@ class _State:
             yield f"{source} has released its summary already: its rows would pay twice"
         self.published.add(source)
 
+    def _size(self, _index: int, entry: Entry) -> Problems:
+        data = entry.objects.get("source") or entry.objects.get("valset", "")
+        if {**self.sources, **self.valsets}.get(data) != entry.objects["owner"]:
+            yield f"{data or 'no table'} is no source or sealed set of that owner"
+        if data in self.sized:
+            yield f"the size of {data} was released before: its rows would pay twice"
+        self.sized.add(data)
+
     def _valset(self, _index: int, entry: Entry) -> Problems:
         valset = entry.objects["valset"]
         if valset in self.valsets:
@@ -207,7 +232,9 @@ class _State:
         if not isinstance(escrow, int):
             yield "no escrow is recorded"
             escrow = 0
-        self.requests[request] = RequestStory(owner, valset, escrow, index)
+        runs = entry.amounts.get("runs")
+        most = runs if isinstance(runs, int) else None
+        self.requests[request] = RequestStory(owner, valset, escrow, index, most_runs=most)
 
     # ------------------------------------------------------------ match and clear
 
@@ -318,6 +345,10 @@ class _State:
             yield f"{model} was scored as other bytes than were submitted"
         if story.award is not None:
             yield f"released after the award (entry {story.award})"
+        if story.first_bid is not None:
+            yield f"released after bids were opened (entry {story.first_bid})"
+        if story.most_runs is not None and len(story.runs) >= story.most_runs:
+            yield f"is released after all {story.most_runs} runs of the request were"
         yield from self._release_of(entry, story)
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})

@@ -15,8 +15,11 @@ class RequestStory:
         deliveries: By delivery id: source, blob.
         models: By model id: digest of its bytes.
         runs: By released run id: the model, None once the run is known to have failed.
+        bids: By model id: its developer and the commitment to its bid.
+        first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
+        most_runs: Scoring runs fixed at opening; None where an old log does not say.
     """
 
     owner: str
@@ -34,8 +37,12 @@ class RequestStory:
     models: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str | None] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
+    bids: dict[str, tuple[str, str]] = field(default_factory=dict)
+    first_bid: int | None = None
+    opened_bids: set[str] = field(default_factory=set)
     award: int | None = None
     purse_micro: int = 0
     statements: list[int] = field(default_factory=list)
     closed: int | None = None
     failed: bool | None = None
+    most_runs: int | None = None

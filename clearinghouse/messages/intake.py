@@ -15,6 +15,7 @@ from clearinghouse.messages.base import (
     Sha256,
     SignedCount,
 )
+from clearinghouse.messages.jobs import JobView
 
 Role = Literal["hospital", "provider", "developer", "auditor"]
 
@@ -45,6 +46,8 @@ class OrgView(Message):
     key_id: str
     public_key: Base64
     age_recipient: str | None
+    standing_micro: Micro = 100_000
+    """Reputation from attested outcomes, as rules use it; see GET /v1/reputation."""
 
 
 class RegisterSchema(Message):
@@ -61,6 +64,13 @@ class SchemaView(Message):
     body: dict[str, Any]
 
 
+class SizeRelease(Message):
+    """A noised number of rows, from an owner that declares no size class: one DP release."""
+
+    noised: SignedCount
+    epsilon_micro: Micro
+
+
 class RegisterSource(Message):
     """POST /v1/sources: a cohort, committed row by row before anything is matched or priced."""
 
@@ -71,6 +81,8 @@ class RegisterSource(Message):
     """RFC 6962 root over salted row commitments, padded with random leaves to `leaves`."""
     leaves: SizeClass
     """A power of two that depends on the size class only, so the root tells nothing about n."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n; `leaves` then follows from it too."""
 
 
 class SourceView(Message):
@@ -85,6 +97,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    standing_micro: Micro = 100_000
+    """Its owner's reputation; sources of one owner share it."""
 
 
 class SourceList(Message):
@@ -118,6 +132,8 @@ class SealValset(Message):
     """Salted commitment to the sealed rows and seeds."""
     target_noise_commitment: Sha256
     """Commitment to the key of the target's noise, made before any nonce is known."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n."""
 
 
 class ValsetView(Message):
@@ -131,14 +147,31 @@ class ValsetView(Message):
     commitment: Sha256
 
 
-class Purse(Message):
-    """What the hospital pays for a model, and when."""
+class Fairness(Message):
+    """A floor that a model must show in every stratum of one attribute."""
 
-    kind: Literal["acceptance"]
+    attribute: Name
+    metric: Literal["sensitivity", "specificity"]
+    floor_micro: Annotated[int, Field(gt=0, le=1_000_000)]
+
+
+class Purse(Message):
+    """What the hospital pays for a model, and when.
+
+    `acceptance`: all of it to the best model at the threshold. `contest`: fixed prizes by rank.
+    `procurement`: the lowest sealed bid at the threshold, paid the next one, at most the amount.
+    """
+
+    kind: Literal["acceptance", "contest", "procurement"]
     amount_micro: Micro
     metric: Literal["auc", "accuracy", "sensitivity", "specificity"]
     threshold_micro: Micro
     confidence_micro: Micro
+    prizes: Annotated[
+        list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1, max_length=20)
+    ] = Field(default_factory=lambda: [50, 30, 20])
+    """Of a contest: shares by rank, falling."""
+    fairness: Fairness | None = None
 
 
 class Deadlines(Message):
@@ -148,6 +181,14 @@ class Deadlines(Message):
     ask_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     deliver_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     model_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    bid_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    """To open a sealed bid."""
+    dispute_s: Annotated[int, Field(ge=1, le=365 * 86400)] = 30 * 86400
+    """After the end: so long a dispute may be opened."""
+    claim_s: Annotated[int, Field(ge=1, le=365 * 86400)] = 7 * 86400
+    """To answer a dispute's claim; unanswered, the claim stands."""
+    ruling_s: Annotated[int, Field(ge=1, le=365 * 86400)] = 30 * 86400
+    """For the arbiter to resolve an answered dispute; unresolved, the claim fails."""
 
 
 class OpenRequest(Message):
@@ -168,11 +209,28 @@ class OpenRequest(Message):
     """Share of records x tariff, fixed before asks."""
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    runs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
     purse: Purse
     witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
     """Participants that must cosign the log before the request ends, as far as there are so many;
     its receipts then carry their cosignatures."""
+    scores_per_owner: Annotated[int, Field(ge=1, le=1000)] = 10
+    """So many scores one developer may ever get on this validation set, in all requests: who may
+    try often enough wins by chance."""
+    arbiter: Literal["operator"] = "operator"
+    """Who resolves disputes; every party agrees by taking part."""
     deadlines: Deadlines = Deadlines()
+
+    @property
+    def most_runs(self) -> int:
+        """N: run N + 1 is refused, by the server and by the hospital's agent."""
+        return len(self.developer_ids) if self.runs is None else self.runs
+
+    @property
+    def most_epsilon_micro(self) -> int:
+        """What the request can cost the hospital's patients: the target and every run."""
+        return self.epsilon_target_micro + self.most_runs * self.epsilon_score_micro
 
 
 class RequestView(Message):
@@ -189,6 +247,8 @@ class RequestView(Message):
     """What participants should know, such as that the hospital failed a test and is suspended."""
     done_tasks: Count
     open_tasks: Count
+    jobs: list[JobView] = Field(default_factory=list)
+    """The server's own long work that is queued or being done for it now."""
     terms: OpenRequest
     terms_digest: Sha256
     step_seconds: dict[str, str]

@@ -12,17 +12,19 @@ from clearinghouse.messages.intake import (
     OpenRequest,
     OrgView,
     PublishSummary,
+    Purse,
     RegisterOrg,
     RegisterSchema,
     RegisterSource,
     SchemaView,
     SealValset,
+    SizeRelease,
     SourceView,
     ValsetView,
 )
 from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
-from clearinghouse.rounds import views, witnessing
+from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import label_classes, read_schema
 from clearinghouse.rounds.terms import budget_micro
@@ -30,10 +32,14 @@ from clearinghouse.schema import Schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
+from dp import size
 from secure_eval.params import PARAMETERS
 
 MOST_ROWS = 2**31 - 1
 """So many records a source may claim to have."""
+
+LEAST_FOR_ONE_PRIZE = 2000
+"""Patients; below, the best of 20 models a point apart is first in fewer than 9 of 10 contests."""
 
 MOST_POT_MICRO = 100_000
 """A pot above a tenth of the budget would no longer leave prices to the market."""
@@ -59,7 +65,7 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     org = Org(
         new_id("org"), message.name, message.role, key.key_id, key.base64, message.age_recipient
     )
-    tx.parties.add(org)
+    tx.parties.add(org, tx.log.size())
     hashes = {"public_key": key.digest}
     if message.witness is not None:
         hashes["witness_key"] = witnessing.register(tx, org, message.witness)
@@ -90,8 +96,11 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
     """
     _need_role(caller, "provider")
     tx.cohorts.schema(message.schema_id)
-    _check_power("size_class", message.size_class)
+    _check_size(message.size_class, message.size_release)
     _check_power("leaves", message.leaves)
+    released = message.size_release
+    if released and message.leaves != size.room(released.noised, released.epsilon_micro):
+        raise InputError("leaves must follow from the noised size that was released")
     if message.leaves < 2 * message.size_class:
         raise InputError("leaves must be at least twice the size class, so that padding hides n")
     source = Source(
@@ -113,6 +122,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         hashes={"rows_root": source.rows_root},
         amounts={"leaves": source.leaves, "size_class": source.size_class},
     )
+    _record_size(tx, desk, caller, "source", source.id, message.size_release)
     return views.source(source)
 
 
@@ -163,7 +173,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
     _need_role(caller, "hospital")
     _need_standing(caller)
     schema = read_schema(tx.cohorts.schema(message.schema_id))
-    _check_power("size_class", message.size_class)
+    _check_size(message.size_class, message.size_release)
     check_layout(schema, message)
     for blob in (message.keys_blob, *message.upload_blobs):
         tx.blobs.size(blob, caller.id)
@@ -184,6 +194,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
         hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
         commit=message.commitment,
     )
+    _record_size(tx, desk, caller, "valset", valset.id, message.size_release)
     return views.valset(valset)
 
 
@@ -216,14 +227,17 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         RefusedError: The caller is no hospital or is suspended, its validation set failed its
             tests, or a source has not published.
         InputError: The terms do not fit together.
+        QuotaError: The caller has as many requests running as it may.
     """
     _need_role(caller, "hospital")
     _need_standing(caller)
+    tx.quotas.check_open(caller.id, desk.settings.open_requests)
     valset = tx.access.own_valset(message.valset_id, caller.id)
     if valset.verdict == "failed":
         raise RefusedError(f"validation set {valset.id} failed its tests: {valset.reason}")
     sealed = SealValset.model_validate(json.loads(valset.body))
     party_ids = _check_request(tx, message, valset, sealed)
+    budgets.check_quota(tx, desk, caller, message)
     told = digest(message.model_dump(mode="json"))
     request = Request(
         new_id("req"), caller.id, valset.id, message, told, "intake", "running", "", 0
@@ -236,14 +250,18 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         tx.requests.moved(request.id, kind, blob, tx.blobs.size(blob, caller.id))
     budget = budget_micro(message)
     amounts = {f"external:{caller.id}": -budget, f"escrow:{request.id}": budget}
-    tx.ledger.transfer(f"{request.id}:open", request.id, amounts)
+    tx.ledger.transfer(f"{request.id}:open", request.id, amounts, at_s=int(now))
     desk.record(
         tx,
         "request.opened",
         caller,
         objects={"request": request.id, "valset": valset.id, "owner": caller.id},
         hashes={"terms": request.terms_digest},
-        amounts={"escrow_micro": budget},
+        amounts={
+            "escrow_micro": budget,
+            "runs": message.most_runs,
+            "most_epsilon_micro": message.most_epsilon_micro,
+        },
     )
     tx.requests.enter(request.id, "match", now)
     return tx.requests.get(request.id)
@@ -257,6 +275,7 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))
 
@@ -281,6 +300,8 @@ def check_terms(
     for org in developers:
         if org.role != "developer" or org.age_recipient is None:
             raise InputError(f"{org.id} is no developer; only developers score models")
+    if terms.most_runs > len(terms.developer_ids):
+        raise InputError("runs goes up to the number of developers: each model is scored once")
     if terms.tariff_micro < 1:
         raise InputError("tariff_micro must be above 0")
     if terms.fairness_pot_micro > MOST_POT_MICRO:
@@ -292,6 +313,30 @@ def check_terms(
         raise InputError(
             "the purse's threshold goes up to 1 and its confidence from 0.5 to below 1"
         )
+
+
+def check_purse(purse: Purse, sealed: SealValset, schema: Schema) -> None:
+    """Check that a purse's rule can be applied to what this validation set releases.
+
+    Raises:
+        InputError: It cannot, or one prize takes all where chance decides who is first.
+    """
+    if purse.kind == "contest":
+        if purse.prizes != sorted(purse.prizes, reverse=True):
+            raise InputError("the prizes of a contest must fall from rank to rank")
+        if len(purse.prizes) == 1 and sealed.size_class < LEAST_FOR_ONE_PRIZE:
+            raise InputError(
+                f"one prize takes all from {LEAST_FOR_ONE_PRIZE} patients on: with fewer, chance "
+                "decides between good models. Give several prizes, such as 50, 30, 20"
+            )
+    if purse.fairness is not None:
+        name = purse.fairness.attribute
+        if name not in schema.subgroups or name not in sealed.level:
+            known = [group for group in schema.subgroups if group in sealed.level]
+            raise InputError(
+                "the fairness floor's attribute must be a subgroup that the sealed set's strata "
+                f"level tells apart: one of {', '.join(known) or 'none here'}"
+            )
 
 
 def check_size(terms: OpenRequest, longest: float) -> None:
@@ -312,6 +357,32 @@ def check_size(terms: OpenRequest, longest: float) -> None:
         )
     if budget_micro(terms) >= 2**53:
         raise InputError("the budget is beyond 2**53 micro-units; ask for fewer records")
+
+
+def _check_size(size_class: int, released: SizeRelease | None) -> None:
+    """A declared size class is a power of two; one that was released follows from its number."""
+    _check_power("size_class", size_class)
+    if released is None:
+        return
+    if released.epsilon_micro < size.LEAST_EPSILON_MICRO:
+        raise InputError(f"a size costs at least {size.LEAST_EPSILON_MICRO} millionths of epsilon")
+    if size_class != size.size_class(released.noised, released.epsilon_micro):
+        raise InputError("size_class must follow from the noised size that was released")
+
+
+def _record_size(
+    tx: Tx, desk: Desk, caller: Org, kind: str, data_id: str, released: SizeRelease | None
+) -> None:
+    """Log the release of a noised n: it cost its owner epsilon."""
+    if released is not None:
+        desk.record(
+            tx,
+            "size.released",
+            caller,
+            objects={kind: data_id, "owner": caller.id},
+            hashes={"release": digest(released.model_dump(mode="json"))},
+            amounts={"epsilon_micro": released.epsilon_micro},
+        )
 
 
 def _need_role(caller: Org, role: str) -> None:

@@ -14,9 +14,7 @@ from clearinghouse.rounds.submissions import schema_of, sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
 from clearinghouse.store.store import Tx
-
-HISTOGRAM_PERCENT = 60
-"""The histogram's part of a run's epsilon; the subgroups share the rest equally."""
+from dp.laws import HISTOGRAM_PERCENT
 
 ROUNDS = {
     "score.digits": ("digits", "digits_blob"),
@@ -110,8 +108,14 @@ def running_runs(tx: Tx, request: Request) -> list[tuple[Run, dict[str, TaskReco
 
 
 def next_turn(tx: Tx, request: Request, done: str, following: str) -> Turn | None:
-    """The first run whose task `done` is answered and that has no `following` task yet."""
+    """The first run whose task `done` is answered and that has no `following` task yet.
+
+    A run whose job is queued or at work is passed over: others can go on meanwhile.
+    """
+    busy = tx.jobs.busy(request.id)
     for run, tasks in running_runs(tx, request):
+        if run.id in busy:
+            continue
         if done in tasks and following not in tasks and tasks[done].answer is not None:
             return turn_of(tx, request, run, tasks)
     return None

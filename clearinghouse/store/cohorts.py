@@ -3,9 +3,11 @@
 import json
 from collections.abc import Sequence
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import ConflictError, InputError, NotFoundError
+from clearinghouse.messages.intake import SealValset
 from clearinghouse.store.records import SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.tables import (
     BlobAccessRow,
@@ -150,6 +152,14 @@ class Cohorts:
             row.reason,
         )
 
+    def sealed(self, valset_id: str) -> SealValset:
+        """Return what was said when a validation set was sealed.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return SealValset.model_validate_json(self._valset(valset_id).body)
+
     def judge_valset(self, valset_id: str, reason: str) -> None:
         """Record what the tests of a validation set said: it passed, or why not.
 
@@ -192,6 +202,11 @@ class BlobIndex:
     def readable(self, digest: str, org_id: str) -> bool:
         """Whether the organisation uploaded the blob or was sent it."""
         return self._session.get(BlobAccessRow, (digest, org_id)) is not None
+
+    def total(self) -> tuple[int, int]:
+        """Return how many blobs there are, and their bytes."""
+        count, size = self._session.exec(select(func.count(), func.sum(BlobRow.size))).one()
+        return count, int(size or 0)
 
     def size(self, digest: str, org_id: str) -> int:
         """Return the size of a blob that `org_id` uploaded or was sent.

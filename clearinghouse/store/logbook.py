@@ -125,6 +125,10 @@ class Logbook:
         newest = select(CheckpointRow.note).order_by(col(CheckpointRow.size).desc()).limit(1)
         return self._session.exec(newest).first()
 
+    def signed_size(self) -> int:
+        """Return how many entries the newest signed head covers."""
+        return self._session.exec(select(func.max(CheckpointRow.size))).one() or 0
+
     def checkpoint_of(self, size: int) -> str | None:
         """Return the signed head of the tree of this size, if it was ever signed."""
         row = self._session.get(CheckpointRow, size)

@@ -7,10 +7,20 @@ integer has 64 bits, and text is ordered by its code points, whatever language t
 A change of any table needs a migration in `store.migrations.versions`; tests compare the two.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Integer, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Integer,
+    Text,
+    UniqueConstraint,
+)
 from sqlmodel import AutoString, Field, SQLModel
 
-SCHEMA_VERSION = "0010"
+from clearinghouse.store import conservation
+
+SCHEMA_VERSION = "0012"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -43,7 +53,7 @@ class MetaRow(SQLModel, table=True):
 
 
 class OrgRow(SQLModel, table=True):
-    """An organisation and its key."""
+    """An organisation and the key that signs for it now."""
 
     __tablename__ = "org"
     id: str = Field(primary_key=True)
@@ -53,6 +63,52 @@ class OrgRow(SQLModel, table=True):
     public_key: str
     age_recipient: str | None = None
     suspended: str = ""
+
+
+class OrgKeyRow(SQLModel, table=True):
+    """A key an organisation has or had; `added` and `revoked` are indexes of log entries."""
+
+    __tablename__ = "org_key"
+    __table_args__ = (_check("revoked IS NULL OR revoked > added", "order"),)
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    public_key: str
+    added: int
+    revoked: int | None = None
+
+
+class ApiKeyRow(SQLModel, table=True):
+    """A bearer token for reading: its public beginning and the SHA-256 of the whole."""
+
+    __tablename__ = "api_key"
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    name: str
+    prefix: str = Field(unique=True)
+    digest: str
+    scopes: str
+    created: int
+    expires: int
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+class PersonRow(SQLModel, table=True):
+    """A person who may look at an organisation's part of the console."""
+
+    __tablename__ = "person"
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+    email: str = Field(primary_key=True, index=True)
+
+
+class SessionRow(SQLModel, table=True):
+    """A person's session in the console, by the SHA-256 of its cookie's token."""
+
+    __tablename__ = "session"
+    digest: str = Field(primary_key=True)
+    email: str
+    org_id: str = Field(foreign_key="org.id")
+    expires: int = Field(index=True)
 
 
 class NonceRow(SQLModel, table=True):
@@ -138,8 +194,21 @@ class BlobAccessRow(SQLModel, table=True):
     org_id: str = Field(primary_key=True, foreign_key="org.id")
 
 
+class UploadRow(SQLModel, table=True):
+    """What an organisation stored here: the bytes that count against its quota."""
+
+    __tablename__ = "upload"
+    __table_args__ = (_check("size >= 0", "size"),)
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+    digest: str = Field(primary_key=True, foreign_key="blob.digest", ondelete="CASCADE")
+    size: int
+
+
 class RequestRow(SQLModel, table=True):
-    """A hospital's wish and where it stands; `version` moves with every step forward."""
+    """A hospital's wish and where it stands; `version` moves with every step forward.
+
+    `marks` counts what happened to it, and `cause` is the call that did so last.
+    """
 
     __tablename__ = "request"
     id: str = Field(primary_key=True)
@@ -152,6 +221,8 @@ class RequestRow(SQLModel, table=True):
     reason: str = ""
     version: int = 0
     due: bool = Field(default=True, index=True)
+    marks: int = 0
+    cause: str = ""
 
 
 class PartyRow(SQLModel, table=True):
@@ -269,13 +340,37 @@ class AccountRow(SQLModel, table=True):
     balance_micro: int = 0
 
 
+class ZeroRow(SQLModel, table=True):
+    """The one value that a transfer may sum to."""
+
+    __tablename__ = "zero"
+    __table_args__ = (_check("value = 0", "zero"),)
+    value: int = _counted()
+
+
+class TransferRow(SQLModel, table=True):
+    """A double entry; `total_micro` follows its postings and is zero at every commit."""
+
+    __tablename__ = "transfer"
+    name: str = Field(primary_key=True)
+    total_micro: int = Field(
+        default=0,
+        sa_column=Column(
+            BigInteger,
+            ForeignKey("zero.value", deferrable=True, initially="DEFERRED"),
+            nullable=False,
+        ),
+    )
+    at_s: int = 0
+
+
 class PostingRow(SQLModel, table=True):
     """One side of a double entry."""
 
     __tablename__ = "posting"
     __table_args__ = (_check("amount_micro <> 0", "moves"),)
-    transfer: str = Field(primary_key=True)
-    account: str = Field(primary_key=True, foreign_key="account.name")
+    transfer: str = Field(primary_key=True, foreign_key="transfer.name")
+    account: str = Field(primary_key=True, foreign_key="account.name", index=True)
     request_id: str = Field(foreign_key="request.id", index=True)
     position: int
     amount_micro: int
@@ -287,6 +382,25 @@ class EntryRow(SQLModel, table=True):
     __tablename__ = "entry"
     position: int = _counted()
     body: bytes
+
+
+class ReleaseRow(SQLModel, table=True):
+    """A release of an owner's data: what its log entry says, for sums by owner."""
+
+    __tablename__ = "release"
+    __table_args__ = (_check("epsilon_micro >= 0", "epsilon"),)
+    position: int = Field(
+        primary_key=True,
+        foreign_key="entry.position",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    owner: str = Field(index=True)
+    data: str
+    kind: str
+    request_id: str | None = None
+    run_id: str | None = None
+    epsilon_micro: int
+    time: str
 
 
 class NodeRow(SQLModel, table=True):
@@ -336,6 +450,105 @@ class ReceiptRow(SQLModel, table=True):
     run_id: str = Field(unique=True)
     body: str
 
+
+class JobRow(SQLModel, table=True):
+    """A long piece of work: who wants it, who does it, and what came of it."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        UniqueConstraint("request_id", "key"),
+        _check("attempts >= 0 AND token >= attempts", "attempts"),
+        _check("(state = 'running') = (owner <> '')", "owner"),
+    )
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    kind: str
+    subject: str
+    words: str
+    key: str
+    protocol: str
+    priority: int
+    state: str = Field(index=True)
+    attempts: int = 0
+    token: int = 0
+    turn: int = 0
+    owner: str = ""
+    slot: str = ""
+    beats: int = 0
+    enqueued: float
+    not_before: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    deadline: int
+    arguments: str
+    result: str = ""
+    error: str = ""
+    reason: str = ""
+    cause: str = ""
+
+
+class WorkerRow(SQLModel, table=True):
+    """A process that does jobs, as long as it lives."""
+
+    __tablename__ = "worker"
+    id: str = Field(primary_key=True)
+    host: str
+    place: str
+    pid: int
+    begun: str
+    protocol: str
+    slots: int
+    state: str
+    started: float
+    seen: float
+    beats: int = 0
+
+
+class DisputeRow(SQLModel, table=True):
+    """A claim against a delivery, a score, a payment or a failed test, and what became of it."""
+
+    __tablename__ = "dispute"
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    opener_id: str = Field(foreign_key="org.id", index=True)
+    respondent_id: str = Field(foreign_key="org.id", index=True)
+    subject: str = Field(index=True)
+    reason: str
+    remedy: str
+    state: str = Field(index=True)
+    opened_s: int
+    deadline: int
+    claim: str
+    answer: str = ""
+    finding: str = ""
+    ruling: str = ""
+
+
+class OutcomeRow(SQLModel, table=True):
+    """A promise that was kept or broken, as somebody else attests."""
+
+    __tablename__ = "outcome"
+    digest: str = Field(primary_key=True)
+    subject_id: str = Field(foreign_key="org.id", index=True)
+    attester_id: str = Field(foreign_key="org.id")
+    request_id: str = Field(foreign_key="request.id")
+    kind: str
+    good: bool
+    at_s: int
+
+
+class PriceRow(SQLModel, table=True):
+    """A source's price in one request, as canonical JSON."""
+
+    __tablename__ = "price"
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    at_s: int = Field(index=True)
+    body: str
+
+
+conservation.attach(SQLModel.metadata.tables["zero"], SQLModel.metadata.tables["posting"])
 
 for _table in SQLModel.metadata.tables.values():
     for _column in _table.columns:

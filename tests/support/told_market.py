@@ -12,6 +12,7 @@ from clearinghouse.money import format_money
 from clearinghouse.signing import SigningKey
 
 NOW_S = 1_900_000_000
+BID = 200_000_000
 ASKS = {"a": 2_000_000, "b": 1_250_000}
 
 
@@ -39,6 +40,7 @@ class Market:
         self.sources = {name: new_id("src") for name in ASKS}
         self.request, self.valset, self.model = new_id("req"), new_id("val"), new_id("mod")
         self.run, self.target_run = new_id("run"), new_id("run")
+        self.dispute = new_id("dsp")
         self.deliveries = {name: new_id("dlv") for name in ASKS}
         self.salts = {name: digest(name.encode()) for name in ASKS}
         everybody = (self.operator, self.hospital, self.developer, *self.sellers.values())
@@ -87,6 +89,14 @@ class Market:
         entries += [self.commit(name) for name in ASKS]
         entries += [self.reveal(name) for name in ASKS]
         return [*entries, self.clearing()]
+
+    def size(self) -> Entry:
+        return self.hospital.write(
+            "size.released",
+            objects={"valset": self.valset, "owner": self.hospital.org},
+            hashes={"release": digest(b"size")},
+            amounts={"epsilon_micro": 100_000},
+        )
 
     def target(self) -> Entry:
         return self.operator.write(
@@ -150,7 +160,33 @@ class Market:
         )
 
     def _score(self) -> list[Entry]:
-        return [self.submit(), self.release(), self.receipt()]
+        return [
+            self.submit(),
+            self.commit_bid(),
+            self.release(),
+            self.receipt(),
+            self.reveal_bid(),
+        ]
+
+    def of_bid(self) -> dict[str, str]:
+        owner = {"owner": self.developer.org}
+        return {"model": self.model, "request": self.request} | owner
+
+    def commit_bid(self) -> Entry:
+        salt = bytes.fromhex(digest(b"bid"))
+        return self.developer.write(
+            "bid.committed",
+            objects=self.of_bid(),
+            commit=ask_commitment(salt, self.request, self.developer.org, BID),
+        )
+
+    def reveal_bid(self, bid: int | None = None) -> Entry:
+        return self.developer.write(
+            "bid.revealed",
+            objects=self.of_bid(),
+            hashes={"salt": digest(b"bid")},
+            amounts={"ask": format_money(BID if bid is None else bid)},
+        )
 
     def submit(self) -> Entry:
         return self.developer.write(
@@ -189,7 +225,37 @@ class Market:
         )
 
     def _settle(self) -> list[Entry]:
-        return [self.award(), self.statement(), self.close()]
+        end = [self.award(), self.statement(), self.close()]
+        return [*end, self.claim(), self.reply(), self.ruling()]
+
+    def of_dispute(self) -> dict[str, str]:
+        return {"dispute": self.dispute, "request": self.request}
+
+    def claim(self, **objects: str) -> Entry:
+        seller = self.sellers["a"].org
+        parties = {"opener": self.hospital.org, "respondent": seller, "subject": self.run}
+        return self.hospital.write(
+            "dispute.opened",
+            objects=self.of_dispute() | parties | objects,
+            hashes={"claim": digest(b"claim")},
+            amounts={"answer_by": NOW_S},
+        )
+
+    def reply(self) -> Entry:
+        return self.sellers["a"].write(
+            "dispute.answered",
+            objects=self.of_dispute(),
+            hashes={"answer": digest(b"answer")},
+            amounts={"ruling_by": NOW_S + 1},
+        )
+
+    def ruling(self, kind: str = "dispute.resolved") -> Entry:
+        return self.operator.write(
+            kind,
+            objects=self.of_dispute(),
+            hashes={"ruling": digest(b"ruling")},
+            amounts={"paid_micro": 1, "returned_micro": 0, "upheld": 0},
+        )
 
     def award(self, **amounts: int) -> Entry:
         return self.operator.write(

@@ -44,7 +44,7 @@ def test_log_replay_recomputes_a_whole_market(market: Market) -> None:
     assert story.asks == {market.sources[name]: ask for name, ask in ASKS.items()}
     assert story.runs == {market.run: market.model}
     assert (story.escrow_micro, story.purse_micro) == (900_000_000, 300_000_000)
-    assert story.closed == len(market.entries) - 1
+    assert story.closed == market.at("request.closed")
     assert story.failed is False
 
 
@@ -64,7 +64,7 @@ def test_log_replay_a_request_that_failed_has_a_statement_but_no_award(market: M
 def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market) -> None:
     run = new_id("run")
     failed = market.release(run, digest({"run": run, "failed": True}))
-    place = market.at("award.decided")
+    place = market.at("bid.revealed")
     entries = [*market.entries[:place], failed, *market.entries[place:]]
     assert verify_replay(entries).epsilon_by_owner[market.hospital.org] == 2_000_000
     entries.insert(place + 1, market.receipt(run))
@@ -76,7 +76,7 @@ def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market
 
 def used_twice(market: Market) -> int:
     """A second run gets a receipt under the first one's number."""
-    run, place = new_id("run"), market.at("award.decided")
+    run, place = new_id("run"), market.at("bid.revealed")
     first = market.entries[market.at("receipt.issued")].objects["receipt"]
     market.entries[place:place] = [market.release(run), market.receipt(run, receipt=first)]
     return place + 1
@@ -104,6 +104,23 @@ def early_statement(market: Market) -> int:
     return market.at("request.closed")
 
 
+def size_twice(market: Market) -> int:
+    at = market.at("request.opened")
+    market.entries[at:at] = [market.size(), market.size()]
+    return at + 1
+
+
+def one_run_fixed(market: Market) -> int:
+    opened = market.at("request.opened")
+    amounts = {**market.entries[opened].amounts, "runs": 1}
+    market.entries[opened] = replace(market.entries[opened], amounts=amounts)
+    first = market.at("run.released")
+    other = market.entries[first]
+    objects = {**other.objects, "run": new_id("run")}
+    market.entries.insert(first + 1, replace(other, objects=objects))
+    return first + 1
+
+
 PLANTED: dict[str, tuple[Plant, str]] = {
     # intake
     "source registered twice": (
@@ -122,6 +139,12 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         before("valset.sealed", lambda m: m.summary("a")),
         "has released its summary already",
     ),
+    "size of a set released twice": (size_twice, "was released before"),
+    "size of a set never sealed": (
+        before("source.registered", lambda m: m.size()),
+        "is no source or sealed set",
+    ),
+    "a run beyond those that were fixed": (one_run_fixed, "after all 1 runs"),
     "set sealed twice": (
         after("valset.sealed", lambda m: m.entries[m.at("valset.sealed")]),
         "is sealed already",
@@ -283,7 +306,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     ),
     "model submitted twice": (after("model.submitted", lambda m: m.submit()), "submitted before"),
     "release of a model never submitted": (
-        without("model.submitted", blamed="run.released"),
+        without("model.submitted", "bid.committed", "bid.revealed", blamed="run.released"),
         "was never submitted to this request",
     ),
     "release of other bytes than submitted": (
@@ -326,6 +349,41 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         changed("receipt.issued", objects={"model": new_id("mod")}),
         "names another model or set",
     ),
+    # bids
+    "bid on a model never submitted": (
+        changed("bid.committed", objects={"model": new_id("mod")}),
+        "was never submitted",
+    ),
+    "bid committed twice": (
+        after("bid.committed", lambda m: m.commit_bid()),
+        "has committed a bid already",
+    ),
+    "bid for another developer": (
+        changed("bid.committed", objects={"owner": new_id("org")}),
+        "not by the owner",
+    ),
+    "bid opened as another": (
+        instead("bid.revealed", lambda m: m.reveal_bid(1)),
+        "is not the one that was committed",
+    ),
+    "bid opened twice": (after("bid.revealed", lambda m: m.reveal_bid()), "was opened before"),
+    "bid never committed": (
+        without("bid.committed", blamed="bid.revealed"),
+        "that was never committed",
+    ),
+    "bid below zero": (changed("bid.revealed", amounts={"ask": "-1.00"}), "must be a decimal"),
+    "bid committed after others were opened": (
+        moved("bid.revealed", "bid.committed", "bid.revealed"),
+        "that was never committed",
+    ),
+    "score after the bids were opened": (
+        after("bid.revealed", lambda m: m.release(new_id("run"))),
+        "released after bids were opened",
+    ),
+    "bid opened after the award": (
+        moved("bid.revealed", "statement.settled", "bid.revealed"),
+        "opened after the award",
+    ),
     # settle and audit
     "second award": (after("award.decided", lambda m: m.award()), "was awarded at entry"),
     "award without a purse": (
@@ -347,6 +405,54 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "second statement": (
         after("statement.settled", lambda m: m.statement()),
         "settled before, at entry",
+    ),
+    # disputes
+    "dispute of no request": (
+        changed("dispute.opened", objects={"request": new_id("req")}),
+        "was never opened",
+    ),
+    "dispute opened by another": (
+        instead("dispute.opened", lambda m: by(m.developer, m.claim())),
+        "not by who opens it",
+    ),
+    "dispute opened twice": (after("dispute.opened", lambda m: m.claim()), "is open already"),
+    "second dispute of one thing": (
+        after("dispute.opened", lambda m: m.claim(dispute=new_id("dsp"))),
+        "is disputed already",
+    ),
+    "answer due before the claim": (
+        changed("dispute.opened", amounts={"answer_by": 1}),
+        "before it was opened",
+    ),
+    "dispute never opened": (
+        without("dispute.opened", blamed="dispute.answered"),
+        "was never opened",
+    ),
+    "answer by another": (
+        instead("dispute.answered", lambda m: by(m.hospital, m.reply())),
+        "not by the respondent",
+    ),
+    "answer given twice": (after("dispute.answered", lambda m: m.reply()), "already"),
+    "ruling by a party": (
+        instead("dispute.resolved", lambda m: by(m.hospital, m.ruling())),
+        "which is not the arbiter",
+    ),
+    "second ruling": (after("dispute.resolved", lambda m: m.ruling()), "was decided at entry"),
+    "answer after the ruling": (
+        after("dispute.resolved", lambda m: m.reply()),
+        "was decided at entry",
+    ),
+    "expired before its deadline": (
+        instead("dispute.resolved", lambda m: m.ruling("dispute.expired")),
+        "expired before its deadline",
+    ),
+    "ruling that says nothing": (
+        changed("dispute.resolved", amounts={"upheld": 2}),
+        "whether the claim was upheld",
+    ),
+    "ruling about another request": (
+        changed("dispute.resolved", objects={"request": new_id("req")}),
+        "was never opened",
     ),
     "closed without a statement": (
         without("statement.settled", blamed="request.closed"),
@@ -386,7 +492,15 @@ def test_log_replay_leaving_out_any_entry_is_found_where_a_later_one_needs_it(
 ) -> None:
     # Registrations are `verify_entries`' to miss (no key may act without); a confirmation, a
     # receipt and an end that have not come yet are no breach.
-    may_lack = {"org.registered", "delivery.received", "receipt.issued", "request.closed"}
+    may_lack = {
+        "org.registered",
+        "delivery.received",
+        "receipt.issued",
+        "bid.revealed",
+        "request.closed",
+        "dispute.answered",
+        "dispute.resolved",
+    }
     for place, entry in enumerate(market.entries[1:], start=1):
         rest = market.entries[:place] + market.entries[place + 1 :]
         assert bool(replay(rest).violations) == (entry.type not in may_lack), entry.type
