@@ -57,6 +57,7 @@ class Settings:
         oidc_secret: File of the client secret; None for a public client.
         console_operators: Addresses of the operator's own people, with commas between them.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
+        witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
 
@@ -91,12 +92,18 @@ class Settings:
     oidc_secret: Path | None = None
     console_operators: str = ""
     idle_s: float = 0.5
+    witnesses: str = ""
     record_bodies: Path | None = None
 
     @property
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+    @property
+    def witness_keys(self) -> frozenset[str]:
+        """The verifier keys of `witnesses`."""
+        return frozenset(self.witnesses.replace(",", " ").split())
 
     @property
     def published(self) -> Path:

@@ -1,6 +1,6 @@
 """What a request leaves behind, as its participants may read it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -187,6 +187,24 @@ class CheckpointView(Message):
 
     checkpoint: str
     vkey: str
+
+
+class CosignedList(Message):
+    """GET /v1/log/cosigned: the newest checkpoints that witnesses cosigned, newest first.
+
+    Parties compare them with what they were shown themselves: that is the gossip.
+    """
+
+    checkpoints: list[str]
+    witnesses: list[str]
+    """Verifier keys of the cosigners."""
+
+
+class Cosigned(Message):
+    """POST /v1/log/cosignatures: a checkpoint with the cosignature of a witness known here."""
+
+    vkey: Annotated[str, Field(min_length=1, max_length=400)]
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
 class LogProofView(Message):

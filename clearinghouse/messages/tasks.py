@@ -281,6 +281,25 @@ class ReceiptSignAnswer(Message):
     signature: Base64
 
 
+class LogCosignTask(Message):
+    """To every participant: cosign a checkpoint that covers the request, as a witness.
+
+    The party compares it with all that it was shown before and with what others cosigned; if the
+    log has shown two histories it refuses, and keeps the evidence.
+    """
+
+    kind: Literal["log.cosign"] = "log.cosign"
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
+
+
+class LogCosignAnswer(Message):
+    """A cosigned checkpoint of at least that size, and the witness's own verifier key."""
+
+    kind: Literal["log.cosign"] = "log.cosign"
+    vkey: Annotated[str, Field(min_length=1, max_length=400)]
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
+
+
 Task = Annotated[
     ValsetChecksTask
     | TargetNoiseTask
@@ -297,7 +316,8 @@ Task = Annotated[
     | ScoreCharactersTask
     | ScoreFinalTask
     | ScoreRepliesTask
-    | ReceiptSignTask,
+    | ReceiptSignTask
+    | LogCosignTask,
     Field(discriminator="kind"),
 ]
 Answer = Annotated[
@@ -316,7 +336,8 @@ Answer = Annotated[
     | ScoreCharactersAnswer
     | ScoreFinalAnswer
     | ScoreRepliesAnswer
-    | ReceiptSignAnswer,
+    | ReceiptSignAnswer
+    | LogCosignAnswer,
     Field(discriminator="kind"),
 ]
 

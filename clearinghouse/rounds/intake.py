@@ -24,7 +24,7 @@ from clearinghouse.messages.intake import (
 )
 from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
-from clearinghouse.rounds import budgets, views
+from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import label_classes, read_schema
 from clearinghouse.rounds.terms import budget_micro
@@ -50,7 +50,8 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
 
     Raises:
         ConflictError: The key is registered with another name, role or recipient.
-        InputError: A developer gives no age recipient.
+        InputError: A developer gives no age recipient, or the witness key is malformed or
+            another's.
     """
     key = VerifyKey.from_base64(message.public_key)
     if message.role == "developer" and message.age_recipient is None:
@@ -66,6 +67,8 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     )
     tx.parties.add(org, tx.log.size())
     hashes = {"public_key": key.digest}
+    if message.witness is not None:
+        hashes["witness_key"] = witnessing.register(tx, org, message.witness)
     desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
     return views.org(org)
 

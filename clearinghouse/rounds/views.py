@@ -45,6 +45,7 @@ _DOES = {
     "score.final": "to open the tests of its characters",
     "score.replies": "to open a blind score",
     "receipt.sign": "to sign a score receipt",
+    "log.cosign": "to cosign the log",
 }
 
 

@@ -194,6 +194,14 @@ class Runs:
         )
         self._session.flush()
 
+    def renew_receipt(self, receipt_id: str, body: str) -> None:
+        """Replace a receipt's text by one that says the same under a newer checkpoint."""
+        row = self._session.get(ReceiptRow, receipt_id)
+        if row is None:
+            raise NotFoundError(f"no receipt {receipt_id}")
+        row.body = body
+        self._session.flush()
+
     def receipts(self, request_id: str) -> dict[str, Receipt]:
         """Return the receipts of a request by run."""
         rows = self._session.exec(select(ReceiptRow).where(ReceiptRow.request_id == request_id))

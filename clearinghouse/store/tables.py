@@ -428,6 +428,27 @@ class CheckpointRow(SQLModel, table=True):
     note: str
 
 
+class WitnessRow(SQLModel, table=True):
+    """A witness whose cosignatures are kept: of an organisation, or named by the operator."""
+
+    __tablename__ = "witness"
+    vkey: str = Field(primary_key=True)
+    org_id: str | None = Field(default=None, foreign_key="org.id", unique=True)
+
+
+class CosignatureRow(SQLModel, table=True):
+    """A witness's dated signature under one checkpoint, as its line in the note."""
+
+    __tablename__ = "cosignature"
+    size: int = Field(
+        primary_key=True,
+        foreign_key="checkpoint.size",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    vkey: str = Field(primary_key=True, foreign_key="witness.vkey")
+    line: str
+
+
 class ReceiptRow(SQLModel, table=True):
     """A receipt, as the text that is verified offline."""
 
