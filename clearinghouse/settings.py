@@ -28,6 +28,8 @@ class Settings:
         blob_bytes: Largest blob.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
+        owner_epsilon_micro: Quota: no request is opened that could bring its owner, over all of its
+            data, beyond so many millionths of epsilon; 0 leaves it to the owners' own ledgers.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
@@ -43,6 +45,7 @@ class Settings:
     blob_bytes: int = 512 * MEBIBYTE
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
+    owner_epsilon_micro: int = 0
     idle_s: float = 0.5
     record_bodies: Path | None = None
 

@@ -64,6 +64,19 @@ class Keystore:
         """The file of this party's epsilon ledger."""
         return self.directory / "ledger.sqlite"
 
+    @property
+    def ledger_place(self) -> Path | str:
+        """Where the ledger is: its file, or the URL of the owner's database if one was named."""
+        known = self.recall("ledger")
+        return self.ledger_path if known is None else str(known["url"])
+
+    @property
+    def ledger_words(self) -> str:
+        """The same for people: a URL without user and password."""
+        place = str(self.ledger_place)
+        scheme, mark, rest = place.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if mark else place
+
     def unseal(self, sealed: bytes) -> bytes:
         """Open an age file sealed to this party.
 

@@ -12,7 +12,7 @@ from clearinghouse.clock import Clock, SystemClock
 from clearinghouse.errors import InputError
 from clearinghouse.ids import new_id
 from clearinghouse.log.checkpoint import log_key
-from clearinghouse.log.entries import make_entry
+from clearinghouse.log.entries import is_release, make_entry
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
 from clearinghouse.store.records import Org
@@ -98,7 +98,10 @@ class Desk:
             amounts=amounts,
             commit=commit,
         )
-        return tx.log.append(entry.data)
+        position = tx.log.append(entry.data)
+        if is_release(entry_type):
+            tx.releases.add(position, entry)
+        return position
 
     def checkpoint(self, tx: Tx) -> str:
         """Return the signed head of the log as the transaction sees it."""

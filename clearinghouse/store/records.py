@@ -185,6 +185,20 @@ class MessageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A logged release: `position` in the log, `data` the source or validation set."""
+
+    position: int
+    owner: str
+    data: str
+    kind: str
+    request_id: str | None
+    run_id: str | None
+    epsilon_micro: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Posting:
     """One side of a double entry."""
 

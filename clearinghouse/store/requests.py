@@ -48,6 +48,11 @@ class Requests:
             raise NotFoundError(f"no request {request_id}")
         return _request(row)
 
+    def running_of(self, org_id: str) -> tuple[Request, ...]:
+        """Return an organisation's requests that have not ended."""
+        query = select(RequestRow).where(RequestRow.org_id == org_id, RequestRow.state == "running")
+        return tuple(_request(row) for row in self._session.exec(query))
+
     def is_party(self, request_id: str, org_id: str) -> bool:
         """Whether an organisation takes part in a request."""
         return self._session.get(PartyRow, (request_id, org_id)) is not None

@@ -21,6 +21,7 @@ from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.releases import Releases
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
@@ -44,6 +45,7 @@ class Tx:
         self.ledger, self.log = Ledger(session), Logbook(session)
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
+        self.releases = Releases(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

@@ -20,7 +20,7 @@ from sqlmodel import AutoString, Field, SQLModel
 
 from clearinghouse.store import conservation
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -321,6 +321,25 @@ class EntryRow(SQLModel, table=True):
     __tablename__ = "entry"
     position: int = _counted()
     body: bytes
+
+
+class ReleaseRow(SQLModel, table=True):
+    """A release of an owner's data: what its log entry says, for sums by owner."""
+
+    __tablename__ = "release"
+    __table_args__ = (_check("epsilon_micro >= 0", "epsilon"),)
+    position: int = Field(
+        primary_key=True,
+        foreign_key="entry.position",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    owner: str = Field(index=True)
+    data: str
+    kind: str
+    request_id: str | None = None
+    run_id: str | None = None
+    epsilon_micro: int
+    time: str
 
 
 class NodeRow(SQLModel, table=True):

@@ -31,6 +31,7 @@ READS = {
     "/v1/orgs/{org_id}/statement.html": {"hospital"},
     "/v1/sources/{source_id}/prices": EVERYBODY,
     "/v1/agent/tasks": EVERYBODY,
+    "/v1/budgets": EVERYBODY,
     "/v1/log/entries": EVERYBODY,
 }
 PUBLIC = {
