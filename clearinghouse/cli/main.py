@@ -16,7 +16,9 @@ from typing import Annotated
 import typer
 
 from clearinghouse.cli import (
+    commands_identity,
     commands_market,
+    commands_operator,
     commands_party,
     commands_results,
     commands_settle,
@@ -47,9 +49,11 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(log_app, name="log")
 
 commands_party.declare(app, schema_app)
+commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
 commands_results.declare(app, commands_market.model_app)
 commands_settle.declare(app, commands_results.price_app, commands_party.org_app)
+commands_operator.declare(app)
 
 
 def _version(wanted: bool) -> None:
@@ -125,6 +129,12 @@ def serve(
         Path | None,
         typer.Option("--record-bodies", help="Write every HTTP body here; for privacy tests."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=0, help="Jobs at once; 0 leaves them to `clearinghouse worker`."
+        ),
+    ] = None,
     parent: Annotated[
         int | None, typer.Option("--parent", help="End with this process, which started us.")
     ] = None,
@@ -132,7 +142,7 @@ def serve(
 ) -> None:
     """Run the server.
 
-    API, pipeline and one worker process for encrypted arithmetic.
+    API, pipeline, and a pool of capped processes for encrypted arithmetic.
     """
     from clearinghouse.cli.operator import run_server
     from clearinghouse.lifeline import die_with
@@ -145,13 +155,35 @@ def serve(
         sys.stdout.flush()
 
     try:
-        run_server(data, host, port, announce, record_bodies)
+        run_server(data, host, port, announce, record_bodies, workers)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         raise InputError(
             f"port {port} of {host} is taken. Give another --port; 0 takes a free one"
         ) from None
+
+
+@app.command("dev-issuer")
+def dev_issuer(
+    port: Annotated[int, typer.Option("--port", help="Port of loopback; 0 takes a free one.")] = 0,
+    parent: Annotated[
+        int | None, typer.Option("--parent", help="End with this process, which started us.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign-in without passwords, for rehearsing the console.
+
+    On this machine only; never for real people.
+    """
+    from clearinghouse.cli.operator import run_dev_issuer
+    from clearinghouse.lifeline import die_with
+
+    if parent is not None:
+        die_with(parent)
+    run_dev_issuer(
+        port, lambda url: emit(as_json, {"event": "listening", "url": url}, f"issuer {url}")
+    )
 
 
 @app.command()

@@ -342,10 +342,9 @@ class Hospital(Party):
         record = self.agent.record(task.run_id)
         if record["request_id"] != request_id or record["kind"] != "score":
             raise ProtocolError(f"run {task.run_id} is no scoring run of this request")
-        key = self.keystore.signing_key
-        signature = key.sign(
-            pre_authentication_encoding(PAYLOAD_TYPE, b64decode_strict(task.payload))
-        )
+        payload = b64decode_strict(task.payload)
+        key = self.keystore.key_named_in(payload)
+        signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
         answer = ReceiptSignAnswer(key_id=key.key_id, signature=b64encode(signature))
         # Read by the code that verifies receipts, under this signature, before it leaves.
         envelope = {
@@ -360,11 +359,15 @@ class Hospital(Party):
         views = [view for view in found if view.id == task.run_id]
         if len(views) != 1:
             raise ProtocolError("the run to sign is not among the request's runs")
-        exact = check_claim(claim, views[0], self._known_run(request_id, task.run_id, record))
+        exact = check_claim(
+            claim, views[0], self._known_run(request_id, task.run_id, record, key.key_id)
+        )
         self.agent.finish(task.run_id, exact)
         return answer
 
-    def _known_run(self, request_id: str, run_id: str, record: Mapping[str, Any]) -> Known:
+    def _known_run(
+        self, request_id: str, run_id: str, record: Mapping[str, Any], key_id: str
+    ) -> Known:
         valset, terms = self._valset(), self._terms(request_id)
         labels = np.asarray(self.table.labels, dtype=np.int64)
         classes = cells.n_labels(self.schema)
@@ -387,7 +390,7 @@ class Hospital(Party):
                 "valset_commitment": valset["commitment"],
                 "policy_sha256": digest(terms.model_dump(mode="json")),
             },
-            key_id=self.keystore.signing_key.key_id,
+            key_id=key_id,
             developer_ids=terms.developer_ids,
             epsilon_micro=terms.epsilon_score_micro,
             record=record,

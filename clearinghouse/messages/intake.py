@@ -15,6 +15,7 @@ from clearinghouse.messages.base import (
     Sha256,
     SignedCount,
 )
+from clearinghouse.messages.jobs import JobView
 
 Role = Literal["hospital", "provider", "developer", "auditor"]
 
@@ -241,6 +242,8 @@ class RequestView(Message):
     """What participants should know, such as that the hospital failed a test and is suspended."""
     done_tasks: Count
     open_tasks: Count
+    jobs: list[JobView] = Field(default_factory=list)
+    """The server's own long work that is queued or being done for it now."""
     terms: OpenRequest
     terms_digest: Sha256
     step_seconds: dict[str, str]

@@ -64,7 +64,7 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     org = Org(
         new_id("org"), message.name, message.role, key.key_id, key.base64, message.age_recipient
     )
-    tx.parties.add(org)
+    tx.parties.add(org, tx.log.size())
     hashes = {"public_key": key.digest}
     desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
     return views.org(org)
@@ -224,9 +224,11 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         RefusedError: The caller is no hospital or is suspended, its validation set failed its
             tests, or a source has not published.
         InputError: The terms do not fit together.
+        QuotaError: The caller has as many requests running as it may.
     """
     _need_role(caller, "hospital")
     _need_standing(caller)
+    tx.quotas.check_open(caller.id, desk.settings.open_requests)
     valset = tx.access.own_valset(message.valset_id, caller.id)
     if valset.verdict == "failed":
         raise RefusedError(f"validation set {valset.id} failed its tests: {valset.reason}")
