@@ -212,6 +212,10 @@ def record(tx: Tx, desk: Desk, request: Request, found: Sequence[Scored], award:
     )
 
 
+def _by(purse: Purse, award: Award) -> str:
+    return f", by {purse.metric}" if award.amounts and purse.kind != "procurement" else ""
+
+
 def _document(
     purse: Purse, found: Sequence[Scored], award: Award, receipts: Mapping[str, str]
 ) -> dict[str, object]:
@@ -223,7 +227,7 @@ def _document(
         "amount_micro": purse.amount_micro,
         "prizes": purse.prizes if purse.kind == "contest" else [],
         "fairness": None if purse.fairness is None else purse.fairness.model_dump(),
-        "reason": f"{award.reason}, by {purse.metric}" if award.amounts else award.reason,
+        "reason": award.reason + _by(purse, award),
         "refund_micro": award.refund,
         "bands": [list(band) for band in award.bands],
         "winners": [

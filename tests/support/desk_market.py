@@ -74,7 +74,6 @@ class DeskMarket:
         return self.desk.store.read()
 
     def close(self):
-        self.desk.worker.close()
         self.desk.store.close()
 
     def _org(self, role):
