@@ -118,7 +118,7 @@ def preview(path: Path) -> Result:
         "epsilon": format_money(found.epsilon_micro),
         "noise_sd": f"{noise.sd:.3f}",
         "interval_90": [-noise.half_width, noise.half_width],
-        "guess_at_most": f"{noise.guess:.4f}",
+        "guess_at_most": f"{meaning(found.epsilon_micro + found.epsilon_size_micro).guess:.4f}",
         "price_per_record": format_money(found.ask_micro),
         "purposes": list(found.purposes),
         "kept_here": {"rows": table.n, "warnings": list(table.warnings)},
@@ -139,6 +139,8 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
     level = " x ".join(value["level"]) or f"all {schema.unit}s together"
     share = value["size_class"] / value["counts"]
     low, high = value["interval_90"]
+    is_noised = value["epsilon_size"] != format_money(0)
+    size_cost = f", and {value['epsilon_size']} for the number of them" if is_noised else ""
     lines = [
         f"registering source '{value['name']}' would publish, and nothing else:",
         f"  name, schema '{value['schema']}' and size class {value['size_class']}",
@@ -147,14 +149,14 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
         f"  {value['counts']} noised counts: {value['cells']} cells ({level}) x "
         f"{value['labels']} label levels, about {share:.1f} {schema.unit}s each",
         f"  noise of each count: sd {value['noise_sd']}, within {low}..+{high} in 9 of 10 cases",
-        f"it would spend epsilon {value['epsilon']} once: whoever guesses whether one "
+        f"it would spend epsilon {value['epsilon']} once{size_cost}: whoever guesses whether one "
         f"{schema.unit} is in the table is right at most "
         f"{100 * float(value['guess_at_most']):.1f}% of the time",
         f"kept here until a request: the ask of {value['price_per_record']} a record",
         f"never leaves: the {value['kept_here']['rows']} rows, unless you sell some of them for "
         f"the purpose '{', '.join(value['purposes'])}'",
     ]
-    if value["epsilon_size"] != format_money(0):
+    if is_noised:
         lines.insert(
             2,
             f"  the number of {schema.unit}s with noise, for epsilon {value['epsilon_size']} more: "

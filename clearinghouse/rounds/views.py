@@ -19,6 +19,7 @@ from clearinghouse.messages.results import (
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
+from clearinghouse.rounds import job_views
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
 from clearinghouse.store.store import Tx
@@ -86,13 +87,15 @@ def valset(record: Valset) -> ValsetView:
     )
 
 
-def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
-    """Where a request stands; `busy_with` says what the server does when no task is open."""
+def request(tx: Tx, record: Request, busy_with: str, now: float) -> RequestView:
+    """Where a request stands; `busy_with` says what the server does if nothing else is open."""
     tasks = tx.tasks.of(record.id)
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
     )
+    jobs = job_views.open_of(tx, record.id, now)
+    waiting += [job_views.sentence(tx, job) for job in jobs]
     if record.state == "running" and not waiting:
         waiting = [f"the clearinghouse {busy_with}"]
     moved: dict[str, int] = {}
@@ -108,6 +111,7 @@ def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
         notes=_notes(tx, record),
         done_tasks=sum(task.state == "answered" for task in tasks),
         open_tasks=len(open_tasks),
+        jobs=jobs,
         terms=record.terms,
         terms_digest=record.terms_digest,
         step_seconds={
@@ -136,7 +140,7 @@ def tasks(tx: Tx, org_id: str) -> TaskList:
     )
 
 
-def runs(tx: Tx, record: Request, org_id: str) -> RunList:
+def runs(tx: Tx, record: Request, org_id: str, now: float) -> RunList:
     """The scoring runs of a request, as one of its participants may see them.
 
     While models are still scored only the hospital and a model's owner see its score, so that no
@@ -149,11 +153,25 @@ def runs(tx: Tx, record: Request, org_id: str) -> RunList:
         hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
         owner = str(run.model.get(SAME_AS, run.id))
         receipt = receipts[owner].id if owner in receipts and not hidden else None
-        views.append(_run(run, {} if hidden else run.result, receipt))
+        waiting = _run_waits(tx, record, run, now) if run.state == "running" else ""
+        views.append(_run(run, {} if hidden else run.result, receipt, waiting))
     return RunList(runs=views)
 
 
-def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunView:
+def _run_waits(tx: Tx, record: Request, run: Run, now: float) -> str:
+    """What a running run waits for: its original, a party, a job, or its turn."""
+    if SAME_AS in run.model:
+        return f"the answer of {run.model[SAME_AS]}, which scores the same model"
+    for task in tx.tasks.of(record.id, subject=run.id):
+        if task.state == "open":
+            return f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}"
+    for job in job_views.open_of(tx, record.id, now):
+        if job.subject == run.id:
+            return job_views.sentence(tx, job)
+    return "the clearinghouse to take it up"
+
+
+def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting: str) -> RunView:
     model = record.model
     shown = {
         name: result.get(name, empty)
@@ -179,6 +197,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,
+            "waiting_for": waiting,
             "same_as": model.get(SAME_AS),
             **shown,
         }

@@ -25,6 +25,7 @@ READS = {
     "/v1/requests/{request_id}/target": INSIDE,
     "/v1/requests/{request_id}/clearing": INSIDE,
     "/v1/requests/{request_id}/prices": INSIDE,
+    "/v1/requests/{request_id}/jobs": INSIDE,
     "/v1/requests/{request_id}/runs": INSIDE,
     "/v1/requests/{request_id}/statement": INSIDE,
     "/v1/receipts/{receipt_id}": INSIDE,
