@@ -1,6 +1,5 @@
 """A developer: opens and checks deliveries, keeps the training set, submits an integer model."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +14,23 @@ from clearinghouse.client.party import Party
 from clearinghouse.client.recipes import ModelSource, publish_bins
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
-from clearinghouse.errors import NotFoundError, RefusedError
+from clearinghouse.errors import NotFoundError, ProtocolError, RefusedError
 from clearinghouse.messages.tasks import (
     Answer,
     DeliveryRef,
     ModelSubmitAnswer,
     ModelSubmitTask,
+    NonceRevealAnswer,
+    NonceRevealTask,
     ReceiveAnswer,
     ReceiveTask,
     TaskView,
 )
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table, pooled, read_table, write_parquet
+from secure_eval.nonces import new_nonce, nonce_commitment
 
 TRAINING_SET = "training_set.parquet"
-NONCE_BYTES = 16
 
 
 class Developer(Party):
@@ -47,8 +48,10 @@ class Developer(Party):
         self.make_model = make_model
 
     def handle(self, view: TaskView) -> Answer:
-        """Receive deliveries, then train and submit."""
+        """Receive deliveries, train and submit, and open the nonce once the digits passed."""
         task = view.task
+        if isinstance(task, NonceRevealTask):
+            return self._reveal(view.request_id, task)
         if isinstance(task, ReceiveTask | ModelSubmitTask):
             if task.schema_id != self.schema_id:
                 raise RefusedError("the request uses another schema than this developer's")
@@ -86,11 +89,34 @@ class Developer(Party):
             self.make_model(self.schema, table), self.schema, table, published_bins
         )
         text = model.to_json().encode("ascii")
-        return ModelSubmitAnswer(
+        nonce = new_nonce()
+        answer = ModelSubmitAnswer(
             name=self.name,
             model_blob=self.transport.put_blob(text, "model"),
-            nonce=secrets.token_hex(NONCE_BYTES),
+            nonce_commitment=nonce_commitment(nonce).hex(),
         )
+        # stored before the answer is: what was committed to can always be opened
+        known = {"nonce": nonce.hex(), "model": answer.model_blob}
+        self.keystore.remember(_nonce_name(request_id, answer.nonce_commitment), known)
+        return answer
+
+    def _reveal(self, request_id: str, task: NonceRevealTask) -> NonceRevealAnswer:
+        """Open the nonce that was committed with a model, for that model only.
+
+        Raises:
+            RefusedError: Nothing was committed so.
+            ProtocolError: It was committed for another model.
+        """
+        known = self.keystore.recall(_nonce_name(request_id, task.nonce_commitment))
+        if known is None:
+            raise RefusedError("no such nonce was committed for this request")
+        if known["model"] != task.model_digest:
+            raise ProtocolError("the nonce was committed for another model")
+        return NonceRevealAnswer(nonce=known["nonce"])
+
+
+def _nonce_name(request_id: str, commitment: str) -> str:
+    return f"private/nonces/{request_id}.{commitment}"
 
 
 def source_column(schema: Schema) -> str:

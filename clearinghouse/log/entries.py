@@ -63,6 +63,8 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
+    "checks.begun": EntryType("match", ("request", "valset", "owner"), ("seed",)),
+    "run.begun": EntryType("match", ("request", "run", "valset", "owner"), ("seed", "nonce")),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),
     "ask.committed": EntryType("clear", ("request", "source"), commit=True),

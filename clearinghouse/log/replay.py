@@ -12,18 +12,19 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
-| runs | of a model submitted to that request; one release each |
+| begun | seeds and nonces committed once, before a release; of the request's own set |
+| runs | of a model submitted to that request, as begun; one release each |
 | receipts | name a run that was released, with its model and set; one each |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from clearinghouse.asks import opens_ask
-from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.run_rules import Problems, RunRules
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -89,8 +90,9 @@ def verify_replay(entries: Iterable[Entry]) -> Replay:
     return found
 
 
-Problems = Iterator[str]
 _BY_OPERATOR = {
+    "checks.begun",
+    "run.begun",
     "target.released",
     "inputs.frozen",
     "clearing.decided",
@@ -109,7 +111,7 @@ _BY_OWNER = {
 }
 
 
-class _State:
+class _State(RunRules):
     """The market so far.
 
     Handlers report problems, then take the entry as it is: a violation is reported where it is and
@@ -117,12 +119,11 @@ class _State:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.operator: str | None = None
         self.sources: dict[str, str] = {}
         self.published: set[str] = set()
         self.valsets: dict[str, str] = {}
-        self.runs: set[str] = set()
-        self.receipts: set[str] = set()
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
         self.requests: dict[str, RequestStory] = {}
@@ -133,6 +134,8 @@ class _State:
             "request.opened": self._open,
         }
         self._moves: Mapping[str, Callable[[int, Entry, RequestStory], Problems]] = {
+            "checks.begun": self._tests,
+            "run.begun": self._begin,
             "target.released": self._target,
             "inputs.frozen": self._freeze,
             "ask.committed": self._commit,
@@ -309,47 +312,6 @@ class _State:
             yield f"{model} was submitted before"
         self.models.add(model)
         story.models.setdefault(model, entry.hashes["model"])
-
-    def _run(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
-        run, model = entry.objects["run"], entry.objects["model"]
-        if model not in story.models:
-            yield f"{model} was never submitted to this request"
-        elif entry.hashes.get("model", story.models[model]) != story.models[model]:
-            yield f"{model} was scored as other bytes than were submitted"
-        if story.award is not None:
-            yield f"released after the award (entry {story.award})"
-        yield from self._release_of(entry, story)
-        # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
-        failed = entry.hashes["release"] == digest({"run": run, "failed": True})
-        story.runs.setdefault(run, None if failed else model)
-
-    def _release_of(self, entry: Entry, story: RequestStory) -> Problems:
-        owner, valset = entry.objects["owner"], entry.objects.get("valset")
-        if (owner, valset) != (story.owner, story.valset):
-            yield "released from another set than the request's"
-        run = entry.objects.get("run")
-        if run is None:
-            yield "names no run"
-        elif run in self.runs:
-            yield f"{run} was released before: its rows would pay twice"
-        else:
-            self.runs.add(run)
-
-    def _receipt(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
-        run, receipt = entry.objects.get("run", ""), entry.objects["receipt"]
-        model = story.runs.get(run)
-        if run not in story.runs:
-            yield f"names {run or 'no run'}, which was not released before"
-        elif model is None:
-            yield f"names {run}, which failed"
-        elif entry.objects.get("model") != model or entry.objects.get("valset") != story.valset:
-            yield f"names another model or set than {run} was released for"
-        if run in story.receipts:
-            yield f"{run} has a receipt already"
-        if receipt in self.receipts:
-            yield f"{receipt} was issued before"
-        self.receipts.add(receipt)
-        story.receipts.setdefault(run, receipt)
 
     # ------------------------------------------------------------ settle and audit
 

@@ -114,8 +114,6 @@ class SealValset(Message):
     """One blob for each block."""
     commitment: Sha256
     """Salted commitment to the sealed rows and seeds."""
-    target_noise_commitment: Sha256
-    """Commitment to the key of the target's noise, made before any nonce is known."""
 
 
 class ValsetView(Message):
@@ -166,6 +164,8 @@ class OpenRequest(Message):
     """Share of records x tariff, fixed before asks."""
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    noise_law: Literal["geometric", "coins"] = "geometric"
+    """Law of the scores' noise; a target is one release and always geometric."""
     purse: Purse
     deadlines: Deadlines = Deadlines()
 

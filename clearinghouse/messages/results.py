@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from clearinghouse.messages.base import Count, Id, Level, Message, Micro, Name, Sha256, SignedCount
 
 
@@ -102,6 +104,8 @@ class RunView(Message):
     groups: dict[str, list[list[SignedCount]]]
     """(levels, labels) predicted positive, noise included."""
     tables: list[dict[str, Any]]
+    nonces: list[str] = Field(default_factory=list)
+    """The server's and the developer's, in hex; they open what the log's `run.begun` names."""
     epsilon_micro: Micro
     scorecard: dict[str, Any]
     """Metrics and intervals as decimal strings."""

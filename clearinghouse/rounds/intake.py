@@ -178,7 +178,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
         "valset.sealed",
         caller,
         objects={"valset": valset.id, "owner": caller.id, "schema": valset.schema_id},
-        hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
+        hashes={"manifest": digest(body)},
         commit=message.commitment,
     )
     return views.valset(valset)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clearinghouse.errors import InputError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
+from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError
@@ -17,8 +17,7 @@ from clearinghouse.rounds.twins import SAME_AS, original_of
 from clearinghouse.schema import Schema
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
-
-NONCE_BYTES = 16
+from secure_eval.nonces import NONCE_BYTES
 
 
 def published_bins(size_class: int) -> int:
@@ -89,12 +88,8 @@ def inspect(desk: Desk, _request: Request, found: Submitted) -> dict[str, Any]:
     """Kind, edges and columns of a model, read in the worker.
 
     Raises:
-        InputError: The nonce has another length than the hospital's agent takes: it would refuse
-            after its epsilon is spent.
         ClearinghouseError: The model cannot be read or used here.
     """
-    if len(found.answer.nonce) != 2 * NONCE_BYTES:
-        raise InputError(f"a run's nonce has {NONCE_BYTES} bytes")
     return desk.worker.run(
         "model.inspect",
         {
@@ -110,7 +105,7 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
         "org_id": found.org_id,
         "name": found.answer.name,
         "digest": found.answer.model_blob,
-        "nonce": found.answer.nonce,
+        "nonce_commitment": found.answer.nonce_commitment,
         **details,
     }
     return Run(
@@ -121,7 +116,7 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
         "running",
         "",
         secrets.token_hex(32),
-        secrets.token_hex(16),
+        secrets.token_hex(NONCE_BYTES),
         new_id("mod"),
         model,
         {},
@@ -131,7 +126,7 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
 def take_model(
     tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
 ) -> bool:
-    """Store the run with its seed before anything comes of it."""
+    """Store and log the run with its seed before anything comes of it; a twin sends nothing."""
     original = original_of(tx, request, found.answer.model_blob)
     twin = {} if original is None else {SAME_AS: original.id}
     run = _run_of(request, found, {**details, **twin})
@@ -144,6 +139,8 @@ def take_model(
         objects={"model": run.model_id, "owner": developer.id, "request": request.id},
         hashes={"model": found.answer.model_blob},
     )
+    if original is None:
+        record_begun(tx, desk, request, run)
     return False
 
 

@@ -25,7 +25,9 @@ from clearinghouse.store.store import Tx
 
 _DOES = {
     "valset.checks": "to open the tests of its sealed rows",
+    "target.commit": "to commit to the noise of the target",
     "target.noise": "to draw the noise of the target",
+    "target.checks": "to open the test of its noise",
     "target.replies": "to open the target",
     "ask.commit": "to commit its ask",
     "ask.reveal": "to reveal its ask",
@@ -34,6 +36,7 @@ _DOES = {
     "model.submit": "to train and submit a model",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
+    "nonce.reveal": "to open the nonce of its model",
     "score.characters": "to answer the comparison of a blind score",
     "score.final": "to open the tests of its characters",
     "score.replies": "to open a blind score",
@@ -162,6 +165,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
             ("counts", []),
             ("groups", {}),
             ("tables", []),
+            ("nonces", []),
             ("epsilon_micro", 0),
             ("scorecard", {}),
             ("transcript_digest", None),

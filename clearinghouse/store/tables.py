@@ -10,7 +10,7 @@ A change of any table needs a migration in `store.migrations.versions`; tests co
 from sqlalchemy import BigInteger, CheckConstraint, Integer, Text, UniqueConstraint
 from sqlmodel import AutoString, Field, SQLModel
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -187,6 +187,7 @@ class TaskRow(SQLModel, table=True):
     state: str = Field(index=True)
     answer: str | None = None
     reason: str = ""
+    spent_micro: int = 0
 
 
 class DocumentRow(SQLModel, table=True):
