@@ -26,6 +26,7 @@ from clearinghouse.rounds import views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import label_classes, read_schema
 from clearinghouse.rounds.terms import budget_micro
+from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
@@ -254,6 +255,8 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))
 

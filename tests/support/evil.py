@@ -91,6 +91,18 @@ class Thief:
 
         return change
 
+    def loud_whole(self, index: int, bits: int, coefficient: int = 77) -> Change:
+        """The same in one coefficient of a ciphertext under the public key."""
+
+        def change(parts: list[bytes]) -> None:
+            residues = unpack(parts[index], 2, PARAMETERS.data_primes, "x").astype(object)
+            for row, prime in enumerate(PARAMETERS.data_primes):
+                value = residues[0, row, coefficient] + (1 << bits)
+                residues[0, row, coefficient] = value % prime
+            parts[index] = pack(residues.astype(np.uint64))
+
+        return change
+
     def noise_of(self, part: bytes) -> list[int]:
         """The exact noise (N,) of a vector it was sent, from its secret key."""
         tools, primes = seal(), PARAMETERS.primes[:2]
