@@ -14,7 +14,7 @@ from clearinghouse.errors import RefusedError
 __all__ = ["OPENING_LIMIT", "OpeningQuota"]
 
 OPENING_LIMIT = 340
-"""Half a key: 340 openings show at most 12.6 x 340 = 4,284 of its 8,192 coefficients."""
+"""Half a key: 340 openings show at most 12.604 x 340 = 4,285 of its 8,192 coefficients."""
 
 _FILE = "private/openings"
 

@@ -57,6 +57,8 @@ class RunRules:
             yield f"{model} was scored as other bytes than were submitted"
         if story.award is not None:
             yield f"released after the award (entry {story.award})"
+        if story.first_bid is not None:
+            yield f"released after bids were opened (entry {story.first_bid})"
         yield from self._release_of(entry, story)
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})

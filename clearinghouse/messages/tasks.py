@@ -19,6 +19,8 @@ from clearinghouse.messages.base import (
     Sha256,
 )
 from clearinghouse.messages.score_tasks import (
+    BidRevealAnswer,
+    BidRevealTask,
     ModelSubmitAnswer,
     ModelSubmitTask,
     NoiseTable,
@@ -45,6 +47,8 @@ __all__ = [
     "AskCommitTask",
     "AskRevealAnswer",
     "AskRevealTask",
+    "BidRevealAnswer",
+    "BidRevealTask",
     "DeliverAnswer",
     "DeliverTask",
     "DeliveryCheck",
@@ -302,6 +306,7 @@ Task = Annotated[
     | ReceiveTask
     | ModelSubmitTask
     | NonceRevealTask
+    | BidRevealTask
     | ScoreDigitsTask
     | ScoreEarlyTask
     | ScoreCharactersTask
@@ -322,6 +327,7 @@ Answer = Annotated[
     | ReceiveAnswer
     | ModelSubmitAnswer
     | NonceRevealAnswer
+    | BidRevealAnswer
     | ScoreDigitsAnswer
     | ScoreEarlyAnswer
     | ScoreCharactersAnswer

@@ -462,7 +462,7 @@ def test_runs_of_strangers_and_unknown_requests_are_refused(court, scored):
     task = ScoreRepliesTask(run_id=scored.task.run_id, openings_blob="0" * 64)
     with pytest.raises(ProtocolError, match="another request"):
         hospital.handle(court.task(task, new_id("req")))
-    with pytest.raises(RefusedError):
+    with pytest.raises(ProtocolError, match="another request"):
         hospital.handle(court.task(court.target_task, new_id("req")))
 
 
