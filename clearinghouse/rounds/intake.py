@@ -28,6 +28,7 @@ from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import label_classes, read_schema
 from clearinghouse.rounds.terms import budget_micro
+from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
@@ -192,7 +193,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
         "valset.sealed",
         caller,
         objects={"valset": valset.id, "owner": caller.id, "schema": valset.schema_id},
-        hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
+        hashes={"manifest": digest(body)},
         commit=message.commitment,
     )
     _record_size(tx, desk, caller, "valset", valset.id, message.size_release)
@@ -276,6 +277,8 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law)
     check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))
