@@ -180,10 +180,12 @@ class KeyAgent:
         self._check_target(request_id, task.run_id)
         nonce, epsilon = bytes.fromhex(task.nonce), terms.epsilon_target_micro
         check_opened([nonce], [record["nonce_commitment"]])
-        self.quota.reserve(task.run_id, len(self._secrets.target) + MAC_OPENINGS + 1)
+        openings = len(self._secrets.target) + MAC_OPENINGS + 1
+        self.quota.check(task.run_id, openings)
         agent = self._target(task.run_id)
 
         def draw() -> bytes:
+            self.quota.reserve(task.run_id, openings)
             self._approve(task.run_id, request_id, "")
             agent.noise_message(nonce, epsilon)
             self._keystore.write(_state_name(task.run_id), agent.state())
@@ -235,13 +237,15 @@ class KeyAgent:
         if len(task.nonce_commitments) != 2:
             raise ProtocolError("a run's noise needs the commitments to two nonces")
         cells = sum(table.cells for table in task.tables)
-        self.quota.reserve(task.run_id, cells + MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        openings = cells + MAC_OPENINGS + 2 * CHECK_OPENINGS
+        self.quota.check(task.run_id, openings)
         agreed = (
             [Table(t.name, t.cells, t.epsilon_micro, t.coins) for t in task.tables],
             [bytes.fromhex(item) for item in task.nonce_commitments],
         )
 
         def draw() -> bytes:
+            self.quota.reserve(task.run_id, openings)
             self._approve(task.run_id, request_id, task.model_digest)
             agent = self._fresh_run(task.run_id)
             with self._saved(_state_name(task.run_id), agent):
