@@ -21,6 +21,7 @@ __all__ = [
     "check_nonces",
     "new_nonce",
     "nonce_commitment",
+    "seed_commitment",
 ]
 
 NONCE_BYTES = 16
@@ -56,3 +57,8 @@ def check_nonces(nonces: Sequence[bytes], commitments: Sequence[bytes]) -> None:
     for place, (nonce, commitment) in enumerate(zip(nonces, commitments, strict=True)):
         if nonce_commitment(nonce) != commitment:
             raise ValueError(f"nonces: number {place} does not open its commitment")
+
+
+def seed_commitment(seed: bytes) -> str:
+    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed, logged before a run."""
+    return hashlib.sha256(joined("secure_eval evaluator seed 1", seed)).hexdigest()

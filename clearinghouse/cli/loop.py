@@ -35,10 +35,12 @@ DOES = {
     "bid.reveal": "opened the sealed bid",
     "score.digits": "answered a blind score",
     "score.early": "opened the tests of the digits",
+    "nonce.reveal": "opened the nonce of the model",
     "score.characters": "answered the comparison of a blind score",
     "score.final": "opened the tests of the characters",
     "score.replies": "opened a blind score with its noise",
     "receipt.sign": "checked and signed a score receipt",
+    "run.audit": "replayed a drawn run and sent the verdict",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clearinghouse.messages.audits import RunAuditAnswer, RunAuditTask
 from clearinghouse.messages.base import (
     Count,
     Hex,
@@ -65,6 +66,8 @@ __all__ = [
     "ReceiptSignAnswer",
     "ReceiptSignTask",
     "RefuseTask",
+    "RunAuditAnswer",
+    "RunAuditTask",
     "ScoreCharactersAnswer",
     "ScoreCharactersTask",
     "ScoreDigitsAnswer",
@@ -260,6 +263,7 @@ Task = Annotated[
     | ScoreFinalTask
     | ScoreRepliesTask
     | ReceiptSignTask
+    | RunAuditTask
     | LogCosignTask,
     Field(discriminator="kind"),
 ]
@@ -283,6 +287,7 @@ Answer = Annotated[
     | ScoreFinalAnswer
     | ScoreRepliesAnswer
     | ReceiptSignAnswer
+    | RunAuditAnswer
     | LogCosignAnswer,
     Field(discriminator="kind"),
 ]

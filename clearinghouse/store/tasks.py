@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
-from sqlalchemy import func
+from sqlalchemy import func, or_
 from sqlmodel import Session, col, select
 
 from clearinghouse.canonical import canonical_bytes
@@ -13,6 +13,9 @@ from clearinghouse.ids import new_id
 from clearinghouse.messages.tasks import Answer, Task
 from clearinghouse.store.records import TaskRecord, TaskState
 from clearinghouse.store.tables import RequestRow, TaskRow
+
+AUDIT = "run.audit"
+"""Tasks of this kind outlive their request."""
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
@@ -61,11 +64,18 @@ class Tasks:
         return _task(self._row(task_id, org_id))
 
     def open_for(self, org_id: str) -> tuple[TaskRecord, ...]:
-        """Return the open tasks of an organisation in running requests, oldest deadline first."""
+        """Return the open tasks of an organisation, oldest deadline first.
+
+        Of requests that have ended only the audits are left: nothing waits for those.
+        """
         query = (
             select(TaskRow)
             .join(RequestRow, col(RequestRow.id) == col(TaskRow.request_id))
-            .where(TaskRow.org_id == org_id, TaskRow.state == "open", RequestRow.state == "running")
+            .where(
+                TaskRow.org_id == org_id,
+                TaskRow.state == "open",
+                or_(col(RequestRow.state) == "running", col(TaskRow.kind) == AUDIT),
+            )
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
         return tuple(_task(row) for row in self._session.exec(query))
@@ -134,10 +144,10 @@ class Tasks:
         return tuple(sorted(touched))
 
     def void(self, request_id: str, subjects: Sequence[str] | None = None) -> None:
-        """Withdraw the open tasks of a request, or those about these subjects."""
+        """Withdraw the open tasks of a request but its audits, or those about these subjects."""
         query = select(TaskRow).where(TaskRow.request_id == request_id, TaskRow.state == "open")
         for row in self._session.exec(query):
-            if subjects is None or row.subject in subjects:
+            if row.kind != AUDIT if subjects is None else row.subject in subjects:
                 row.state = "void"
         self._session.flush()
 
