@@ -271,7 +271,8 @@ def test_drawn_runs_are_replayed_and_what_deviated_is_refuted(world, monkeypatch
             assert task.task.kind == "run.audit"
             assert do_task(developer, task, world.events.append), world.events
     refused = [event for event in world.events if event["event"] == "refused"]
-    assert {event["kind"] for event in refused} == {"receipt.sign"}, refused
+    told = [f"{event['kind']} {event['org']} {event['reason']}" for event in refused]
+    assert {event["kind"] for event in refused} == {"receipt.sign"}, "\n".join(told)
     found = runs(world)
     # the hospital saw that the published counts lack its noise: it did not sign, so no draw
     assert found["gam"].receipt is None
