@@ -6,15 +6,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+from clearinghouse.columns import Label
 from clearinghouse.documents import Fields, exact_number, load_document, shown
 from clearinghouse.errors import InputError, TableError
 from clearinghouse.money import MicroMoney, parse_money
-from clearinghouse.schema import Schema, load_schema
+from clearinghouse.schema import MAX_LABELS, Schema, load_schema
+from clearinghouse.score_cards import PURSE_METRICS, purse_metrics
 from clearinghouse.tables import Table, read_table
 
 Recipe = Literal["logistic", "gam", "trees"]
 RECIPES: tuple[Recipe, ...] = ("logistic", "gam", "trees")
-METRICS = ("auc", "accuracy", "sensitivity", "specificity")
+DEFAULT_ERROR = 4
+"""A purse for a number asks for an error of at most this part of the label's range by default."""
 _PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
@@ -66,7 +69,10 @@ class BudgetLimits:
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """What a developer earns when `metric` clears `threshold` with `confidence`."""
+    """What a developer earns when `metric` clears `threshold` with `confidence`.
+
+    An error (mae, mse, rmse) clears it from above: it must stay at or below the threshold.
+    """
 
     kind: Literal["acceptance"]
     amount: MicroMoney
@@ -141,7 +147,7 @@ def load_market(path: Path | str) -> Market:
         share_cap=_fraction(fields, "share_cap", "1.5", least="1", strict=True),
         epsilon=_epsilons(fields),
         budget_limits=_limits(fields),
-        purse=_purse(fields),
+        purse=_purse(fields, schema.label),
         fee=_fraction(fields, "fee", "0.05", below="1"),
         fairness_pot=_fraction(fields, "fairness_pot", "0", most="0.1"),
         seed=fields.integer("seed", least=0) if fields.has("seed") else 7,
@@ -149,10 +155,10 @@ def load_market(path: Path | str) -> Market:
     fields.close()
     if market.tariff == 0:
         raise fields.fail("tariff", "above 0", "0", 'Write tariff: "6.00"')
-    if not schema.label.is_binary:
+    if schema.label.n_classes > MAX_LABELS:
         raise InputError(
-            f"{path}: the label '{schema.label.name}' of this schema is not a choice of two "
-            "levels, and this version scores models on two classes only. Give it two levels"
+            f"{path}: the label '{schema.label.name}' has {schema.label.n_classes} levels, and at "
+            f"most {MAX_LABELS} can be scored. Join rare levels"
         )
     _refuse_same_party(market)
     return market
@@ -349,7 +355,7 @@ def _limits(fields: Fields) -> BudgetLimits:
     return limits
 
 
-def _purse(fields: Fields) -> Purse:
+def _purse(fields: Fields, label: Label) -> Purse:
     part = _mapping(fields, "purse")
     kind = part.text("kind") if part.has("kind") else "acceptance"
     if kind in ("contest", "procurement"):
@@ -359,14 +365,17 @@ def _purse(fields: Fields) -> Purse:
         )
     if kind != "acceptance":
         raise part.fail("kind", "acceptance", kind, "Write kind: acceptance")
-    metric = part.text("metric") if part.has("metric") else "auc"
-    if metric not in METRICS:
-        raise part.fail("metric", f"one of {', '.join(METRICS)}", metric, "Write metric: auc")
+    known = purse_metrics(label)
+    metric = part.text("metric") if part.has("metric") else known[0]
+    if metric not in known:
+        raise part.fail("metric", f"one of {', '.join(known)}", metric, f"Write metric: {known[0]}")
+    is_share = metric in PURSE_METRICS
+    default = "0.70" if is_share else f"{(label.high - label.low) / DEFAULT_ERROR:.6f}"
     purse = Purse(
         "acceptance",
         _money(part, "amount", "300.00"),
         metric,
-        _fraction(part, "threshold", "0.70", most="1"),
+        _fraction(part, "threshold", default, most="1" if is_share else "1000000000"),
         _fraction(part, "confidence", "0.9", least="0.5", below="1"),
     )
     part.close()

@@ -41,6 +41,8 @@ class Kind(IntEnum):
     FINAL_CHECKS = 19
     FINAL_REPLIES = 20
     UPLOAD_STATE = 21
+    CLASSES = 40
+    CLASSES_STATE = 41
 
 
 def frame_size(lengths: Sequence[int]) -> int:

@@ -10,8 +10,8 @@ from clearinghouse.cli.files import epsilon, money
 from clearinghouse.documents import Fields, load_document, shown
 from clearinghouse.errors import InputError
 from clearinghouse.ids import Noun, is_id
-from clearinghouse.market import METRICS
 from clearinghouse.money import MICRO, micro_epsilon
+from clearinghouse.score_cards import LOWER_IS_BETTER, PURSE_METRICS
 
 DEADLINES = {"agent": "agent_s", "ask": "ask_s", "deliver": "deliver_s", "model": "model_s"}
 MAX_ID_FILE_BYTES = 1_000_000
@@ -115,13 +115,15 @@ def _purse(part: Fields) -> dict[str, Any]:
     if kind != "acceptance":
         raise part.fail("kind", "acceptance", kind, "Write kind: acceptance")
     metric = part.text("metric") if part.has("metric") else "auc"
-    if metric not in METRICS:
-        raise part.fail("metric", f"one of {', '.join(METRICS)}", metric, "Write metric: auc")
+    known = (*PURSE_METRICS, *LOWER_IS_BETTER)
+    if metric not in known:
+        raise part.fail("metric", f"one of {', '.join(known)}", metric, "Write metric: auc")
+    most = 1 if metric in PURSE_METRICS else 10**9
     purse = {
         "kind": kind,
         "amount_micro": money(part, "amount", "300.00"),
         "metric": metric,
-        "threshold_micro": _share(part, "threshold", "0.7", 0, 1),
+        "threshold_micro": _share(part, "threshold", "0.7", 0, most),
         "confidence_micro": _share(
             part, "confidence", "0.9", Fraction(1, 2), Fraction(999_999, MICRO)
         ),

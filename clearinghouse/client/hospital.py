@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clearinghouse import cells, model_columns
 from clearinghouse.canonical import canonical_bytes, commitment, digest
@@ -175,12 +176,16 @@ class Hospital(Party):
         }
         return holder.seal(
             model_columns.encode(self.schema, self.table),
-            np.asarray(self.table.labels, dtype=np.int64),
+            self._label_codes(),
             cells.n_labels(self.schema),
             cells.cells(self.table, self.level),
             cells.codebook(self.schema, self.level).n_cells,
             groups,
         )
+
+    def _label_codes(self) -> NDArray[np.int64]:
+        """Class of each row: its level, or the stratum of its number."""
+        return self.schema.label.codes(self.table.labels)
 
     def _rows_digest(self) -> str:
         return hashlib.sha256(canonical_bytes(self.table.records())).hexdigest()
@@ -239,7 +244,7 @@ class Hospital(Party):
             noise_key = self.keystore.read("private/noise.key")
             if order is None or noise_key is None:
                 raise RefusedError("the private part of the sealed set is gone; seal it again")
-            labels = np.asarray(self.table.labels, dtype=np.int64)
+            labels = self._label_codes()
             self._agent = KeyAgent(
                 Secrets(
                     self._holder(),
@@ -345,7 +350,7 @@ class Hospital(Party):
 
     def _known_run(self, request_id: str, run_id: str, record: Mapping[str, Any]) -> Known:
         valset, terms = self._valset(), self._terms(request_id)
-        labels = np.asarray(self.table.labels, dtype=np.int64)
+        labels = self._label_codes()
         classes = cells.n_labels(self.schema)
         levels = {}
         for name in self.schema.subgroups:
@@ -372,4 +377,5 @@ class Hospital(Party):
             record=record,
             labels=np.bincount(labels, minlength=classes),
             levels=levels,
+            label=self.schema.label,
         )

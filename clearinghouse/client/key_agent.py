@@ -22,6 +22,7 @@ from clearinghouse.messages.tasks import NoiseTable, ScoreDigitsTask, TargetNois
 from secure_eval import framing
 from secure_eval.agent import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
+from secure_eval.class_agent import ClassesAgentRun
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import Layout
@@ -35,6 +36,8 @@ _NO_NONCE = bytes(NONCE_BYTES)
 _UPLOAD_STATE = "private/states/upload.state"
 
 Integers = NDArray[np.int64]
+AgentSide = CheckedAgentRun | ClassesAgentRun
+"""The agent's side of a run: one model, or one for each class, with the same rounds."""
 
 
 class Stateful(Protocol):
@@ -69,7 +72,7 @@ class KeyAgent:
 
     def __init__(self, secrets_: Secrets, keystore: Keystore, budget: Budget) -> None:
         self._secrets, self._keystore, self._budget = secrets_, keystore, budget
-        self._runs: dict[str, CheckedAgentRun] = {}
+        self._runs: dict[str, AgentSide] = {}
 
     # ---------------------------------------------------------------- what is remembered
 
@@ -190,7 +193,7 @@ class KeyAgent:
 
         def draw() -> bytes:
             self._approve(task.run_id, request_id, task.model_digest)
-            agent = self._fresh_run(task.run_id)
+            agent = self._fresh_run(task.run_id, [table.name for table in task.tables])
             with self._saved(_state_name(task.run_id), agent):
                 agent.digits(score)
             self.write_record(
@@ -284,21 +287,21 @@ class KeyAgent:
         record = self.record(run_id)
         self.write_record(run_id, {**record, "blobs": {**record.get("blobs", {}), **blobs}})
 
-    def _fresh_run(self, run_id: str) -> CheckedAgentRun:
-        found = CheckedAgentRun(
-            self._secrets.holder, self._secrets.layout, self._secrets.labels, run_id
-        )
+    def _fresh_run(self, run_id: str, tables: Sequence[str]) -> AgentSide:
+        kind = CheckedAgentRun if HISTOGRAM in tables else ClassesAgentRun
+        found = kind(self._secrets.holder, self._secrets.layout, self._secrets.labels, run_id)
         self._runs[run_id] = found
         return found
 
-    def _run(self, run_id: str) -> CheckedAgentRun:
+    def _run(self, run_id: str) -> AgentSide:
         """A run as it was left, from memory or from its stored state."""
         if run_id in self._runs:
             return self._runs[run_id]
         state = self._keystore.read(_state_name(run_id))
         if state is None:
             raise RefusedError(f"run {run_id} has no state here; it was finished or never begun")
-        found = self._fresh_run(run_id)
+        tables = [table["name"] for table in self.record(run_id)["tables"]]
+        found = self._fresh_run(run_id, tables)
         found.restore(state)
         return found
 
@@ -331,15 +334,20 @@ def check_tables(tables: Sequence[NoiseTable], layout: Layout, epsilon_micro: in
     Raises:
         ProtocolError: Other tables, other shapes, or another sum of epsilons.
     """
-    expected = [f"group:{name}" for name, _ in layout.groups]
-    if [table.name for table in tables] != [HISTOGRAM, *expected]:
-        raise ProtocolError(f"a run releases the tables {[HISTOGRAM, *expected]}, no others")
-    bins, rest = divmod(tables[0].cells, layout.labels)
-    if rest or not 1 <= bins <= MOST_BINS:
-        raise ProtocolError(f"a histogram has labels x 1 to {MOST_BINS} bins")
-    for table, (name, levels) in zip(tables[1:], layout.groups, strict=True):
-        if table.cells != levels * layout.labels:
-            raise ProtocolError(f"the table of {name} has {levels * layout.labels} cells")
+    places = [""] if any(table.name == HISTOGRAM for table in tables) else _class_places(layout)
+    labels = 2 if len(places) > 1 else layout.labels
+    expected = {}
+    for place in places:
+        expected[f"{HISTOGRAM}{place}"] = 0
+        expected |= {f"group{place}:{name}": levels * labels for name, levels in layout.groups}
+    if [table.name for table in tables] != list(expected):
+        raise ProtocolError(f"a run releases the tables {list(expected)}, no others")
+    for table in tables:
+        bins, rest = divmod(table.cells, labels)
+        if not expected[table.name] and (rest or not 1 <= bins <= MOST_BINS):
+            raise ProtocolError(f"a histogram has labels x 1 to {MOST_BINS} bins")
+        if expected[table.name] not in (0, table.cells):
+            raise ProtocolError(f"the table {table.name} has {expected[table.name]} cells")
     if any(table.epsilon_micro < MIN_EPSILON_MICRO for table in tables):
         raise ProtocolError(f"every table needs an epsilon of {MIN_EPSILON_MICRO} millionths")
     total = sum(table.epsilon_micro for table in tables)
@@ -347,6 +355,11 @@ def check_tables(tables: Sequence[NoiseTable], layout: Layout, epsilon_micro: in
         raise ProtocolError(
             f"the tables' epsilons sum to {total} millionths; the request says {epsilon_micro}"
         )
+
+
+def _class_places(layout: Layout) -> list[str]:
+    """What stands between a table's kind and its attribute: each class of three or more."""
+    return [f":{k}" for k in range(layout.labels)] if layout.labels > 2 else [""]
 
 
 def new_noise_key() -> tuple[bytes, str]:

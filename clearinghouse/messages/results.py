@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from clearinghouse.messages.base import Count, Id, Level, Message, Micro, Name, Sha256, SignedCount
 
 
@@ -84,6 +86,13 @@ class PriceList(Message):
     prices: list[PriceView]
 
 
+class HistogramView(Message):
+    """How to read one histogram of a release."""
+
+    edges: list[int]
+    threshold_edge: Count
+
+
 class RunView(Message):
     """GET /v1/requests/{id}/runs: one blind scoring each."""
 
@@ -97,10 +106,15 @@ class RunView(Message):
     reason: str
     edges: list[int]
     threshold_edge: Count
+    histograms: list[HistogramView] = Field(default_factory=list)
+    """One for each class of a label of three or more levels; empty where there is one histogram."""
+    unit: str = ""
+    """Units of a numeric label in one unit of score, decimal text."""
     counts: list[list[SignedCount]]
-    """(labels, bins) as opened, noise included."""
+    """(labels, bins) as opened, noise included; of several classes (2 classes, bins): the rest,
+    then the class."""
     groups: dict[str, list[list[SignedCount]]]
-    """(levels, labels) predicted positive, noise included."""
+    """(levels, labels) predicted positive, noise included; "k:attribute" of class k."""
     tables: list[dict[str, Any]]
     epsilon_micro: Micro
     scorecard: dict[str, Any]

@@ -24,9 +24,10 @@ from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
 from clearinghouse.rounds import views
 from clearinghouse.rounds.desk import Desk
-from clearinghouse.rounds.levels import label_classes, read_schema
+from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.terms import budget_micro
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import PURSE_METRICS, purse_metrics
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
@@ -125,7 +126,7 @@ def publish_summary(
     """
     source = tx.access.own_source(source_id, caller.id)
     schema = read_schema(tx.cohorts.schema(source.schema_id))
-    wanted = cells.codebook(schema, message.level).n_cells * label_classes(schema)
+    wanted = cells.codebook(schema, message.level).n_cells * cells.n_labels(schema)
     if len(message.counts) != wanted:
         found = len(message.counts)
         raise InputError(f"this level has {wanted} counts (cells x labels), not {found}")
@@ -194,7 +195,7 @@ def check_layout(schema: Schema, message: SealValset) -> None:
         "version": PARAMETERS.version,
         "n_blocks": len(message.upload_blobs),
         "columns": len(columns(schema)),
-        "labels": label_classes(schema),
+        "labels": cells.n_labels(schema),
         "cells": cells.codebook(schema, message.level).n_cells,
         "groups": [[name, len(schema.stratum_names(name))] for name in schema.subgroups],
     }
@@ -254,6 +255,11 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    if message.purse.metric not in purse_metrics(schema.label):
+        raise InputError(
+            f"the purse's metric must be one of {', '.join(purse_metrics(schema.label))} for the "
+            f"label '{schema.label.name}', not {message.purse.metric}"
+        )
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))
 
@@ -282,12 +288,13 @@ def check_terms(
         raise InputError("tariff_micro must be above 0")
     if terms.fairness_pot_micro > MOST_POT_MICRO:
         raise InputError(f"fairness_pot_micro goes up to {MOST_POT_MICRO} (a tenth)")
+    is_share = terms.purse.metric in PURSE_METRICS
     if (
-        terms.purse.threshold_micro > MICRO
-        or not MICRO // 2 <= terms.purse.confidence_micro < MICRO
-    ):
+        is_share and terms.purse.threshold_micro > MICRO
+    ) or not MICRO // 2 <= terms.purse.confidence_micro < MICRO:
         raise InputError(
-            "the purse's threshold goes up to 1 and its confidence from 0.5 to below 1"
+            "the purse's threshold goes up to 1 (unless it is an error of a number) and its "
+            "confidence from 0.5 to below 1"
         )
 
 

@@ -15,6 +15,7 @@ from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
 from clearinghouse.rounds.pricing import Closed
 from clearinghouse.rounds.terms import pot_micro
+from clearinghouse.score_cards import LOWER_IS_BETTER
 from clearinghouse.store.records import Order, Request
 from clearinghouse.store.store import Tx
 
@@ -46,16 +47,20 @@ class Award:
 def decide(purse: Purse, scores: Sequence[Scored]) -> Award:
     """Acceptance: the best point among models whose lower bound reaches the threshold.
 
-    The bound is one-sided at the purse's confidence, so noise and few patients count against
+    Of an error the least point is best, and the upper bound must not exceed the threshold. The
+    bound is one-sided at the purse's confidence, so noise and few patients count against
     acceptance, never for it. Exact ties share the purse, earlier ones getting the odd micro-unit.
     """
+    sign = -1 if purse.metric in LOWER_IS_BETTER else 1
     accepted = [
-        score for score in scores if score.determined and score.bound_micro >= purse.threshold_micro
+        score
+        for score in scores
+        if score.determined and sign * score.bound_micro >= sign * purse.threshold_micro
     ]
     if not accepted:
         return Award({}, f"no model shows {purse.metric} at the threshold with that confidence")
-    best = max(score.point_micro for score in accepted)
-    winners = [score for score in accepted if score.point_micro == best]
+    best = max(sign * score.point_micro for score in accepted)
+    winners = [score for score in accepted if sign * score.point_micro == best]
     parts = split(purse.amount_micro, [Fraction(1, len(winners))] * len(winners))
     amounts = {winner.run_id: part for winner, part in zip(winners, parts, strict=True)}
     shared = "the best accepted model" if len(winners) == 1 else "the best accepted models, tied"

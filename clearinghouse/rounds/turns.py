@@ -29,25 +29,40 @@ ROUNDS = {
 
 
 def noise_tables(
-    epsilon_micro: int, labels: int, bins: int, groups: Sequence[tuple[str, int]]
+    epsilon_micro: int,
+    labels: int,
+    bins: int,
+    groups: Sequence[tuple[str, int]],
+    classes: int = 1,
 ) -> list[NoiseTable]:
     """The tables of a release; a patient is in one cell of each, so their epsilons add up.
 
+    A run of several classes releases the tables of each of them, the class against the rest; the
+    classes share each part equally.
+
     Args:
         epsilon_micro: Spent by the whole run; the tables' parts sum to it exactly.
-        labels: Label classes.
+        labels: Label classes; of several classes each has two, the rest and itself.
         bins: Published bins of the model.
         groups: Name and number of levels of each subgroup attribute.
+        classes: Histograms of the run.
     """
-    part = epsilon_micro * (100 - HISTOGRAM_PERCENT) // 100 // max(1, len(groups))
-    rest = epsilon_micro - part * len(groups)
-    return [
-        NoiseTable(name="histogram", cells=labels * bins, epsilon_micro=rest),
-        *(
-            NoiseTable(name=f"group:{name}", cells=levels * labels, epsilon_micro=part)
+    percent = 100 - HISTOGRAM_PERCENT if groups else 0
+    part = epsilon_micro * percent // 100 // max(1, len(groups) * classes)
+    whole = epsilon_micro - part * len(groups) * classes
+    own = [whole // classes] * (classes - 1)
+    own.append(whole - sum(own))
+    found = []
+    for k, histogram in enumerate(own):
+        place = f":{k}" if classes > 1 else ""
+        count = 2 if classes > 1 else labels
+        table = NoiseTable(name=f"histogram{place}", cells=count * bins, epsilon_micro=histogram)
+        found.append(table)
+        found += [
+            NoiseTable(name=f"group{place}:{name}", cells=levels * count, epsilon_micro=part)
             for name, levels in groups
-        ),
-    ]
+        ]
+    return found
 
 
 # ---------------------------------------------------------------- the messages of a run
@@ -77,11 +92,13 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
     groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
     model = run.model
     edges = model["edges"]
+    histograms = model.get("histograms")
     tables = noise_tables(
         request.terms.epsilon_score_micro,
         cells.n_labels(schema),
         len(edges) - 1 if isinstance(edges, list) else 0,
         groups,
+        len(histograms) if isinstance(histograms, list) and histograms else 1,
     )
     job: dict[str, Any] = {
         "run": run.id,
@@ -115,3 +132,9 @@ def next_turn(tx: Tx, request: Request, done: str, following: str) -> Turn | Non
         if done in tasks and following not in tasks and tasks[done].answer is not None:
             return turn_of(tx, request, run, tasks)
     return None
+
+
+def reading(run: Run) -> dict[str, Any]:
+    """What it takes to read a run's counts, from the model that was inspected."""
+    names = ("edges", "threshold_edge", "histograms", "unit", "task", "width")
+    return {name: run.model[name] for name in names if name in run.model}

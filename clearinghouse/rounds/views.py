@@ -159,6 +159,8 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
         for name, empty in (
             ("edges", []),
             ("threshold_edge", 0),
+            ("histograms", []),
+            ("unit", ""),
             ("counts", []),
             ("groups", {}),
             ("tables", []),
