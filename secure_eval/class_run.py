@@ -52,6 +52,8 @@ class ClassesScoringRun:
         seed: bytes,
         run_id: str,
         server_nonce: bytes,
+        *,
+        groups: Sequence[str] | None = None,
     ) -> None:
         """Check all shapes and prepare every class's run.
 
@@ -64,6 +66,7 @@ class ClassesScoringRun:
             seed: 32 secret bytes from the operating system.
             run_id: unique name of the run; each class's run is named after it.
             server_nonce: goes into the noise.
+            groups: attributes to open, by default all of the layout.
 
         Raises:
             ValueError: anything malformed, or a label of another number of classes.
@@ -84,6 +87,7 @@ class ClassesScoringRun:
                 class_run_id(run_id, index),
                 server_nonce,
                 of_class=index,
+                groups=groups,
             )
             for index, (part, columns) in enumerate(zip(model.models, column_maps, strict=True))
         ]

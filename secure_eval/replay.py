@@ -14,19 +14,21 @@ prove: that the key holder's rows are true, or that its noise is the committed o
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval import framing
 from secure_eval.checked import CheckedScoringRun
+from secure_eval.class_models import ClassModels, Model, model_parts
+from secure_eval.class_run import ClassesScoringRun
 from secure_eval.encrypted_noise import encrypted_noise
 from secure_eval.evaluator import Opened, ScoringRun, TargetOpening
 from secure_eval.framing import Kind
-from secure_eval.integer_model import IntegerModel
 from secure_eval.layout import Layout, Shapes, Upload
 from secure_eval.noise import Table, commitment, table_noise
+from secure_eval.one_class import class_run_id, split_parts
 from secure_eval.prg import joined
 from secure_eval.public_keys import PublicKeys
 
@@ -60,7 +62,8 @@ class Transcript:
         layout: shape of the sealed set.
         upload: one blob per block.
         model: what was agreed to be evaluated.
-        column_map: for each model column, its index among the uploaded columns.
+        column_map: for each model column, its index among the uploaded columns; of one model a
+            class, one such list a class.
         seed: the evaluator's revealed seed.
         run_id: name of the run.
         nonces: the evaluator's and the developer's.
@@ -76,8 +79,8 @@ class Transcript:
     keys: bytes
     layout: Layout
     upload: Sequence[bytes]
-    model: IntegerModel
-    column_map: Sequence[int]
+    model: Model
+    column_map: Sequence[Any]
     seed: bytes = field(repr=False)
     run_id: str
     nonces: tuple[bytes, bytes]
@@ -156,9 +159,11 @@ class _Walk:
     """A fresh evaluator led through the messages of a transcript."""
 
     def __init__(self, transcript: Transcript) -> None:
-        kind = CheckedScoringRun if transcript.checked else ScoringRun
+        kind: Any = CheckedScoringRun if transcript.checked else ScoringRun
+        if isinstance(transcript.model, ClassModels):
+            kind = ClassesScoringRun
         self._given = transcript
-        self.run: ScoringRun = kind(
+        self.run: ScoringRun | ClassesScoringRun = kind(
             transcript.keys,
             transcript.layout,
             transcript.upload,
@@ -185,7 +190,7 @@ class _Walk:
         run = self.run
         early: list[Step] = []
         final: list[Step] = []
-        if isinstance(run, CheckedScoringRun):
+        if isinstance(run, CheckedScoringRun | ClassesScoringRun):
             early = [
                 ("early_checks", lambda: run.early_checks(self._of("digits"))),
                 ("early_replies", lambda: self._accept(run.accept_early, "early_replies")),
@@ -336,7 +341,9 @@ def replay_target(transcript: TargetTranscript) -> Verdict:
     return Verdict(True, None, None, "the target is reproduced byte for byte")
 
 
-def check_noise(transcript: Transcript, noise_key: bytes, tables: Sequence[Table]) -> Verdict:
+def check_noise(
+    transcript: Transcript, noise_key: bytes, tables: Sequence[Table], *, of_class: int = 0
+) -> Verdict:
     """Rebuild the key holder's noise ciphertext from the run's revealed noise key.
 
     The arbiter then knows the noise of this run, hence its exact counts, and is bound to silence.
@@ -344,7 +351,8 @@ def check_noise(transcript: Transcript, noise_key: bytes, tables: Sequence[Table
     Args:
         transcript: with the digits and characters messages.
         noise_key: the run's key, 32 bytes.
-        tables: what was agreed to be released, with epsilons.
+        tables: what was agreed to be released, with epsilons; of the class alone, if one is meant.
+        of_class: of a run of one model a class: whose noise key it is.
 
     Returns:
         Reproduced, or the key holder (or the record) at fault.
@@ -358,23 +366,25 @@ def check_noise(transcript: Transcript, noise_key: bytes, tables: Sequence[Table
     for name in ("digits", "characters"):
         if name not in transcript.messages:
             return _refuted(name, "record", "it is missing")
-    shapes = Shapes(
-        transcript.layout.n_blocks,
-        transcript.layout.labels,
-        transcript.model.bins,
-        0,
-        transcript.checked,
-    )
-    messages = transcript.messages
+    run_id, labels, messages = transcript.run_id, transcript.layout.labels, transcript.messages
+    parts = model_parts(transcript.model)
+    shapes = Shapes(transcript.layout.n_blocks, labels, parts[0].bins, 0, transcript.checked)
     try:
+        if isinstance(transcript.model, ClassModels):  # each class has a key of its own
+            run_id, labels = class_run_id(run_id, of_class), 2
+            shapes = Shapes(transcript.layout.n_blocks, labels, parts[of_class].bins, 0, True)
+            messages = {
+                name: split_parts(messages[name], len(parts))[of_class]
+                for name in ("digits", "characters")
+            }
         committed = framing.decode(messages["digits"], Kind.DIGITS, shapes.digits())[0]
         sent = framing.decode(messages["characters"], Kind.CHARACTERS, shapes.characters())[0]
     except ValueError as error:
         return _refuted("noise", "key holder", str(error))
-    noise = table_noise(noise_key, transcript.run_id, transcript.nonces, tables)
+    noise = table_noise(noise_key, run_id, transcript.nonces, tables)
     if bytes(committed) != commitment(noise_key):
         return _refuted("digits", "key holder", "the revealed noise key is not the committed one")
     public_key = PublicKeys.from_bytes(transcript.keys).public_key
-    if bytes(sent) != encrypted_noise(public_key, noise_key, transcript.run_id, noise):
+    if bytes(sent) != encrypted_noise(public_key, noise_key, run_id, noise):
         return _refuted("characters", "key holder", "the noise is not the one that was committed")
     return Verdict(True, None, None, "the noise is the committed one, bit for bit")

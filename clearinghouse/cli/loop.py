@@ -32,6 +32,7 @@ DOES = {
     "deliver": "sealed and delivered the ordered records",
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
+    "bid.reveal": "opened the sealed bid",
     "score.digits": "answered a blind score",
     "score.early": "opened the tests of the digits",
     "score.characters": "answered the comparison of a blind score",

@@ -53,6 +53,7 @@ class EntryType:
 
 
 _RELEASE = ("epsilon_micro",)
+_MOVED = ("paid_micro", "returned_micro", "upheld")
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
     "org.registered": EntryType("intake", ("org",), ("public_key",)),
@@ -62,6 +63,8 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
+    "bid.committed": EntryType("score", ("request", "model", "owner"), commit=True),
+    "bid.revealed": EntryType("score", ("request", "model", "owner"), ("salt",), ("ask",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),
@@ -77,12 +80,21 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "award.decided": EntryType("settle", ("request",), ("award",)),
     "statement.settled": EntryType("settle", ("request",), ("statement",)),
     "request.closed": EntryType("settle", ("request",)),
+    "dispute.opened": EntryType(
+        "settle", ("dispute", "request", "opener", "respondent"), ("claim",), ("answer_by",)
+    ),
+    "dispute.answered": EntryType("settle", ("dispute", "request"), ("answer",), ("ruling_by",)),
+    "dispute.resolved": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
+    "dispute.expired": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
 }
 
 # Nouns whose ids these names must hold wherever they occur.
 _OBJECT_NOUNS: Mapping[str, Noun] = {
     "org": "org",
     "owner": "org",
+    "opener": "org",
+    "respondent": "org",
+    "dispute": "dsp",
     "key": "key",
     "source": "src",
     "valset": "val",

@@ -4,7 +4,7 @@ import threading
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import pipeline
+from clearinghouse.rounds import findings, pipeline
 from clearinghouse.rounds.desk import Desk
 
 MOST_MISTAKES = 5
@@ -45,6 +45,8 @@ class Runner:
             try:
                 for request_id in pipeline.due(self._desk):
                     self._advance(request_id, seen)
+                if findings.examine(self._desk):
+                    self._desk.bell.ring()
             except TryAgainError as error:
                 _log.warning("again", kind=error.problem_type)
             except Exception as error:  # noqa: BLE001  one bad round must not end the service

@@ -32,6 +32,7 @@ _DOES = {
     "deliver": "to deliver its records",
     "receive": "to open and check the deliveries",
     "model.submit": "to train and submit a model",
+    "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
     "score.characters": "to answer the comparison of a blind score",
@@ -196,7 +197,8 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
     paid = {
         posting.transfer.removeprefix(f"{request_id}:order:"): posting.amount_micro
         for posting in tx.ledger.postings(request_id)
-        if posting.transfer.startswith(f"{request_id}:order:") and posting.amount_micro > 0
+        if posting.transfer.startswith(f"{request_id}:order:")
+        and posting.account.startswith("org:")
     }
     is_settled = tx.requests.document(request_id, "prices") is not None
     orders = [
