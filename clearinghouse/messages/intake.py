@@ -43,6 +43,8 @@ class OrgView(Message):
     key_id: str
     public_key: Base64
     age_recipient: str | None
+    standing_micro: Micro = 100_000
+    """Reputation from attested outcomes, as rules use it; see GET /v1/reputation."""
 
 
 class RegisterSchema(Message):
@@ -59,6 +61,13 @@ class SchemaView(Message):
     body: dict[str, Any]
 
 
+class SizeRelease(Message):
+    """A noised number of rows, from an owner that declares no size class: one DP release."""
+
+    noised: SignedCount
+    epsilon_micro: Micro
+
+
 class RegisterSource(Message):
     """POST /v1/sources: a cohort, committed row by row before anything is matched or priced."""
 
@@ -69,6 +78,8 @@ class RegisterSource(Message):
     """RFC 6962 root over salted row commitments, padded with random leaves to `leaves`."""
     leaves: SizeClass
     """A power of two that depends on the size class only, so the root tells nothing about n."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n; `leaves` then follows from it too."""
 
 
 class SourceView(Message):
@@ -83,6 +94,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    standing_micro: Micro = 100_000
+    """Its owner's reputation; sources of one owner share it."""
 
 
 class SourceList(Message):
@@ -116,6 +129,8 @@ class SealValset(Message):
     """Salted commitment to the sealed rows and seeds."""
     target_noise_commitment: Sha256
     """Commitment to the key of the target's noise, made before any nonce is known."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n."""
 
 
 class ValsetView(Message):
@@ -193,6 +208,8 @@ class OpenRequest(Message):
     """Share of records x tariff, fixed before asks."""
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    runs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
     purse: Purse
     scores_per_owner: Annotated[int, Field(ge=1, le=1000)] = 10
     """So many scores one developer may ever get on this validation set, in all requests: who may
@@ -200,6 +217,16 @@ class OpenRequest(Message):
     arbiter: Literal["operator"] = "operator"
     """Who resolves disputes; every party agrees by taking part."""
     deadlines: Deadlines = Deadlines()
+
+    @property
+    def most_runs(self) -> int:
+        """N: run N + 1 is refused, by the server and by the hospital's agent."""
+        return len(self.developer_ids) if self.runs is None else self.runs
+
+    @property
+    def most_epsilon_micro(self) -> int:
+        """What the request can cost the hospital's patients: the target and every run."""
+        return self.epsilon_target_micro + self.most_runs * self.epsilon_score_micro
 
 
 class RequestView(Message):

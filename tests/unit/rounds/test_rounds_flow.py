@@ -1,6 +1,9 @@
 """A whole market with real parties and ciphertexts, and markets in which somebody will not play."""
 
+from clearinghouse.client.rotation import rotate
 from clearinghouse.errors import RefusedError
+from clearinghouse.log.entries import KeyHistory, parse_entry
+from clearinghouse.log.replay import verify_replay
 from clearinghouse.log.verify import export_log, verify_log_directory, verify_receipt
 from clearinghouse.messages.results import (
     CheckpointView,
@@ -201,6 +204,20 @@ def test_a_broken_model_fails_alone_and_an_unsigned_score_stands(world, monkeypa
     assert [winner["run_id"] for winner in statement.award["winners"]] == [stands.id]
 
 
+def test_run_n_plus_one_is_refused_and_costs_nothing(world):
+    """Two developers, one run: the first model that came is scored, the other is told why not."""
+    world.recipes = ("logistic", "trees")
+    world.gather(runs=1)
+    view = world.work(world.everybody)
+    assert view.state == "done", world.events
+    runs = read(world, "runs", RunList).runs
+    assert sorted(run.state for run in runs) == ["failed", "released"]
+    (refused,) = [run for run in runs if run.state == "failed"]
+    assert refused.reason == "all 1 runs of this request are taken"
+    assert world.hospital.budget.spent == 500_000 + 1_000_000
+    check_books(world)
+
+
 def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
     """Neither the database nor its journal holds the ask while asks are open."""
     world.gather()
@@ -230,3 +247,28 @@ def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
 
 def _later(_request_id):
     raise OSError("not yet")
+
+
+def test_a_hospital_that_rotates_its_key_in_the_middle_still_signs_receipts(world):
+    """The old key signs the statement that names it, the new key the rest; all of it verifies."""
+    world.gather()
+    hospital = world.hospital
+    before = hospital.keystore.signing_key
+    world.work(world.everybody, until=lambda view: view.step == "deliver")
+    rotate(hospital.keystore, hospital.transport, hospital.org_id)
+    hospital.keystore = hospital.keystore.reopened()
+    after = hospital.keystore.signing_key
+    assert after.key_id != before.key_id
+    assert world.work(world.everybody).state == "done"
+    with world.desk.store.read() as tx:
+        (receipt,) = tx.runs.receipts(world.request_id).values()
+        entries = [parse_entry(body) for body in tx.log.entries(0, 1000)]
+    assert f"signer {after.key_id}" in receipt.body
+    assert before.key_id not in receipt.body
+    verify_receipt(receipt.body.encode())
+    verify_replay(entries)
+    history = KeyHistory()
+    for entry in entries:
+        history.apply(entry)
+    mine = [entry.key for entry in entries if entry.actor == hospital.org_id]
+    assert {before.key_id, after.key_id} == set(mine)
