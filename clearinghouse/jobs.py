@@ -22,6 +22,7 @@ from secure_eval.checked import CheckedScoringRun
 from secure_eval.class_models import ClassModels, model_parts, read_model
 from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Layout, TargetOpening
+from secure_eval.exactness import score_room
 from secure_eval.integer_model import IntegerModel
 from secure_eval.quantise_residual import residual_unit
 from secure_eval.upload_checks import UploadChecks
@@ -176,7 +177,15 @@ def _model_inspect(state: Jobs, arguments: Arguments) -> dict[str, Any]:
         }
         for part in parts
     ]
-    found = {"kind": model.kind, "task": task, "columns": maps[0], **reading[0]}
+    bits, headroom = score_room(*parts)
+    found = {
+        "kind": model.kind,
+        "task": task,
+        "columns": maps[0],
+        "score_bits": bits,
+        "headroom": f"{headroom:.6f}",
+        **reading[0],
+    }
     if task == "classes":
         return {**found, "columns": maps, "histograms": reading}
     label = label_column_of(schema)

@@ -102,6 +102,10 @@ class RunView(Message):
     model_name: Name
     model_kind: Name
     model_digest: Sha256
+    score_bits: Count = 0
+    """Bits of the model's proven score range, the least over its classes; 0 if it was not read."""
+    headroom: str = ""
+    """Share of the bins' range that the proven range leaves unused, decimal text."""
     state: Literal["running", "released", "failed"]
     reason: str
     edges: list[int]

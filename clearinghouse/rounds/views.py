@@ -178,6 +178,8 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
             "model_name": model["name"],
             "model_kind": model["kind"],
             "model_digest": model["digest"],
+            "score_bits": model.get("score_bits", 0),
+            "headroom": model.get("headroom", ""),
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,

@@ -125,7 +125,10 @@ def made(for_schema, recipe="trees"):
 
 
 def test_a_model_of_the_label_s_form_is_read(worker):
-    assert inspected(worker, made(BINARY), BINARY)["task"] == "binary"
+    one = inspected(worker, made(BINARY, "gam"), BINARY)
+    assert (one["task"], one["kind"]) == ("binary", "linear")
+    assert 0 <= one["score_bits"] <= 19
+    assert 0.0 <= float(one["headroom"]) <= 1.0
     many = inspected(worker, made(CLASSES), CLASSES)
     assert (many["task"], len(many["histograms"]), len(many["columns"])) == ("classes", 3, 3)
     number = inspected(worker, made(NUMBER), NUMBER)

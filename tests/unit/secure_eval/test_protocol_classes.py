@@ -1,6 +1,8 @@
 """A run of one model for each class: exact in every table, resumable, no class answered alone."""
 
+import hashlib
 import secrets
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from secure_eval.layout import Shapes
 from secure_eval.noise import Table
 from secure_eval.one_class import joined_parts, split_parts
 from secure_eval.rehearse_classes import rehearse_classes
+from secure_eval.replay import Transcript, replay
 from secure_eval.sklearn_classes import classes_from_sklearn
 
 X, Y = load_iris(return_X_y=True)
@@ -108,8 +111,25 @@ def test_an_agent_and_a_server_restarted_in_every_round_go_on_with_noise(setting
     characters = agent.characters(shares, setting.nonces, tables)
     agent = restarted(agent)
     assert agent.characters(shares, setting.nonces, tables) == characters
-    server.accept_final(agent.final_replies(server.final_checks(characters)))
-    opened = server.release(restarted(agent).replies(server.openings(characters)))
+    final = server.final_checks(characters)
+    finals = agent.final_replies(final)
+    server.accept_final(finals)
+    openings = server.openings(characters)
+    last = restarted(agent).replies(openings)
+    opened = server.release(last)
+    sent = {
+        "score": server.score(),
+        "digits": digits,
+        "early_checks": checks,
+        "early_replies": replies,
+        "shares": shares,
+        "characters": characters,
+        "final_checks": final,
+        "final_replies": finals,
+        "openings": openings,
+        "replies": last,
+    }
+    setting.sent, setting.opened, setting.agreed = sent, opened, tables
     exact = np.vstack([expected(setting.model, k)[0] for k in range(3)])
     assert len(agent.noise) == opened.counts.size
     assert (opened.counts.reshape(-1) - agent.noise).tolist() == exact.reshape(-1).tolist()
@@ -146,3 +166,28 @@ def test_messages_of_other_shapes_are_refused(setting):
     digits = agent.digits(score)
     with pytest.raises(ValueError, match="as many for each"):
         agent.characters(digits, setting.nonces, setting.tables(server, 10_000)[:2])
+
+
+def test_an_auditor_makes_every_class_s_messages_again(setting):
+    """After the run above: from public objects, the seed and the key holder's messages."""
+    if not hasattr(setting, "sent"):
+        test_an_agent_and_a_server_restarted_in_every_round_go_on_with_noise(setting)
+    transcript = Transcript(
+        keys=setting.holder.public_keys(),
+        layout=setting.sealed.layout,
+        upload=setting.sealed.blobs,
+        model=setting.model,
+        column_map=[range(len(part.columns)) for part in setting.model.models],
+        seed=setting.seed,
+        run_id="run",
+        nonces=setting.nonces,
+        messages=setting.sent,
+        log={name: hashlib.sha256(data).hexdigest() for name, data in setting.sent.items()},
+        checked=True,
+        released=setting.opened,
+    )
+    assert replay(transcript).reproduced
+    counts = setting.opened.counts.copy()
+    counts[3, 0] += 1
+    false = replace(transcript, released=replace(setting.opened, counts=counts))
+    assert not replay(false).reproduced
