@@ -13,8 +13,9 @@ from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.provider import SUMMARY_SHARE, Provider, SourceTerms
 from clearinghouse.documents import Fields, load_document
 from clearinghouse.errors import InputError, RefusedError
+from clearinghouse.messages.deliveries import DeliverTask
 from clearinghouse.messages.intake import SourceList, SourceView
-from clearinghouse.messages.tasks import Answer, DeliverTask, TaskView
+from clearinghouse.messages.tasks import Answer, TaskView
 from clearinghouse.money import format_money, micro_epsilon
 from clearinghouse.rows import tree_size
 from clearinghouse.schema import Schema, load_schema

@@ -108,6 +108,11 @@ def _standing(view: RequestView) -> str:
         f"{format_money(terms.purse.amount_micro)} {terms.currency} for {terms.purse.metric} "
         f">= {format_money(terms.purse.threshold_micro)}",
     ]
+    if view.state == "running":
+        lines.append(
+            f"  {view.done_tasks} tasks are answered, {view.open_tasks} are open; "
+            f"{len(view.jobs)} jobs of the clearinghouse are open"
+        )
     lines += [f"  waits for {who}" for who in view.waiting_for]
     lines += [f"  note: {note}" for note in view.notes]
     return "\n".join(lines)

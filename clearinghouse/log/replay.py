@@ -16,6 +16,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
+| orders, deposits | see `replay_orders` |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
@@ -26,7 +27,8 @@ from dataclasses import dataclass
 from clearinghouse.asks import opens_ask
 from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log import replay_orders
+from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
@@ -96,26 +98,6 @@ def verify_replay(entries: Iterable[Entry]) -> Replay:
 
 
 Problems = Iterator[str]
-_BY_OPERATOR = {
-    "target.released",
-    "inputs.frozen",
-    "clearing.decided",
-    "run.released",
-    "receipt.issued",
-    "award.decided",
-    "statement.settled",
-    "request.closed",
-}
-_BY_OWNER = {
-    "source.registered",
-    "size.released",
-    "summary.released",
-    "valset.sealed",
-    "model.submitted",
-    "bid.committed",
-    "bid.revealed",
-    "request.opened",
-}
 
 
 class _State:
@@ -152,6 +134,10 @@ class _State:
             "clearing.decided": self._clear,
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
+            "order.offered": replay_orders.offer,
+            "order.settled": replay_orders.settle_order,
+            "order.frozen": replay_orders.freeze_order,
+            "deposit.settled": replay_orders.settle_deposit,
             "model.submitted": self._model,
             "bid.committed": commit_bid,
             "bid.revealed": reveal_bid,
@@ -166,9 +152,9 @@ class _State:
         """Take an entry and yield the rules it breaks."""
         if self.operator is None:
             self.operator = entry.actor
-        if entry.type in _BY_OPERATOR and entry.actor != self.operator:
+        if entry.type in BY_OPERATOR and entry.actor != self.operator:
             yield f"made by {entry.actor}, which is not the operator"
-        if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
+        if entry.type in BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
         if entry.type in DISPUTE_TYPES:
             yield from self.disputes.apply(index, entry, self.operator, self.requests)
@@ -264,6 +250,9 @@ class _State:
         if source in story.commitments:
             yield f"{source} has committed its ask already"
         story.commitments.setdefault(source, entry.commit or "")
+        deposit = entry.amounts.get("deposit_micro", 0)
+        if isinstance(deposit, int) and deposit:
+            story.deposits.setdefault(source, deposit)
 
     def _reveal(self, index: int, entry: Entry, story: RequestStory) -> Problems:
         source, salt = entry.objects["source"], bytes.fromhex(entry.hashes["salt"])
@@ -313,6 +302,9 @@ class _State:
         if not isinstance(units, int) or not isinstance(real, int) or real > units:
             yield "needs whole units, and real records up to them"
         self.deliveries.add(delivery)
+        claim = entry.amounts.get("claim_micro", 0)
+        if isinstance(units, int) and isinstance(real, int) and isinstance(claim, int):
+            story.sealed.setdefault(delivery, (units, real, claim))
         story.deliveries.setdefault(delivery, (source, entry.hashes["blob"]))
 
     def _receive(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -327,6 +319,7 @@ class _State:
         if (delivery, entry.actor) in story.received:
             yield f"{entry.actor} has confirmed {delivery} already"
         story.received.add((delivery, entry.actor))
+        story.findings.setdefault((delivery, entry.actor), replay_orders.finding(entry))
 
     def _model(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         model = entry.objects["model"]
@@ -419,5 +412,6 @@ class _State:
             yield "closed as done without an award"
         elif failed == 0 and story.award is not None and story.statements[:1] < [story.award]:
             yield "its statement came before the award"
+        yield from replay_orders.check_closed(story)
         story.closed = index if story.closed is None else story.closed
         story.failed = bool(failed)

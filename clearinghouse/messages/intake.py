@@ -15,6 +15,7 @@ from clearinghouse.messages.base import (
     Sha256,
     SignedCount,
 )
+from clearinghouse.messages.jobs import JobView
 
 Role = Literal["hospital", "provider", "developer", "auditor"]
 
@@ -31,6 +32,8 @@ class RegisterOrg(Message):
     """32 raw bytes of the Ed25519 public key."""
     age_recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{58}$")] | None = None
     """Where sealed records for this organisation are encrypted to; developers need one."""
+    witness: Annotated[str, Field(min_length=1, max_length=400)] | None = None
+    """Verifier key of its witness of the log; without it nobody hears its witness."""
 
 
 class OrgView(Message):
@@ -211,6 +214,9 @@ class OpenRequest(Message):
     runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
     purse: Purse
+    witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
+    """Participants that must cosign the log before the request ends, as far as there are so many;
+    its receipts then carry their cosignatures."""
     scores_per_owner: Annotated[int, Field(ge=1, le=1000)] = 10
     """So many scores one developer may ever get on this validation set, in all requests: who may
     try often enough wins by chance."""
@@ -243,6 +249,8 @@ class RequestView(Message):
     """What participants should know, such as that the hospital failed a test and is suspended."""
     done_tasks: Count
     open_tasks: Count
+    jobs: list[JobView] = Field(default_factory=list)
+    """The server's own long work that is queued or being done for it now."""
     terms: OpenRequest
     terms_digest: Sha256
     step_seconds: dict[str, str]

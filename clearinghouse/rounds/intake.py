@@ -24,7 +24,7 @@ from clearinghouse.messages.intake import (
 )
 from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
-from clearinghouse.rounds import budgets, views
+from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.terms import budget_micro
@@ -51,7 +51,8 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
 
     Raises:
         ConflictError: The key is registered with another name, role or recipient.
-        InputError: A developer gives no age recipient.
+        InputError: A developer gives no age recipient, or the witness key is malformed or
+            another's.
     """
     key = VerifyKey.from_base64(message.public_key)
     if message.role == "developer" and message.age_recipient is None:
@@ -67,6 +68,8 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     )
     tx.parties.add(org, tx.log.size())
     hashes = {"public_key": key.digest}
+    if message.witness is not None:
+        hashes["witness_key"] = witnessing.register(tx, org, message.witness)
     desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
     return views.org(org)
 
@@ -112,7 +115,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         published=False,
     )
     tx.cohorts.add_source(source)
-    desk.record(
+    committed = desk.record(
         tx,
         "source.registered",
         caller,
@@ -120,6 +123,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         hashes={"rows_root": source.rows_root},
         amounts={"leaves": source.leaves, "size_class": source.size_class},
     )
+    tx.cohorts.date_source(source.id, committed)
     _record_size(tx, desk, caller, "source", source.id, message.size_release)
     return views.source(source)
 

@@ -5,8 +5,8 @@ import hashlib
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
+from clearinghouse.messages.deliveries import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import OpenRequest, SealValset
-from clearinghouse.messages.tasks import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.rounds import clear, intake, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
@@ -23,7 +23,7 @@ from clearinghouse.store.records import (
     Summary,
     Valset,
 )
-from clearinghouse.worker import make_worker
+from valuation.ladders import bound
 
 MICRO = 1_000_000
 SCHEMA = parse_schema(
@@ -53,7 +53,7 @@ class DeskMarket:
     def __init__(self, folder, **terms):
         self.clock = FixedClock()
         settings = Settings(folder, in_process=True)
-        self.desk = open_desk(settings, make_worker(settings), self.clock)
+        self.desk = open_desk(settings, self.clock)
         self.hospital = self._org("hospital")
         self.sellers = [self._org("provider") for _ in range(2)]
         self.developers = [self._org("developer") for _ in range(2)]
@@ -152,6 +152,7 @@ class DeskMarket:
                 new_id("dlv"),
                 None,
                 None,
+                tuple(tuple(rung) for rung in order.ladder),
             )
             if order.units:
                 tx.orders.add(made)
@@ -171,6 +172,8 @@ class DeskMarket:
         order = self.orders[number]
         with self.write() as tx:
             tx.orders.delivered(order.id, "5" * 64 if real else None, real if accepted else 0)
+            earned = bound(order.ladder, real) if accepted else 0
+            tx.orders.earned(order.id, earned, "" if real else "undelivered")
         self.delivered = getattr(self, "delivered", {}) | {number: (real, accepted)}
 
     def confirm(self):

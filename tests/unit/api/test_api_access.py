@@ -19,12 +19,15 @@ READS = {
     "/v1/schemas/{schema_id}": EVERYBODY,
     "/v1/sources": EVERYBODY,
     "/v1/sources/{source_id}": EVERYBODY,
+    "/v1/sources/{source_id}/summary": EVERYBODY,
     "/v1/valsets/{valset_id}": INSIDE,
     "/v1/blobs/{digest}": {"hospital"},
     "/v1/requests/{request_id}": INSIDE,
     "/v1/requests/{request_id}/target": INSIDE,
     "/v1/requests/{request_id}/clearing": INSIDE,
+    "/v1/requests/{request_id}/certificate": INSIDE,
     "/v1/requests/{request_id}/prices": INSIDE,
+    "/v1/requests/{request_id}/jobs": INSIDE,
     "/v1/requests/{request_id}/runs": INSIDE,
     "/v1/requests/{request_id}/statement": INSIDE,
     "/v1/receipts/{receipt_id}": INSIDE,
@@ -57,7 +60,7 @@ def ids(market, app):
     """Ids of everything, with results as if the request had gone on."""
     request_id, receipt_id = market.request_id, new_id("rcp")
     with app.state.desk.store.write() as tx:
-        for kind in ("target", "prices"):
+        for kind in ("target", "prices", "certificate"):
             tx.requests.keep(request_id, kind, "{}")
         tx.requests.keep(
             request_id,
