@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from clearinghouse.columns import Label
 from secure_eval.class_scorecard import ClassScorecard
+from secure_eval.noise import noise_variance
 from secure_eval.residual_scorecard import LOWER_IS_BETTER, RESIDUAL_METRICS, ResidualScorecard
 from secure_eval.scorecard import METRICS, Scorecard
 
@@ -44,6 +45,7 @@ class Released:
         threshold_edges: Index of the decision threshold among each histogram's edges.
         unit: Units of a numeric label in one unit of score, decimal text; "" for a category.
         width: The label's public range; 0 unless it is a number.
+        coins: Committed coins of a cell; 0 under the geometric law.
     """
 
     task: Task
@@ -53,6 +55,7 @@ class Released:
     threshold_edges: Sequence[int]
     unit: str = ""
     width: float = 0.0
+    coins: int = 0
 
     def card(self, level: float) -> Card:
         """The scorecard with intervals of a level; deterministic.
@@ -62,15 +65,19 @@ class Released:
         """
         epsilon = self.epsilon_micro / 1_000_000
         counts: Any = self.counts
+        how: dict[str, Any] = {
+            "level": level,
+            "noise_variance": noise_variance(self.epsilon_micro, self.coins),
+        }
         if self.task == "classes":
             return ClassScorecard.from_counts(
-                counts, epsilon, self.edges, self.threshold_edges, level=level
+                counts, epsilon, self.edges, self.threshold_edges, **how
             )
         (edges,), (threshold,) = self.edges, self.threshold_edges
         if self.task == "number":
             borders = [edge * float(self.unit) for edge in edges]
-            return ResidualScorecard.from_counts(counts, epsilon, borders, self.width, level=level)
-        return Scorecard.from_counts(counts, epsilon, edges, threshold, level=level)
+            return ResidualScorecard.from_counts(counts, epsilon, borders, self.width, **how)
+        return Scorecard.from_counts(counts, epsilon, edges, threshold, **how)
 
 
 def metrics_of(card: Card) -> dict[str, tuple[float, float, float]]:

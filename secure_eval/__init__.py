@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # not the rehearsal: to a reader of imports the server would then reach the key holder
+    from secure_eval.checked import CheckedScoringRun
     from secure_eval.class_models import ClassModels
     from secure_eval.comparison import hidden_edges
-    from secure_eval.evaluator import Opened, PublicKeys, ScoringRun, TargetOpening
+    from secure_eval.evaluator import Opened, PublicKeys
     from secure_eval.from_onnx import classes_from_onnx, from_onnx, residual_from_onnx
     from secure_eval.from_sklearn import from_sklearn, residual_from_sklearn
     from secure_eval.histogram import Histogram
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from secure_eval.params import PARAMETERS
     from secure_eval.quantise_residual import label_column
     from secure_eval.sklearn_classes import classes_from_sklearn
+    from secure_eval.target import TargetOpening
 
 _HOMES = {
     "PARAMETERS": "params",
+    "CheckedScoringRun": "checked",
     "ClassModels": "class_models",
     "Column": "integer_model",
     "Histogram": "histogram",
@@ -34,9 +37,8 @@ _HOMES = {
     "Layout": "layout",
     "Opened": "evaluator",
     "PublicKeys": "evaluator",
-    "ScoringRun": "evaluator",
     "Table": "noise",
-    "TargetOpening": "evaluator",
+    "TargetOpening": "target",
     "classes_from_onnx": "from_onnx",
     "classes_from_sklearn": "sklearn_classes",
     "from_onnx": "from_onnx",
@@ -51,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "PARAMETERS",
+    "CheckedScoringRun",
     "ClassModels",
     "Column",
     "Histogram",
@@ -59,7 +62,6 @@ __all__ = [
     "Layout",
     "Opened",
     "PublicKeys",
-    "ScoringRun",
     "Table",
     "TargetOpening",
     "classes_from_onnx",

@@ -61,18 +61,8 @@ class ClassesAgentRun:
             [answer(run, part) for run, part in zip(self._runs, parts, strict=True)]
         )
 
-    def digits(self, score: bytes) -> bytes:
-        """Return message 2 of every class."""
-        return self._answered(score, CheckedAgentRun.digits)
-
-    def early_replies(self, checks: bytes) -> bytes:
-        """Return the replies to every class's early checks."""
-        return self._answered(checks, CheckedAgentRun.early_replies)
-
-    def characters(
-        self, shares: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table]
-    ) -> bytes:
-        """Return message 4 of every class; the tables come class by class. Spends epsilon."""
+    def digits(self, score: bytes, tables: Sequence[Table], commitments: Sequence[bytes]) -> bytes:
+        """Return message 2 of every class; the tables come class by class."""
         per_class, rest = divmod(len(tables), len(self._runs))
         if rest or not per_class:
             raise ValueError(f"tables: expected as many for each of {len(self._runs)} classes")
@@ -80,9 +70,17 @@ class ClassesAgentRun:
 
         def answer(run: CheckedAgentRun, part: bytes) -> bytes:
             start = places[id(run)]
-            return run.characters(part, nonces, tables[start : start + per_class])
+            return run.digits(part, tables[start : start + per_class], commitments)
 
-        return self._answered(shares, answer)
+        return self._answered(score, answer)
+
+    def early_replies(self, checks: bytes) -> bytes:
+        """Return the replies to every class's early checks."""
+        return self._answered(checks, CheckedAgentRun.early_replies)
+
+    def characters(self, shares: bytes, nonces: Sequence[bytes]) -> bytes:
+        """Return message 4 of every class."""
+        return self._answered(shares, lambda run, part: run.characters(part, nonces))
 
     def final_replies(self, checks: bytes) -> bytes:
         """Return the replies to every class's final checks."""

@@ -28,15 +28,25 @@ __all__ = ["ClassesScoringRun", "OneClassRun"]
 class OneClassRun(CheckedScoringRun):
     """The checked run of one class against the rest."""
 
-    def __init__(self, *arguments: Any, of_class: int, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, of_class: int, coins: Sequence[int] = (), **named: Any
+    ) -> None:
         """Prepare a run; everything is as for `ScoringRun`, and `of_class` is the label's code."""
-        super().__init__(*arguments, **named)
+        super().__init__(*arguments, coins=coins, **named)
         layout = one_class_layout(self._layout)
         self._upload = OneClassUpload(self.upload, of_class)  # type: ignore[assignment]
         self._layout = layout
         self._group_parts = [layout.group_parts(name) for name in self.groups]
         self.n_cells = self._histogram_cells + sum(map(len, self._group_parts))
-        self._shapes = Shapes(layout.n_blocks, layout.labels, self.model.bins, self.n_cells, True)
+        self._plan = self._coin_plan(coins)
+        self._shapes = Shapes(
+            layout.n_blocks,
+            layout.labels,
+            self.model.bins,
+            self.n_cells,
+            self._CHECKED,
+            self._plan.ciphertexts if self._plan else 0,
+        )
 
 
 class ClassesScoringRun:
@@ -54,6 +64,7 @@ class ClassesScoringRun:
         server_nonce: bytes,
         *,
         groups: Sequence[str] | None = None,
+        coins: Sequence[int] = (),
     ) -> None:
         """Check all shapes and prepare every class's run.
 
@@ -67,6 +78,8 @@ class ClassesScoringRun:
             run_id: unique name of the run; each class's run is named after it.
             server_nonce: goes into the noise.
             groups: attributes to open, by default all of the layout.
+            coins: committed coins per cell of each table, class by class; none under the
+                geometric law.
 
         Raises:
             ValueError: anything malformed, or a label of another number of classes.
@@ -75,6 +88,9 @@ class ClassesScoringRun:
             raise ValueError(
                 f"classes: the model has {len(model.models)}, the sealed set {layout.labels} labels"
             )
+        each, rest = divmod(len(coins), len(model.models))
+        if rest:
+            raise ValueError(f"coins: expected as many for each of {len(model.models)} classes")
         self.model = model
         self._runs = [
             OneClassRun(
@@ -88,6 +104,7 @@ class ClassesScoringRun:
                 server_nonce,
                 of_class=index,
                 groups=groups,
+                coins=coins[index * each : (index + 1) * each],
             )
             for index, (part, columns) in enumerate(zip(model.models, column_maps, strict=True))
         ]
@@ -130,9 +147,9 @@ class ClassesScoringRun:
         for run, part in self._split(replies):
             run.accept_final(part)
 
-    def openings(self, characters: bytes) -> bytes:
+    def openings(self, characters: bytes, nonces: Sequence[bytes] | None = None) -> bytes:
         """Return message 5 of every class, once every class's characters were accepted."""
-        return joined_parts([run.openings(part) for run, part in self._split(characters)])
+        return joined_parts([run.openings(part, nonces) for run, part in self._split(characters)])
 
     def release(self, replies: bytes) -> Opened:
         """Return the noised counts: row 2 k holds the rest, row 2 k + 1 class k.

@@ -42,6 +42,7 @@ class ClassScorecard:
         threshold_edges: Sequence[int],
         *,
         level: float = 0.9,
+        noise_variance: float | None = None,
     ) -> "ClassScorecard":
         """Make the cards of a released run of all classes. Deterministic.
 
@@ -51,6 +52,7 @@ class ClassScorecard:
             edges: (bins + 1,) score edges of each class.
             threshold_edges: of each class.
             level: coverage of the intervals, in (0, 1).
+            noise_variance: variance per cell, for a noise law other than the geometric one.
 
         Raises:
             ValueError: an argument is malformed.
@@ -59,7 +61,14 @@ class ClassScorecard:
         if table.ndim != 2 or len(table) != 2 * len(edges) or len(edges) != len(threshold_edges):
             raise ValueError(f"counts: expected two rows for each class, got {table.shape}")
         cards = tuple(
-            Scorecard.from_counts(table[2 * k : 2 * k + 2], epsilon, own, edge, level=level)
+            Scorecard.from_counts(
+                table[2 * k : 2 * k + 2],
+                epsilon,
+                own,
+                edge,
+                level=level,
+                noise_variance=noise_variance,
+            )
             for k, (own, edge) in enumerate(zip(edges, threshold_edges, strict=True))
         )
         known = all(card.status == "ok" for card in cards)

@@ -16,12 +16,11 @@ from secure_eval.histogram import Histogram
 from secure_eval.integer_model import Column
 from secure_eval.keyholder import KeyHolder
 from secure_eval.noise import Table
+from secure_eval.nonces import new_nonce, nonce_commitment
 from secure_eval.params import PARAMETERS
 from secure_eval.rehearse import epsilon_micro, group_codes
 
 __all__ = ["ClassHistograms", "rehearse_classes"]
-
-NONCE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def rehearse_classes(
         max_rows_per_block=max_rows_per_block,
     )
     run_id = secrets.token_hex(16)
-    nonces = (secrets.token_bytes(NONCE_BYTES), secrets.token_bytes(NONCE_BYTES))
+    nonces = (new_nonce(), new_nonce())
     server = ClassesScoringRun(
         keys, sealed.layout, sealed.blobs, model, maps, secrets.token_bytes(32), run_id, nonces[0]
     )
@@ -113,12 +112,13 @@ def _play(
     tables: list[Table],
     travel: Callable[[bytes], bytes],
 ) -> Any:
-    digits = travel(agent.digits(travel(server.score())))
+    commitments = [nonce_commitment(nonce) for nonce in nonces]
+    digits = travel(agent.digits(travel(server.score()), tables, commitments))
     server.accept_early(travel(agent.early_replies(travel(server.early_checks(digits)))))
     shares = travel(server.shares(digits))
-    characters = travel(agent.characters(shares, nonces, tables))
+    characters = travel(agent.characters(shares, nonces))
     server.accept_final(travel(agent.final_replies(travel(server.final_checks(characters)))))
-    openings = travel(server.openings(characters))
+    openings = travel(server.openings(characters, nonces))
     return server.release(travel(agent.replies(openings)))
 
 

@@ -18,8 +18,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from secure_eval.noise import geometric_variance
 from secure_eval.score_intervals import Interval, one_sided, project, two_sided
-from secure_eval.scorecard import geometric_variance
 
 __all__ = ["LOWER_IS_BETTER", "RESIDUAL_METRICS", "ResidualScorecard"]
 
@@ -69,6 +69,7 @@ class ResidualScorecard:
         width: float,
         *,
         level: float = 0.9,
+        noise_variance: float | None = None,
     ) -> "ResidualScorecard":
         """Make the scorecard of a released histogram of residuals. Deterministic.
 
@@ -78,6 +79,7 @@ class ResidualScorecard:
             edges: (bins + 1,) increasing residual edges in units of the label.
             width: the label's public high less its low, above 0.
             level: coverage of the intervals, in (0, 1).
+            noise_variance: variance per cell, for a noise law other than the geometric one.
 
         Raises:
             ValueError: an argument is malformed.
@@ -89,7 +91,7 @@ class ResidualScorecard:
             raise ValueError(f"edges: expected {table.shape[1] + 1} increasing numbers")
         if not (0.0 < width < np.inf and 0.0 < level < 1.0):
             raise ValueError("width and level: expected a positive width and 0 < level < 1")
-        variance = geometric_variance(epsilon)
+        variance = geometric_variance(epsilon) if noise_variance is None else noise_variance
         noised = table.sum(axis=0).astype(np.float64)
         clipped = np.clip(borders, -width, width)
         cells = len(table) * variance

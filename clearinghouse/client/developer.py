@@ -19,7 +19,13 @@ from clearinghouse.client.repeats import Shown, judge
 from clearinghouse.client.shown import read_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
-from clearinghouse.errors import ClearinghouseError, NotFoundError, RefusedError, TryAgainError
+from clearinghouse.errors import (
+    ClearinghouseError,
+    NotFoundError,
+    ProtocolError,
+    RefusedError,
+    TryAgainError,
+)
 from clearinghouse.messages.deliveries import DeliveryRef, ReceiveAnswer, ReceiveTask, ShownRef
 from clearinghouse.messages.tasks import (
     Answer,
@@ -27,13 +33,15 @@ from clearinghouse.messages.tasks import (
     BidRevealTask,
     ModelSubmitAnswer,
     ModelSubmitTask,
+    NonceRevealAnswer,
+    NonceRevealTask,
     TaskView,
 )
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table, pooled, read_table, write_parquet
+from secure_eval.nonces import new_nonce, nonce_commitment
 
 TRAINING_SET = "training_set.parquet"
-NONCE_BYTES = 16
 
 
 class Developer(Party):
@@ -53,8 +61,10 @@ class Developer(Party):
         self.make_model, self.ask_micro = make_model, ask_micro
 
     def handle(self, view: TaskView) -> Answer:
-        """Receive deliveries, then train and submit."""
+        """Receive deliveries, train and submit, and open the nonce once the digits passed."""
         task = view.task
+        if isinstance(task, NonceRevealTask):
+            return self._reveal(view.request_id, task)
         if isinstance(task, ReceiveTask | ModelSubmitTask):
             if task.schema_id != self.schema_id:
                 raise RefusedError("the request uses another schema than this developer's")
@@ -107,12 +117,31 @@ class Developer(Party):
             self.make_model(self.schema, table), self.schema, table, task.published_bins
         )
         text = model.to_json().encode("ascii")
-        return ModelSubmitAnswer(
+        nonce = new_nonce()
+        answer = ModelSubmitAnswer(
             name=self.name,
             model_blob=self.transport.put_blob(text, "model"),
-            nonce=secrets.token_hex(NONCE_BYTES),
+            nonce_commitment=nonce_commitment(nonce).hex(),
             bid_commitment=self._commit_bid(request_id) if task.bid else None,
         )
+        # stored before the answer is: what was committed to can always be opened
+        known = {"nonce": nonce.hex(), "model": answer.model_blob}
+        self.keystore.remember(_nonce_name(request_id, answer.nonce_commitment), known)
+        return answer
+
+    def _reveal(self, request_id: str, task: NonceRevealTask) -> NonceRevealAnswer:
+        """Open the nonce that was committed with a model, for that model only.
+
+        Raises:
+            RefusedError: Nothing was committed so.
+            ProtocolError: It was committed for another model.
+        """
+        known = self.keystore.recall(_nonce_name(request_id, task.nonce_commitment))
+        if known is None:
+            raise RefusedError("no such nonce was committed for this request")
+        if known["model"] != task.model_digest:
+            raise ProtocolError("the nonce was committed for another model")
+        return NonceRevealAnswer(nonce=known["nonce"])
 
     def _commit_bid(self, request_id: str) -> str | None:
         """Commit to the ask for the model, drawn once; without an ask the model is not for sale."""
@@ -140,6 +169,10 @@ def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Op
         table = None if item.table is None or not len(kept) else item.table.take(kept)
         result.append(replace(item, table=table))
     return result
+
+
+def _nonce_name(request_id: str, commitment: str) -> str:
+    return f"private/nonces/{request_id}.{commitment}"
 
 
 def source_column(schema: Schema) -> str:

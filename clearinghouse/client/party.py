@@ -24,6 +24,7 @@ from clearinghouse.errors import (
     NotFoundError,
     ProtocolError,
     RefusedError,
+    SpentError,
     TryAgainError,
     VerificationError,
 )
@@ -258,7 +259,9 @@ def _refuse(party: Party, view: TaskView, error: Exception, say: Emit) -> bool:
     reason = _reason(view.task.kind, error)
     path, key = f"/agent/tasks/{view.id}/refuse", f"{view.id}.refuse"
     try:
-        party.transport.send(path, RefuseTask(reason=reason), idempotency_key=key)
+        spent = error.spent_micro if isinstance(error, SpentError) else 0
+        message = RefuseTask(reason=reason, spent_micro=spent)
+        party.transport.send(path, message, idempotency_key=key)
     except (RefusedError, NotFoundError):
         pass  # it was too late anyway, or the request has ended meanwhile
     except TryAgainError:

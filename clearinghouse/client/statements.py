@@ -205,9 +205,8 @@ def _check_metrics(claim: ScoreClaim, view: RunView, known: Known) -> None:
     """The metrics are the public function of the released counts that they should be."""
     task = task_of(known.label)
     _need((task == "number") == bool(view.unit), "the release does not fit the label")
-    card = released(view, task, known.record["tables"][0]["epsilon_micro"], known.label).card(
-        float(claim.confidence)
-    )
+    table = known.record["tables"][0]
+    card = released(view, task, table, known.label).card(float(claim.confidence))
     expected = metrics_of(card)
     _need(set(claim.metrics) == set(expected), f"the metrics must be {', '.join(expected)}")
     for name, values in expected.items():
@@ -216,18 +215,19 @@ def _check_metrics(claim: ScoreClaim, view: RunView, known: Known) -> None:
     _need(claim.status == _STATUS[card.status], "the status does not follow from the counts")
 
 
-def released(view: RunView, task: Task, epsilon_micro: int, label: Label) -> Released:
+def released(view: RunView, task: Task, table: Mapping[str, Any], label: Label) -> Released:
     """A run as its participants see it, with what it takes to read its counts."""
     own = [(part.edges, part.threshold_edge) for part in view.histograms]
     read = own or [(view.edges, view.threshold_edge)]
     return Released(
         task,
         view.counts,
-        epsilon_micro,
+        table["epsilon_micro"],
         [edges for edges, _ in read],
         [threshold for _, threshold in read],
         view.unit,
         label.high - label.low if label.kind == "number" else 0.0,
+        table["coins"],
     )
 
 

@@ -67,6 +67,8 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "bid.committed": EntryType("score", ("request", "model", "owner"), commit=True),
     "bid.revealed": EntryType("score", ("request", "model", "owner"), ("salt",), ("ask",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
+    "checks.begun": EntryType("match", ("request", "valset", "owner"), ("seed",)),
+    "run.begun": EntryType("match", ("request", "run", "valset", "owner"), ("seed", "nonce")),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),
     "ask.committed": EntryType("clear", ("request", "source"), commit=True),
@@ -101,6 +103,8 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
 }
 
 BY_OPERATOR = {
+    "checks.begun",
+    "run.begun",
     "target.released",
     "inputs.frozen",
     "clearing.decided",

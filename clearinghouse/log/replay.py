@@ -13,25 +13,26 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
+| begun | seeds and nonces committed once, before a release; of the request's own set |
 | bids | committed with their model, opened after the last score, as committed |
-| runs | of a model submitted to that request; one release each; no more than were fixed |
+| runs | of a model submitted to that request, as begun; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
 | orders, deposits | see `replay_orders` |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from clearinghouse.asks import opens_ask
-from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log import replay_orders
 from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
+from clearinghouse.log.run_rules import Problems, RunRules
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -97,10 +98,7 @@ def verify_replay(entries: Iterable[Entry]) -> Replay:
     return found
 
 
-Problems = Iterator[str]
-
-
-class _State:
+class _State(RunRules):
     """The market so far.
 
     Handlers report problems, then take the entry as it is: a violation is reported where it is and
@@ -108,13 +106,12 @@ class _State:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.operator: str | None = None
         self.sources: dict[str, str] = {}
         self.published: set[str] = set()
         self.sized: set[str] = set()
         self.valsets: dict[str, str] = {}
-        self.runs: set[str] = set()
-        self.receipts: set[str] = set()
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
         self.requests: dict[str, RequestStory] = {}
@@ -127,6 +124,8 @@ class _State:
             "request.opened": self._open,
         }
         self._moves: Mapping[str, Callable[[int, Entry, RequestStory], Problems]] = {
+            "checks.begun": self._tests,
+            "run.begun": self._begin,
             "target.released": self._target,
             "inputs.frozen": self._freeze,
             "ask.committed": self._commit,
@@ -329,51 +328,6 @@ class _State:
             yield f"{model} was submitted before"
         self.models.add(model)
         story.models.setdefault(model, entry.hashes["model"])
-
-    def _run(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
-        run, model = entry.objects["run"], entry.objects["model"]
-        if model not in story.models:
-            yield f"{model} was never submitted to this request"
-        elif entry.hashes.get("model", story.models[model]) != story.models[model]:
-            yield f"{model} was scored as other bytes than were submitted"
-        if story.award is not None:
-            yield f"released after the award (entry {story.award})"
-        if story.first_bid is not None:
-            yield f"released after bids were opened (entry {story.first_bid})"
-        if story.most_runs is not None and len(story.runs) >= story.most_runs:
-            yield f"is released after all {story.most_runs} runs of the request were"
-        yield from self._release_of(entry, story)
-        # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
-        failed = entry.hashes["release"] == digest({"run": run, "failed": True})
-        story.runs.setdefault(run, None if failed else model)
-
-    def _release_of(self, entry: Entry, story: RequestStory) -> Problems:
-        owner, valset = entry.objects["owner"], entry.objects.get("valset")
-        if (owner, valset) != (story.owner, story.valset):
-            yield "released from another set than the request's"
-        run = entry.objects.get("run")
-        if run is None:
-            yield "names no run"
-        elif run in self.runs:
-            yield f"{run} was released before: its rows would pay twice"
-        else:
-            self.runs.add(run)
-
-    def _receipt(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
-        run, receipt = entry.objects.get("run", ""), entry.objects["receipt"]
-        model = story.runs.get(run)
-        if run not in story.runs:
-            yield f"names {run or 'no run'}, which was not released before"
-        elif model is None:
-            yield f"names {run}, which failed"
-        elif entry.objects.get("model") != model or entry.objects.get("valset") != story.valset:
-            yield f"names another model or set than {run} was released for"
-        if run in story.receipts:
-            yield f"{run} has a receipt already"
-        if receipt in self.receipts:
-            yield f"{receipt} was issued before"
-        self.receipts.add(receipt)
-        story.receipts.setdefault(run, receipt)
 
     # ------------------------------------------------------------ settle and audit
 

@@ -130,8 +130,6 @@ class SealValset(Message):
     """One blob for each block."""
     commitment: Sha256
     """Salted commitment to the sealed rows and seeds."""
-    target_noise_commitment: Sha256
-    """Commitment to the key of the target's noise, made before any nonce is known."""
     size_release: SizeRelease | None = None
     """Where the size class follows from a noised n."""
 
@@ -213,6 +211,8 @@ class OpenRequest(Message):
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
+    noise_law: Literal["geometric", "coins"] = "geometric"
+    """Law of the scores' noise; a target is one release and always geometric."""
     purse: Purse
     witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
     """Participants that must cosign the log before the request ends, as far as there are so many;

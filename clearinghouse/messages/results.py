@@ -158,6 +158,8 @@ class RunView(Message):
     groups: dict[str, list[list[SignedCount]]]
     """(levels, labels) predicted positive, noise included; "k:attribute" of class k."""
     tables: list[dict[str, Any]]
+    nonces: list[str] = Field(default_factory=list)
+    """The server's and the developer's, in hex; they open what the log's `run.begun` names."""
     epsilon_micro: Micro
     scorecard: dict[str, Any]
     """Metrics and intervals as decimal strings."""

@@ -9,13 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from clearinghouse.messages.base import (
-    Base64,
     Count,
     Hex,
     Id,
     Message,
     Micro,
-    Name,
     Sha256,
 )
 from clearinghouse.messages.deliveries import (
@@ -26,6 +24,71 @@ from clearinghouse.messages.deliveries import (
     ShowAnswer,
     ShowTask,
 )
+from clearinghouse.messages.score_tasks import (
+    BidRevealAnswer,
+    BidRevealTask,
+    ModelSubmitAnswer,
+    ModelSubmitTask,
+    NoiseTable,
+    NonceRevealAnswer,
+    NonceRevealTask,
+    ReceiptSignAnswer,
+    ReceiptSignTask,
+    ScoreCharactersAnswer,
+    ScoreCharactersTask,
+    ScoreDigitsAnswer,
+    ScoreDigitsTask,
+    ScoreEarlyAnswer,
+    ScoreEarlyTask,
+    ScoreFinalAnswer,
+    ScoreFinalTask,
+    ScoreRepliesAnswer,
+    ScoreRepliesTask,
+)
+
+__all__ = [
+    "Answer",
+    "AnswerTask",
+    "AskCommitAnswer",
+    "AskCommitTask",
+    "AskRevealAnswer",
+    "AskRevealTask",
+    "BidRevealAnswer",
+    "BidRevealTask",
+    "LogCosignAnswer",
+    "LogCosignTask",
+    "ModelSubmitAnswer",
+    "ModelSubmitTask",
+    "NoiseTable",
+    "NonceRevealAnswer",
+    "NonceRevealTask",
+    "ReceiptSignAnswer",
+    "ReceiptSignTask",
+    "RefuseTask",
+    "ScoreCharactersAnswer",
+    "ScoreCharactersTask",
+    "ScoreDigitsAnswer",
+    "ScoreDigitsTask",
+    "ScoreEarlyAnswer",
+    "ScoreEarlyTask",
+    "ScoreFinalAnswer",
+    "ScoreFinalTask",
+    "ScoreRepliesAnswer",
+    "ScoreRepliesTask",
+    "TargetChecksAnswer",
+    "TargetChecksTask",
+    "TargetCommitAnswer",
+    "TargetCommitTask",
+    "TargetNoiseAnswer",
+    "TargetNoiseTask",
+    "TargetRepliesAnswer",
+    "TargetRepliesTask",
+    "Task",
+    "TaskList",
+    "TaskView",
+    "ValsetChecksAnswer",
+    "ValsetChecksTask",
+]
 
 # ---------------------------------------------------------------- match: test the sealed rows
 
@@ -40,6 +103,8 @@ class ValsetChecksTask(Message):
     kind: Literal["valset.checks"] = "valset.checks"
     valset_id: Id
     checks_blob: Sha256
+    seed_commitment: Sha256
+    """To the seed of everything the server draws for the tests; also in the log."""
 
 
 class ValsetChecksAnswer(Message):
@@ -52,16 +117,33 @@ class ValsetChecksAnswer(Message):
 # ---------------------------------------------------------------- match: open the target
 
 
-class TargetNoiseTask(Message):
-    """To the hospital: draw the target's noise from the committed key and the nonces."""
+class TargetCommitTask(Message):
+    """To the hospital: commit to a fresh noise key; the server has committed to its nonce."""
 
-    kind: Literal["target.noise"] = "target.noise"
+    kind: Literal["target.commit"] = "target.commit"
     run_id: Id
     valset_id: Id
     cells: Count
     labels: Count
     epsilon_micro: Micro
-    nonces: list[Hex]
+    seed_commitment: Sha256
+    """To the seed of everything the server draws in this run; also in the log."""
+    nonce_commitment: Sha256
+
+
+class TargetCommitAnswer(Message):
+    """The commitment to the noise key of this target."""
+
+    kind: Literal["target.commit"] = "target.commit"
+    noise_commitment: Sha256
+
+
+class TargetNoiseTask(Message):
+    """To the hospital: the noise that follows from its committed key and the opened nonce."""
+
+    kind: Literal["target.noise"] = "target.noise"
+    run_id: Id
+    nonce: Hex
 
 
 class TargetNoiseAnswer(Message):
@@ -69,6 +151,24 @@ class TargetNoiseAnswer(Message):
 
     kind: Literal["target.noise"] = "target.noise"
     noise_blob: Sha256
+
+
+class TargetChecksTask(Message):
+    """To the hospital: open the noise test of its noise ciphertext.
+
+    It learns its own noise and a mask; the server learns whether the ciphertext is quiet enough.
+    """
+
+    kind: Literal["target.checks"] = "target.checks"
+    run_id: Id
+    checks_blob: Sha256
+
+
+class TargetChecksAnswer(Message):
+    """One field element."""
+
+    kind: Literal["target.checks"] = "target.checks"
+    replies_blob: Sha256
 
 
 class TargetRepliesTask(Message):
@@ -121,166 +221,6 @@ class AskRevealAnswer(Message):
     salt: Hex
 
 
-# ---------------------------------------------------------------- score
-
-
-class ModelSubmitTask(Message):
-    """To a developer: train on the delivered set and submit an integer model."""
-
-    kind: Literal["model.submit"] = "model.submit"
-    schema_id: Id
-    published_bins: Count
-    """How many bins this validation set's size allows."""
-    bid: bool = False
-    """Whether the purse is a procurement: then a sealed bid comes with the model."""
-
-
-class ModelSubmitAnswer(Message):
-    """The model as canonical JSON in a blob; `nonce` (16 bytes) joins the run's noise."""
-
-    kind: Literal["model.submit"] = "model.submit"
-    name: Name
-    model_blob: Sha256
-    nonce: Hex
-    bid_commitment: Sha256 | None = None
-    """An ask commitment (see `AskCommitAnswer`) with the developer's id in the source's place."""
-
-
-class BidRevealTask(Message):
-    """To a developer: all models are scored, open your bid."""
-
-    kind: Literal["bid.reveal"] = "bid.reveal"
-    model_id: Id
-
-
-class BidRevealAnswer(Message):
-    """The least the developer takes for the model, and the salt that opens the commitment."""
-
-    kind: Literal["bid.reveal"] = "bid.reveal"
-    ask_micro: Micro
-    salt: Hex
-
-
-class NoiseTable(Message):
-    """One table of a release: a patient falls in at most one of its cells."""
-
-    name: Name
-    cells: Count
-    epsilon_micro: Micro
-
-
-class ScoreDigitsTask(Message):
-    """To the hospital: decrypt the masked scores, answer with one-hot digits.
-
-    It learns uniform values: every slot of every score carries a mask of its own.
-    """
-
-    kind: Literal["score.digits"] = "score.digits"
-    run_id: Id
-    model_id: Id
-    model_digest: Sha256
-    tables: list[NoiseTable]
-    score_blob: Sha256
-
-
-class ScoreDigitsAnswer(Message):
-    """Digits and the commitment to the run's noise key, before the nonces are known."""
-
-    kind: Literal["score.digits"] = "score.digits"
-    digits_blob: Sha256
-
-
-class ScoreEarlyTask(Message):
-    """To the hospital: open the tests of its digits.
-
-    It learns three masked field elements; the server learns whether all three are 0. If not, the
-    run is burnt: no share is ever sent for false digits, as those would show the model.
-    """
-
-    kind: Literal["score.early"] = "score.early"
-    run_id: Id
-    checks_blob: Sha256
-
-
-class ScoreEarlyAnswer(Message):
-    """One field element for each of the three openings."""
-
-    kind: Literal["score.early"] = "score.early"
-    replies_blob: Sha256
-
-
-class ScoreCharactersTask(Message):
-    """To the hospital, whose digits passed: its shares; the nonces are revealed.
-
-    It learns a share of each row's bin, uniform on its own.
-    """
-
-    kind: Literal["score.characters"] = "score.characters"
-    run_id: Id
-    shares_blob: Sha256
-    nonces: list[Hex]
-
-
-class ScoreCharactersAnswer(Message):
-    """Characters and the noise ciphertext."""
-
-    kind: Literal["score.characters"] = "score.characters"
-    characters_blob: Sha256
-
-
-class ScoreFinalTask(Message):
-    """To the hospital: open the tests of its characters.
-
-    It learns three masked field elements; the server learns whether all three are 0. If not, the
-    run is burnt and no sum is opened.
-    """
-
-    kind: Literal["score.final"] = "score.final"
-    run_id: Id
-    checks_blob: Sha256
-
-
-class ScoreFinalAnswer(Message):
-    """One field element for each of the three openings."""
-
-    kind: Literal["score.final"] = "score.final"
-    replies_blob: Sha256
-
-
-class ScoreRepliesTask(Message):
-    """To the hospital, whose characters passed: open the masked sums.
-
-    It learns masked field elements; the server learns the counts with the hospital's noise.
-    """
-
-    kind: Literal["score.replies"] = "score.replies"
-    run_id: Id
-    openings_blob: Sha256
-
-
-class ScoreRepliesAnswer(Message):
-    """One field element for each opening."""
-
-    kind: Literal["score.replies"] = "score.replies"
-    replies_blob: Sha256
-
-
-class ReceiptSignTask(Message):
-    """To the hospital: sign the score statement (a DSSE payload) if it says what was opened."""
-
-    kind: Literal["receipt.sign"] = "receipt.sign"
-    run_id: Id
-    payload: Base64
-
-
-class ReceiptSignAnswer(Message):
-    """The hospital's DSSE signature over the payload."""
-
-    kind: Literal["receipt.sign"] = "receipt.sign"
-    key_id: Name
-    signature: Base64
-
-
 class LogCosignTask(Message):
     """To every participant: cosign a checkpoint that covers the request, as a witness.
 
@@ -302,7 +242,9 @@ class LogCosignAnswer(Message):
 
 Task = Annotated[
     ValsetChecksTask
+    | TargetCommitTask
     | TargetNoiseTask
+    | TargetChecksTask
     | TargetRepliesTask
     | AskCommitTask
     | AskRevealTask
@@ -310,6 +252,7 @@ Task = Annotated[
     | ShowTask
     | ReceiveTask
     | ModelSubmitTask
+    | NonceRevealTask
     | BidRevealTask
     | ScoreDigitsTask
     | ScoreEarlyTask
@@ -322,7 +265,9 @@ Task = Annotated[
 ]
 Answer = Annotated[
     ValsetChecksAnswer
+    | TargetCommitAnswer
     | TargetNoiseAnswer
+    | TargetChecksAnswer
     | TargetRepliesAnswer
     | AskCommitAnswer
     | AskRevealAnswer
@@ -330,6 +275,7 @@ Answer = Annotated[
     | ShowAnswer
     | ReceiveAnswer
     | ModelSubmitAnswer
+    | NonceRevealAnswer
     | BidRevealAnswer
     | ScoreDigitsAnswer
     | ScoreEarlyAnswer
@@ -346,6 +292,8 @@ class RefuseTask(Message):
     """POST /v1/agent/tasks/{id}/refuse: the party will not do it, and says why."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
+    spent_micro: Micro = 0
+    """Epsilon that the party's ledger was charged for the run before it refused."""
 
 
 class TaskView(Message):

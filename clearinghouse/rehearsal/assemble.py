@@ -268,6 +268,11 @@ def purse_part(outcome: Outcome, market: Market) -> dict[str, Any]:
         "threshold": float(market.purse.threshold),
         "confidence": float(market.purse.confidence),
         "awarded_to": ", ".join(winners) or None,
+        "paid": format_money(sum(item["amount_micro"] for item in award.get("winners", []))),
+        "paid_to": {
+            owners[item["run_id"]]: format_money(item["amount_micro"])
+            for item in award.get("winners", [])
+        },
         "reason": str(award.get("reason", "")),
     }
 

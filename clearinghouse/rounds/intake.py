@@ -28,8 +28,9 @@ from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.terms import budget_micro
+from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema
-from clearinghouse.score_cards import PURSE_METRICS, purse_metrics
+from clearinghouse.score_cards import PURSE_METRICS, purse_metrics, task_of
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
@@ -193,7 +194,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
         "valset.sealed",
         caller,
         objects={"valset": valset.id, "owner": caller.id, "schema": valset.schema_id},
-        hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
+        hashes={"manifest": digest(body)},
         commit=message.commitment,
     )
     _record_size(tx, desk, caller, "valset", valset.id, message.size_release)
@@ -277,6 +278,9 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    classes = schema.label.n_classes if task_of(schema.label) == "classes" else 1
+    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law, classes)
     check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))

@@ -10,6 +10,7 @@ from typing import Any
 
 from clearinghouse import cells
 from clearinghouse.messages.tasks import NoiseTable
+from clearinghouse.noise_laws import NoiseLaw, coins_for
 from clearinghouse.rounds.submissions import schema_of, sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
@@ -19,6 +20,7 @@ from dp.laws import HISTOGRAM_PERCENT
 ROUNDS = {
     "score.digits": ("digits", "digits_blob"),
     "score.early": ("early", "replies_blob"),
+    "nonce.reveal": ("developer_nonce", "nonce"),
     "score.characters": ("characters", "characters_blob"),
     "score.final": ("final", "replies_blob"),
     "score.replies": ("replies", "replies_blob"),
@@ -31,6 +33,7 @@ def noise_tables(
     labels: int,
     bins: int,
     groups: Sequence[tuple[str, int]],
+    law: NoiseLaw = "geometric",
     classes: int = 1,
 ) -> list[NoiseTable]:
     """The tables of a release; a patient is in one cell of each, so their epsilons add up.
@@ -43,6 +46,7 @@ def noise_tables(
         labels: Label classes; of several classes each has two, the rest and itself.
         bins: Published bins of the model.
         groups: Name and number of levels of each subgroup attribute.
+        law: Under committed coins each table has the fewest that give it its epsilon.
         classes: Histograms of the run.
     """
     percent = 100 - HISTOGRAM_PERCENT if groups else 0
@@ -54,13 +58,12 @@ def noise_tables(
     for k, histogram in enumerate(own):
         place = f":{k}" if classes > 1 else ""
         count = 2 if classes > 1 else labels
-        table = NoiseTable(name=f"histogram{place}", cells=count * bins, epsilon_micro=histogram)
-        found.append(table)
-        found += [
-            NoiseTable(name=f"group{place}:{name}", cells=levels * count, epsilon_micro=part)
-            for name, levels in groups
-        ]
-    return found
+        found.append((f"histogram{place}", count * bins, histogram))
+        found += [(f"group{place}:{name}", levels * count, part) for name, levels in groups]
+    return [
+        NoiseTable(name=name, cells=size, epsilon_micro=epsilon, coins=coins_for(law, epsilon))
+        for name, size, epsilon in found
+    ]
 
 
 # ---------------------------------------------------------------- the messages of a run
@@ -96,6 +99,7 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
         cells.n_labels(schema),
         len(edges) - 1 if isinstance(edges, list) else 0,
         groups,
+        request.terms.noise_law,
         len(histograms) if isinstance(histograms, list) and histograms else 1,
     )
     job: dict[str, Any] = {
@@ -107,6 +111,7 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
         "layout": sealed.layout,
         "model": model["digest"],
         "columns": model["columns"],
+        "coins": [table.coins for table in tables if table.coins],
     }
     for kind, (name, field) in ROUNDS.items():
         answer = tasks[kind].answer if kind in tasks else None

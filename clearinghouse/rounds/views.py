@@ -30,7 +30,9 @@ from clearinghouse.store.store import Tx
 
 _DOES = {
     "valset.checks": "to open the tests of its sealed rows",
+    "target.commit": "to commit to the noise of the target",
     "target.noise": "to draw the noise of the target",
+    "target.checks": "to open the test of its noise",
     "target.replies": "to open the target",
     "ask.commit": "to commit its ask",
     "ask.reveal": "to reveal its ask",
@@ -41,6 +43,7 @@ _DOES = {
     "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
+    "nonce.reveal": "to open the nonce of its model",
     "score.characters": "to answer the comparison of a blind score",
     "score.final": "to open the tests of its characters",
     "score.replies": "to open a blind score",
@@ -203,6 +206,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting
             ("counts", []),
             ("groups", {}),
             ("tables", []),
+            ("nonces", []),
             ("epsilon_micro", 0),
             ("scorecard", {}),
             ("transcript_digest", None),

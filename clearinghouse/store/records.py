@@ -178,6 +178,8 @@ class TaskRecord:
     state: TaskState
     answer: Answer | None
     reason: str
+    spent_micro: int = 0
+    """Epsilon that a party says it was charged before it refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sqlmodel import AutoString, Field, SQLModel
 
 from clearinghouse.store import conservation
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -260,6 +260,7 @@ class TaskRow(SQLModel, table=True):
     state: str = Field(index=True)
     answer: str | None = None
     reason: str = ""
+    spent_micro: int = 0
 
 
 class DocumentRow(SQLModel, table=True):

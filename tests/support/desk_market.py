@@ -10,6 +10,7 @@ from clearinghouse.messages.intake import OpenRequest, SealValset
 from clearinghouse.rounds import clear, intake, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
+from clearinghouse.rounds.pool import Pool
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.schema import parse_schema
 from clearinghouse.settings import Settings
@@ -54,6 +55,8 @@ class DeskMarket:
         self.clock = FixedClock()
         settings = Settings(folder, in_process=True)
         self.desk = open_desk(settings, self.clock)
+        self.pool = Pool(self.desk.store, settings, self.clock, self.desk.job_bell)
+        self.pool.start()
         self.hospital = self._org("hospital")
         self.sellers = [self._org("provider") for _ in range(2)]
         self.developers = [self._org("developer") for _ in range(2)]
@@ -74,7 +77,7 @@ class DeskMarket:
         return self.desk.store.read()
 
     def close(self):
-        self.desk.worker.close()
+        self.pool.close()
         self.desk.store.close()
 
     def _org(self, role):

@@ -15,12 +15,13 @@ from clearinghouse.client.provider import Provider, SourceTerms, seal
 from clearinghouse.client.recipes import recipe_source
 from clearinghouse.client.sealed_body import write_body
 from clearinghouse.client.shown import Next, open_tag, read_shown, write_shown
-from clearinghouse.errors import InputError, RefusedError
+from clearinghouse.errors import InputError, ProtocolError, RefusedError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.deliveries import DeliveryRef, ReceiveTask, Recipient, ShownRef
-from clearinghouse.messages.tasks import ModelSubmitTask, TaskView
+from clearinghouse.messages.tasks import ModelSubmitTask, NonceRevealTask, TaskView
 from clearinghouse.rows import RowProof, row_leaf
 from secure_eval.integer_model import IntegerModel
+from secure_eval.nonces import nonce_commitment
 
 LEVEL = ["sex"]
 QUOTA = [12, 5, 9, 40]
@@ -228,7 +229,18 @@ def test_received_records_become_the_training_set_and_a_model(bench, sources, de
     model = IntegerModel.from_json(bench.blobs[answer.model_blob])
     assert answer.name == "gam"
     assert len(model.bin_edges) <= 9
-    assert len(bytes.fromhex(answer.nonce)) == 16
+    # the nonce is opened once the digits passed: for this model, and nothing else was committed
+    reveal = NonceRevealTask(
+        run_id=new_id("run"),
+        model_digest=answer.model_blob,
+        nonce_commitment=answer.nonce_commitment,
+    )
+    nonce = bytes.fromhex(ask(developer, reveal).nonce)
+    assert nonce_commitment(nonce).hex() == answer.nonce_commitment
+    with pytest.raises(ProtocolError, match="for another model"):
+        ask(developer, reveal.model_copy(update={"model_digest": "0" * 64}))
+    with pytest.raises(RefusedError, match="no such nonce"):
+        ask(developer, reveal.model_copy(update={"nonce_commitment": "0" * 64}))
 
 
 def test_records_that_several_sources_deliver_are_reported(connect, developer, heart):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearinghouse.blobs import BlobStore
-from clearinghouse.client.key_agent import check_tables
+from clearinghouse.client.agreed import check_tables
 from clearinghouse.client.recipes import integer_model, train
 from clearinghouse.errors import ClearinghouseError, InputError, ProtocolError
 from clearinghouse.messages.intake import Purse
@@ -47,7 +47,7 @@ NUMBER = schema({"kind": "number", "low": 0, "high": 60})
 )
 def test_the_tables_of_all_classes_spend_exactly_the_run_s_epsilon(epsilon, classes, levels):
     groups = [(f"g{index}", count) for index, count in enumerate(levels)]
-    tables = noise_tables(epsilon, classes, 8, groups, classes)
+    tables = noise_tables(epsilon, classes, 8, groups, classes=classes)
     assert sum(table.epsilon_micro for table in tables) == epsilon
     assert [t.cells for t in tables if t.name.startswith("histogram:")] == [16] * classes
     per_class = 1 + len(groups)
@@ -60,7 +60,7 @@ def test_the_tables_of_all_classes_spend_exactly_the_run_s_epsilon(epsilon, clas
 
 def test_the_agent_refuses_other_tables_of_classes():
     layout = Layout(PARAMETERS.version, 1, 4, 3, 0, (("sex", 2),))
-    good = noise_tables(1_000_000, 3, 8, [("sex", 2)], 3)
+    good = noise_tables(1_000_000, 3, 8, [("sex", 2)], classes=3)
     check_tables(good, layout, 1_000_000)
     wide = NoiseTable(name="group:1:sex", cells=6, epsilon_micro=good[3].epsilon_micro)
     for tables, epsilon in (

@@ -17,6 +17,7 @@ from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.layout import Shapes
 from secure_eval.noise import Table
+from secure_eval.nonces import new_nonce, nonce_commitment
 from secure_eval.one_class import joined_parts, split_parts
 from secure_eval.rehearse_classes import rehearse_classes
 from secure_eval.replay import Transcript, replay
@@ -65,7 +66,8 @@ class Setting:
         self.holder = KeyHolder.generate()
         (first, *_) = self.model.models
         self.sealed = self.holder.seal(first.encode(X), Y, 3)
-        self.seed, self.nonces = secrets.token_bytes(32), (bytes(16), bytes([1] * 16))
+        self.seed, self.nonces = secrets.token_bytes(32), (new_nonce(), new_nonce())
+        self.commitments = [nonce_commitment(nonce) for nonce in self.nonces]
 
     def server(self):
         maps = [range(len(part.columns)) for part in self.model.models]
@@ -100,21 +102,22 @@ def test_an_agent_and_a_server_restarted_in_every_round_go_on_with_noise(setting
         again.restore(agent.state())
         return again
 
-    digits = agent.digits(server.score())
-    assert restarted(agent).digits(setting.server().score()) == digits
+    tables = setting.tables(server, 500_000)
+    agreed = (tables, setting.commitments)
+    digits = agent.digits(server.score(), *agreed)
+    assert restarted(agent).digits(setting.server().score(), *agreed) == digits
     checks = server.early_checks(digits)
     replies = restarted(agent).early_replies(checks)
     server.accept_early(replies)
     agent.early_replies(checks)
     shares = server.shares(digits)
-    tables = setting.tables(server, 500_000)
-    characters = agent.characters(shares, setting.nonces, tables)
+    characters = agent.characters(shares, setting.nonces)
     agent = restarted(agent)
-    assert agent.characters(shares, setting.nonces, tables) == characters
+    assert agent.characters(shares, setting.nonces) == characters
     final = server.final_checks(characters)
     finals = agent.final_replies(final)
     server.accept_final(finals)
-    openings = server.openings(characters)
+    openings = server.openings(characters, setting.nonces)
     last = restarted(agent).replies(openings)
     opened = server.release(last)
     sent = {
@@ -138,8 +141,9 @@ def test_an_agent_and_a_server_restarted_in_every_round_go_on_with_noise(setting
 
 def test_one_class_that_lies_gets_no_class_an_answer(setting):
     server, agent = setting.server(), setting.agent()
-    parts = split_parts(agent.digits(server.score()), 3)
-    shapes = Shapes(1, 2, 32, 0, checked=True).digits()
+    agreed = (setting.tables(server, 500_000), setting.commitments)
+    parts = split_parts(agent.digits(server.score(), *agreed), 3)
+    shapes = Shapes(1, 2, 32, 0).digits()
     last = framing.decode(parts[2], Kind.DIGITS, shapes)
     last[5] = memoryview(setting.holder.encrypted(np.ones(8192, np.int64)))  # no one-hot digit
     parts[2] = framing.encode(Kind.DIGITS, last)
@@ -154,18 +158,18 @@ def test_one_class_that_lies_gets_no_class_an_answer(setting):
 def test_messages_of_other_shapes_are_refused(setting):
     server, agent = setting.server(), setting.agent()
     score = server.score()
+    agreed = (setting.tables(server, 10_000), setting.commitments)
     with pytest.raises(ValueError, match="CLASSES"):
-        agent.digits(split_parts(score, 3)[0])
+        agent.digits(split_parts(score, 3)[0], *agreed)
     with pytest.raises(ValueError, match="CLASSES"):
-        agent.digits(joined_parts(split_parts(score, 3)[:2]))
+        agent.digits(joined_parts(split_parts(score, 3)[:2]), *agreed)
     maps = [range(len(part.columns)) for part in setting.model.models]
     two = setting.holder.seal(setting.model.models[0].encode(X), (Y > 0).astype(np.int64), 2)
     keys, seed = setting.holder.public_keys(), bytes(32)
     with pytest.raises(ValueError, match="2 labels"):
         ClassesScoringRun(keys, two.layout, two.blobs, setting.model, maps, seed, "r", bytes(16))
-    digits = agent.digits(score)
     with pytest.raises(ValueError, match="as many for each"):
-        agent.characters(digits, setting.nonces, setting.tables(server, 10_000)[:2])
+        agent.digits(score, agreed[0][:2], setting.commitments)
 
 
 def test_an_auditor_makes_every_class_s_messages_again(setting):
@@ -183,7 +187,6 @@ def test_an_auditor_makes_every_class_s_messages_again(setting):
         nonces=setting.nonces,
         messages=setting.sent,
         log={name: hashlib.sha256(data).hexdigest() for name, data in setting.sent.items()},
-        checked=True,
         released=setting.opened,
     )
     assert replay(transcript).reproduced

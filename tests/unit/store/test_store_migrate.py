@@ -330,7 +330,7 @@ def test_keys_and_uploads_that_were_there_before_are_known_after(store, store_ur
         tx.blobs.add("d" * 64, 5, orgs[0].id)
         before = [tx.parties.keys(org.id) for org in orgs]
     store.close()
-    assert migrate.downgrade(store_url, "0005") == "0005"
+    assert migrate.downgrade(store_url, "0006") == "0006"
     assert migrate.upgrade(store_url) == SCHEMA_VERSION
     again = Store(store_url)
     with again.read() as tx:
