@@ -114,7 +114,7 @@ class Hospital(SealedRows):
             order = self.keystore.read(ORDER_FILE)
             if order is None:
                 raise RefusedError("the private part of the sealed set is gone; seal it again")
-            labels = np.asarray(self.table.labels, dtype=np.int64)
+            labels = self._label_codes()
             self._agent = KeyAgent(
                 Secrets(
                     self._holder(),
@@ -267,7 +267,7 @@ class Hospital(SealedRows):
         self, request_id: str, run_id: str, record: Mapping[str, Any], key_id: str
     ) -> Known:
         valset, terms = self._valset(), self._terms(request_id)
-        labels = np.asarray(self.table.labels, dtype=np.int64)
+        labels = self._label_codes()
         classes = cells.n_labels(self.schema)
         levels = {}
         for name in self.schema.subgroups:
@@ -294,6 +294,7 @@ class Hospital(SealedRows):
             record=record,
             labels=np.bincount(labels, minlength=classes),
             levels=levels,
+            label=self.schema.label,
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clearinghouse import cells, model_columns
 from clearinghouse.canonical import canonical_bytes, commitment
@@ -186,12 +187,16 @@ class SealedRows(Party):
         }
         return holder.seal(
             model_columns.encode(self.schema, self.table),
-            np.asarray(self.table.labels, dtype=np.int64),
+            self._label_codes(),
             cells.n_labels(self.schema),
             cells.cells(self.table, self.level),
             cells.codebook(self.schema, self.level).n_cells,
             groups,
         )
+
+    def _label_codes(self) -> NDArray[np.int64]:
+        """Class of each row: its level, or the stratum of its number."""
+        return self.schema.label.codes(self.table.labels)
 
     def _rows_digest(self) -> str:
         return hashlib.sha256(canonical_bytes(self.table.records())).hexdigest()
