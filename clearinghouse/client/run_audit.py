@@ -27,7 +27,7 @@ from clearinghouse.messages.audits import ANSWERS, AuditRun, AuditView, Transcri
 from clearinghouse.messages.intake import RequestView
 from clearinghouse.schema import Schema
 from clearinghouse.worker import Processor, WorkerProcess
-from secure_eval.integer_model import IntegerModel
+from secure_eval.class_models import ClassModels, Model, model_parts, read_model
 from secure_eval.layout import Layout
 
 __all__ = ["Audited", "Auditor", "nonce_name"]
@@ -149,7 +149,7 @@ class Auditor:
             missing = self._fetch(given, blobs)
             if missing is not None:
                 return missing
-            model = IntegerModel.from_json(blobs.get(given.model_digest))
+            model = read_model(blobs.get(given.model_digest))
             self._say("replaying every message")
             processor = self._processor(blobs)
             try:
@@ -177,10 +177,11 @@ class Auditor:
         return None
 
     def _job(
-        self, given: TranscriptView, logged: _Logged, nonce: str, model: IntegerModel
+        self, given: TranscriptView, logged: _Logged, nonce: str, model: Model
     ) -> dict[str, Any]:
         """Arguments of the replay: commitments from the log, columns from the schema."""
         where = {column: i for i, column in enumerate(model_columns.columns(self._schema))}
+        maps = [[where[column] for column in part.columns] for part in model_parts(model)]
         bound = {name: logged.begun.hashes[name] for name in COMMITMENTS}
         return {
             "run": given.run_id,
@@ -190,7 +191,7 @@ class Auditor:
             "upload": list(given.sealed.upload_blobs),
             "layout": given.sealed.layout,
             "model": given.model_digest,
-            "columns": [where[column] for column in model.columns],
+            "columns": maps if isinstance(model, ClassModels) else maps[0],
             "coins": [table.coins for table in given.tables if table.coins],
             "messages": {**{item.name: item.digest for item in given.messages}, **bound},
             "counts": given.counts,
