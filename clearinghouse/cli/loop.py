@@ -25,11 +25,14 @@ Say = Callable[[dict[str, Any]], None]
 
 DOES = {
     "valset.checks": "opened the tests of the sealed rows",
+    "target.commit": "committed the key of the target's noise",
+    "target.checks": "opened the test of the target's noise",
     "target.noise": "drew the noise of the target",
     "target.replies": "opened the target with its noise",
     "ask.commit": "committed the ask",
     "ask.reveal": "revealed the ask",
     "deliver": "sealed and delivered the ordered records",
+    "show": "showed tags of the rows that were not sold",
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
     "bid.reveal": "opened the sealed bid",
@@ -38,6 +41,8 @@ DOES = {
     "score.characters": "answered the comparison of a blind score",
     "score.final": "opened the tests of the characters",
     "score.replies": "opened a blind score with its noise",
+    "nonce.reveal": "opened the nonce of the model's noise",
+    "log.cosign": "cosigned the log as a witness",
     "receipt.sign": "checked and signed a score receipt",
 }
 
