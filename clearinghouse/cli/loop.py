@@ -25,7 +25,9 @@ Say = Callable[[dict[str, Any]], None]
 
 DOES = {
     "valset.checks": "opened the tests of the sealed rows",
+    "target.commit": "committed to the noise of the target",
     "target.noise": "drew the noise of the target",
+    "target.checks": "opened the test of the target's noise",
     "target.replies": "opened the target with its noise",
     "ask.commit": "committed the ask",
     "ask.reveal": "revealed the ask",
@@ -35,10 +37,13 @@ DOES = {
     "bid.reveal": "opened the sealed bid",
     "score.digits": "answered a blind score",
     "score.early": "opened the tests of the digits",
+    "nonce.reveal": "opened the nonce of the model",
     "score.characters": "answered the comparison of a blind score",
     "score.final": "opened the tests of the characters",
     "score.replies": "opened a blind score with its noise",
     "receipt.sign": "checked and signed a score receipt",
+    "show": "showed tags of the next rows",
+    "log.cosign": "checked and cosigned the log",
 }
 
 
