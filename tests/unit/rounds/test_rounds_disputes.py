@@ -268,7 +268,7 @@ def test_a_failed_test_opens_a_dispute_with_a_way_back(market):
         assert tx.parties.get(market.hospital.id).suspended == ""
     with market.write() as tx:
         catch(tx, market.desk, market.request(tx), market.runs[0], "again")
-        second = tx.disputes.of(market.request_id)[1]
+        (second,) = tx.disputes.pending(market.request_id)
     rule(market, second, "forfeit")
     with market.read() as tx:
         assert tx.parties.get(market.hospital.id).suspended
