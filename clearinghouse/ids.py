@@ -7,6 +7,7 @@ from typing import Literal
 Noun = Literal[
     "org",
     "key",
+    "apk",
     "sch",
     "src",
     "val",
@@ -19,6 +20,8 @@ Noun = Literal[
     "rcp",
     "grt",
     "tsk",
+    "job",
+    "wrk",
     "dsp",
 ]
 

@@ -2,13 +2,20 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from clearinghouse.errors import InputError
 
 MEBIBYTE = 2**20
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +30,34 @@ class Settings:
         public_url: Scheme and host that callers address and sign, when a proxy stands in front.
         in_process: Run homomorphic jobs in this process; for quick tests, never in production,
             because hostile ciphertexts can end the process that parses them.
+        workers: Jobs at work at once, each in a process of its own; 0 leaves them all to
+            `clearinghouse worker` on this machine or others.
+        lease_s: Seconds without a heartbeat after which a worker's job is given to another.
+        job_attempts: How often a job is tried whose process or worker dies.
+        job_deadline_s: Seconds after which a job fails that nobody has finished.
+        drain_s: Seconds that a worker which is told to stop gives its jobs to end.
+        disk_reserve_bytes: Free bytes of the data folder below which the server is not ready.
+        otel: Send OpenTelemetry spans (needs the extra `[otel]` and its own variables).
         worker_wall_s: Seconds a homomorphic job may take before its process is ended.
-        worker_memory_bytes: Address space of the worker process.
+        worker_memory_bytes: Address space of each worker process.
         blob_bytes: Largest blob.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
+        owner_epsilon_micro: Quota: no request is opened that could bring its owner, over all of its
+            data, beyond so many millionths of epsilon; 0 leaves it to the owners' own ledgers.
+        reads_per_s: Reads an organisation may make in a second, in each process.
+        writes_per_s: Signed writes, likewise.
+        key_reads_per_s: Reads with one API key, likewise.
+        inflight_bytes: Bytes an organisation may be uploading at once, in each process.
+        stored_bytes: Bytes of uploads an organisation may have stored; exact.
+        open_requests: Requests an organisation may have running; exact.
+        stall_s: Seconds after which a connection that sends or takes nothing is ended.
+        oidc_issuer: Address of the OpenID provider whose people the console lets in; off if empty.
+        oidc_client_id: The client id that the provider gave this server.
+        oidc_secret: File of the client secret; None for a public client.
+        console_operators: Addresses of the operator's own people, with commas between them.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
+        witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
 
@@ -38,18 +67,43 @@ class Settings:
     name: str = "clearinghouse"
     public_url: str = ""
     in_process: bool = False
+    workers: int = field(default_factory=cores)
+    lease_s: float = 20.0
+    job_attempts: int = 3
+    job_deadline_s: int = 86_400
+    drain_s: float = 60.0
+    disk_reserve_bytes: int = 256 * MEBIBYTE
+    otel: bool = False
     worker_wall_s: int = 900
     worker_memory_bytes: int = 6 * 1024 * MEBIBYTE
     blob_bytes: int = 512 * MEBIBYTE
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
+    owner_epsilon_micro: int = 0
+    reads_per_s: int = 200
+    writes_per_s: int = 100
+    key_reads_per_s: int = 50
+    inflight_bytes: int = 2048 * MEBIBYTE
+    stored_bytes: int = 256 * 1024 * MEBIBYTE
+    open_requests: int = 100
+    stall_s: int = 30
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_secret: Path | None = None
+    console_operators: str = ""
     idle_s: float = 0.5
+    witnesses: str = ""
     record_bodies: Path | None = None
 
     @property
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+    @property
+    def witness_keys(self) -> frozenset[str]:
+        """The verifier keys of `witnesses`."""
+        return frozenset(self.witnesses.replace(",", " ").split())
 
     @property
     def published(self) -> Path:

@@ -7,6 +7,7 @@ from api.bodies import takes
 from api.calls import JSON, Call, CallOf
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import OpenRequest, RequestView
+from clearinghouse.messages.jobs import CancelRun, JobList
 from clearinghouse.messages.results import (
     ClearingView,
     PriceList,
@@ -14,7 +15,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
-from clearinghouse.rounds import intake, pipeline, views
+from clearinghouse.rounds import cancel, intake, job_views, pipeline, views
 
 router = APIRouter(tags=["requests"])
 
@@ -24,7 +25,9 @@ def open_request(call: CallOf) -> Response:
     """Open a request; its whole budget goes into escrow."""
     message = call.message(OpenRequest)
     return call.write(
-        lambda tx: pipeline.show(tx, intake.open_request(tx, call.desk, call.org, message)),
+        lambda tx: pipeline.show(
+            tx, intake.open_request(tx, call.desk, call.org, message), call.desk.clock.now()
+        ),
         keyed=True,
     )
 
@@ -33,7 +36,29 @@ def open_request(call: CallOf) -> Response:
 def get_request(call: CallOf, request_id: str) -> RequestView:
     """Where a request stands and what it waits for."""
     with call.desk.store.read() as tx:
-        return pipeline.show(tx, tx.access.request(request_id, call.org.id))
+        found = tx.access.request(request_id, call.org.id)
+        return pipeline.show(tx, found, call.desk.clock.now())
+
+
+@router.get("/requests/{request_id}/jobs")
+def get_jobs(call: CallOf, request_id: str) -> JobList:
+    """The server's long work for a request: done, at work and queued."""
+    with call.desk.store.read() as tx:
+        found = tx.jobs.of(tx.access.request(request_id, call.org.id).id)
+        return JobList(jobs=job_views.views(tx, found, call.desk.clock.now()))
+
+
+@router.post(
+    "/requests/{request_id}/runs/{run_id}/cancel",
+    openapi_extra=takes(CancelRun),
+    response_class=Response,
+)
+def cancel_run(call: CallOf, request_id: str, run_id: str) -> Response:
+    """End a scoring run early; what its noise cost stays spent, the other runs go on."""
+    reason = call.message(CancelRun).reason
+    return call.write(
+        lambda tx: cancel.cancel_run(tx, call.desk, call.org, request_id, run_id, reason)
+    )
 
 
 @router.get("/requests/{request_id}/target", response_model=TargetView)
@@ -53,6 +78,12 @@ def get_clearing(call: CallOf, request_id: str) -> ClearingView:
     return view
 
 
+@router.get("/requests/{request_id}/certificate")
+def get_certificate(call: CallOf, request_id: str) -> Response:
+    """Inputs, plan and dual prices of the clearing: checked in linear time by an auditor."""
+    return _document(call, request_id, "certificate")
+
+
 @router.get("/requests/{request_id}/prices", response_model=PriceList)
 def get_prices(call: CallOf, request_id: str) -> Response:
     """Every source's price with its reasons: the same bytes each time."""
@@ -63,7 +94,8 @@ def get_prices(call: CallOf, request_id: str) -> Response:
 def get_runs(call: CallOf, request_id: str) -> RunList:
     """The blind scorings of a request."""
     with call.desk.store.read() as tx:
-        return views.runs(tx, tx.access.request(request_id, call.org.id), call.org.id)
+        found = tx.access.request(request_id, call.org.id)
+        return views.runs(tx, found, call.org.id, call.desk.clock.now())
 
 
 @router.get("/requests/{request_id}/statement")

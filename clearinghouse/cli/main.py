@@ -15,7 +15,14 @@ from typing import Annotated
 
 import typer
 
-from clearinghouse.cli import commands_market, commands_party, commands_results
+from clearinghouse.cli import (
+    commands_identity,
+    commands_market,
+    commands_operator,
+    commands_party,
+    commands_results,
+    commands_settle,
+)
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
@@ -42,8 +49,11 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(log_app, name="log")
 
 commands_party.declare(app, schema_app)
+commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
 commands_results.declare(app, commands_market.model_app)
+commands_settle.declare(app, commands_results.price_app, commands_party.org_app)
+commands_operator.declare(app)
 
 
 def _version(wanted: bool) -> None:
@@ -119,6 +129,12 @@ def serve(
         Path | None,
         typer.Option("--record-bodies", help="Write every HTTP body here; for privacy tests."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=0, help="Jobs at once; 0 leaves them to `clearinghouse worker`."
+        ),
+    ] = None,
     parent: Annotated[
         int | None, typer.Option("--parent", help="End with this process, which started us.")
     ] = None,
@@ -126,7 +142,7 @@ def serve(
 ) -> None:
     """Run the server.
 
-    API, pipeline and one worker process for encrypted arithmetic.
+    API, pipeline, and a pool of capped processes for encrypted arithmetic.
     """
     from clearinghouse.cli.operator import run_server
     from clearinghouse.lifeline import die_with
@@ -139,13 +155,35 @@ def serve(
         sys.stdout.flush()
 
     try:
-        run_server(data, host, port, announce, record_bodies)
+        run_server(data, host, port, announce, record_bodies, workers)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         raise InputError(
             f"port {port} of {host} is taken. Give another --port; 0 takes a free one"
         ) from None
+
+
+@app.command("dev-issuer")
+def dev_issuer(
+    port: Annotated[int, typer.Option("--port", help="Port of loopback; 0 takes a free one.")] = 0,
+    parent: Annotated[
+        int | None, typer.Option("--parent", help="End with this process, which started us.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign-in without passwords, for rehearsing the console.
+
+    On this machine only; never for real people.
+    """
+    from clearinghouse.cli.operator import run_dev_issuer
+    from clearinghouse.lifeline import die_with
+
+    if parent is not None:
+        die_with(parent)
+    run_dev_issuer(
+        port, lambda url: emit(as_json, {"event": "listening", "url": url}, f"issuer {url}")
+    )
 
 
 @app.command()
@@ -171,6 +209,34 @@ def verify(
 
     value, words = verify_file(file, log_key, witness or (), quorum)
     emit(as_json, value, words)
+
+
+@app.command()
+def witness(
+    server: Annotated[str, typer.Argument(help="Address of the server whose log to watch.")],
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Folder for the witness's key and what it saw.")
+    ] = Path("clearinghouse-witness"),
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="vkey of the log, known from elsewhere.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and return.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, help="Seconds between looks.")
+    ] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Watch a log: cosign what extends what was seen, keep evidence of a fork.
+
+    Needs no account. The operator decides whose cosignatures it keeps.
+    """
+    from clearinghouse.cli.watch import watch
+
+    def report(value: dict[str, object], words: str) -> None:
+        emit(as_json, value, words)
+        sys.stdout.flush()
+
+    watch(server, folder, log_key, once=once, interval_s=interval, report=report)
 
 
 @log_app.command("audit")

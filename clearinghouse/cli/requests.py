@@ -41,12 +41,13 @@ def open_request(session: Session, path: Path) -> Result:
     view = session.transport.get(f"/requests/{request_id}", RequestView)
     value = {**view.model_dump(), "most_micro": _most(view)}
     terms = view.terms
-    cost = terms.epsilon_target_micro + len(terms.developer_ids) * terms.epsilon_score_micro
+    runs = terms.most_runs
+    only = "" if runs == len(terms.developer_ids) else ", the first that come"
     words = (
         f"{request_id}: open, {len(sources)} sources and {len(terms.developer_ids)} developers "
         f"are admitted\n"
         f"it can cost at most {format_money(_most(view))} {terms.currency} and epsilon "
-        f"{format_money(cost)}\n"
+        f"{format_money(terms.most_epsilon_micro)}: one target and {runs} runs{only}\n"
         "next: clearinghouse agent run"
     )
     return value, words
@@ -103,10 +104,15 @@ def _standing(view: RequestView) -> str:
     lines = [
         f"{view.id}: step {view.step}, {view.state}" + (f" ({view.reason})" if view.reason else ""),
         f"wants {terms.records} records of {len(terms.source_ids)} sources at up to "
-        f"{format_money(terms.tariff_micro)} {terms.currency} each; purse "
+        f"{format_money(terms.tariff_micro)} {terms.currency} each; {terms.purse.kind} purse "
         f"{format_money(terms.purse.amount_micro)} {terms.currency} for {terms.purse.metric} "
         f">= {format_money(terms.purse.threshold_micro)}",
     ]
+    if view.state == "running":
+        lines.append(
+            f"  {view.done_tasks} tasks are answered, {view.open_tasks} are open; "
+            f"{len(view.jobs)} jobs of the clearinghouse are open"
+        )
     lines += [f"  waits for {who}" for who in view.waiting_for]
     lines += [f"  note: {note}" for note in view.notes]
     return "\n".join(lines)

@@ -10,24 +10,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clearinghouse.asks import SALT_BYTES, ask_commitment
-from clearinghouse.client.checks import Opened, across_notes, open_delivery
+from clearinghouse.client.checks import Opened, open_delivery, refuse_repeated
+from clearinghouse.client.judged import Judged
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.recipes import ModelSource, publish_bins
+from clearinghouse.client.repeats import Shown, judge
+from clearinghouse.client.shown import read_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
-from clearinghouse.errors import NotFoundError, ProtocolError, RefusedError
+from clearinghouse.errors import (
+    ClearinghouseError,
+    NotFoundError,
+    ProtocolError,
+    RefusedError,
+    TryAgainError,
+)
+from clearinghouse.messages.deliveries import DeliveryRef, ReceiveAnswer, ReceiveTask, ShownRef
 from clearinghouse.messages.tasks import (
     Answer,
     BidRevealAnswer,
     BidRevealTask,
-    DeliveryRef,
     ModelSubmitAnswer,
     ModelSubmitTask,
     NonceRevealAnswer,
     NonceRevealTask,
-    ReceiveAnswer,
-    ReceiveTask,
     TaskView,
 )
 from clearinghouse.schema import Schema
@@ -62,20 +69,33 @@ class Developer(Party):
             if task.schema_id != self.schema_id:
                 raise RefusedError("the request uses another schema than this developer's")
             if isinstance(task, ReceiveTask):
-                return self._receive(view.request_id, task.deliveries)
+                return self._receive(view.request_id, task)
             return self._submit(view.request_id, task)
         if isinstance(task, BidRevealTask):
             return self._reveal_bid(view.request_id)
         return super().handle(view)
 
-    def _receive(self, request_id: str, refs: Sequence[DeliveryRef]) -> ReceiveAnswer:
-        opened = [self._open(ref) for ref in refs]
-        notes = across_notes(opened)
+    def _receive(self, request_id: str, task: ReceiveTask) -> ReceiveAnswer:
+        opened = refuse_repeated([self._open(ref) for ref in task.deliveries])
+        shown = [item for item in map(self._open_shown, task.shown) if item is not None]
+        judged = judge(self.schema, opened, shown, bytes.fromhex(task.draw_seed))
+        for name, proof in judged.proofs.items():
+            self.keystore.write(f"requests/{request_id}/copies/{name}.json", proof)
         path = self.training_path(request_id)
-        write_training_set(self.schema, opened, path)
+        write_training_set(self.schema, without_copies(opened, judged.found), path)
         self.keystore.write(TRAINING_SET, path.read_bytes())
-        checks = [item.check(more) for item, more in zip(opened, notes, strict=True)]
+        checks = [item.check(found) for item, found in zip(opened, judged.found, strict=True)]
         return ReceiveAnswer(checks=checks)
+
+    def _open_shown(self, ref: ShownRef) -> Shown | None:
+        """Tags of one source; what cannot be read protects nobody and harms nobody."""
+        try:
+            body = self.keystore.unseal(self.transport.get_blob(ref.shown_blob))
+            return Shown(ref, read_shown(body, ref.source_id))
+        except TryAgainError:
+            raise
+        except ClearinghouseError:
+            return None
 
     def _open(self, ref: DeliveryRef) -> Opened:
         try:
@@ -139,6 +159,16 @@ class Developer(Party):
         if stored is None:
             raise RefusedError("no bid was committed for this request")
         return BidRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
+
+
+def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Opened]:
+    """The deliveries with the records that are paid: what is a copy is there already."""
+    result = []
+    for item, judged in zip(opened, found, strict=True):
+        kept = np.flatnonzero(judged.paid)
+        table = None if item.table is None or not len(kept) else item.table.take(kept)
+        result.append(replace(item, table=table))
+    return result
 
 
 def _nonce_name(request_id: str, commitment: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from clearinghouse import cells
 from clearinghouse.canonical import digest
 from clearinghouse.client.key_agent import KeyAgent, Secrets
+from clearinghouse.client.runs import plan_runs
 from clearinghouse.client.score_rounds import ScoreTask, answer_round
 from clearinghouse.client.sealed_rows import (
     MOST_PLACES,
@@ -71,8 +72,11 @@ class Hospital(SealedRows):
     ) -> str:
         """Open a request with the fields of `OpenRequest`, once for the same terms.
 
+        The number of runs is fixed here: see `plan_runs`.
+
         Raises:
             InputError: The terms are malformed.
+            BudgetExceededError: The lifetime budget does not hold them.
             ProtocolError: The server opened other terms than were sent.
         """
         body = {
@@ -81,12 +85,11 @@ class Hospital(SealedRows):
             "source_ids": list(source_ids),
             "developer_ids": list(developer_ids),
         }
-        try:
-            message = OpenRequest.model_validate_json(json.dumps(body))
-        except ValueError as error:
-            raise InputError(f"the terms of the request are malformed: {error}") from None
+        message = _request(body)
         if message.epsilon_target_micro != self.terms.epsilon_target_micro:
             raise InputError("epsilon_target_micro is not the one the set was sealed for")
+        planned = message.model_dump(mode="json", exclude_none=True)
+        message = _request({**body, "runs": plan_runs(self.keystore, self.budget, planned)})
         terms_digest = digest(message.model_dump(mode="json"))
         key = f"{self.org_id}.request.{terms_digest[:32]}"
         view = self.transport.post("/requests", message, RequestView, idempotency_key=key)
@@ -111,7 +114,7 @@ class Hospital(SealedRows):
             order = self.keystore.read(ORDER_FILE)
             if order is None:
                 raise RefusedError("the private part of the sealed set is gone; seal it again")
-            labels = np.asarray(self.table.labels, dtype=np.int64)
+            labels = self._label_codes()
             self._agent = KeyAgent(
                 Secrets(
                     self._holder(),
@@ -237,10 +240,9 @@ class Hospital(SealedRows):
         record = self.agent.record(task.run_id)
         if record["request_id"] != request_id or record["kind"] != "score":
             raise ProtocolError(f"run {task.run_id} is no scoring run of this request")
-        key = self.keystore.signing_key
-        signature = key.sign(
-            pre_authentication_encoding(PAYLOAD_TYPE, b64decode_strict(task.payload))
-        )
+        payload = b64decode_strict(task.payload)
+        key = self.keystore.key_named_in(payload)
+        signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
         answer = ReceiptSignAnswer(key_id=key.key_id, signature=b64encode(signature))
         # Read by the code that verifies receipts, under this signature, before it leaves.
         envelope = {
@@ -255,13 +257,17 @@ class Hospital(SealedRows):
         views = [view for view in found if view.id == task.run_id]
         if len(views) != 1:
             raise ProtocolError("the run to sign is not among the request's runs")
-        exact = check_claim(claim, views[0], self._known_run(request_id, task.run_id, record))
+        exact = check_claim(
+            claim, views[0], self._known_run(request_id, task.run_id, record, key.key_id)
+        )
         self.agent.finish(task.run_id, exact)
         return answer
 
-    def _known_run(self, request_id: str, run_id: str, record: Mapping[str, Any]) -> Known:
+    def _known_run(
+        self, request_id: str, run_id: str, record: Mapping[str, Any], key_id: str
+    ) -> Known:
         valset, terms = self._valset(), self._terms(request_id)
-        labels = np.asarray(self.table.labels, dtype=np.int64)
+        labels = self._label_codes()
         classes = cells.n_labels(self.schema)
         levels = {}
         for name in self.schema.subgroups:
@@ -282,10 +288,18 @@ class Hospital(SealedRows):
                 "valset_commitment": valset["commitment"],
                 "policy_sha256": digest(terms.model_dump(mode="json")),
             },
-            key_id=self.keystore.signing_key.key_id,
+            key_id=key_id,
             developer_ids=terms.developer_ids,
             epsilon_micro=terms.epsilon_score_micro,
             record=record,
             labels=np.bincount(labels, minlength=classes),
             levels=levels,
+            label=self.schema.label,
         )
+
+
+def _request(body: Mapping[str, Any]) -> OpenRequest:
+    try:
+        return OpenRequest.model_validate_json(json.dumps(body))
+    except ValueError as error:
+        raise InputError(f"the terms of the request are malformed: {error}") from None

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clearinghouse import cells, model_columns
 from clearinghouse.canonical import canonical_bytes, commitment
-from clearinghouse.client.budget import Budget
+from clearinghouse.client import sizes
+from clearinghouse.client.budget import open_budget
 from clearinghouse.client.key_agent import UPLOAD_STATE, KeyAgent
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.opening_quota import OPENING_LIMIT
@@ -37,15 +39,18 @@ class HospitalTerms:
     """What a hospital decides about its validation set.
 
     Attributes:
-        size_class: Power of two not above its rows, stated without looking at them.
+        size_class: Power of two not above its rows, stated without looking at them; None to
+            release a noised number of rows instead.
         epsilon_target_micro: What opening a target will cost; fixes the strata level.
         limit_micro: Most epsilon these patients may ever cost.
+        epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
         opening_limit: Most openings of one key that no replay has cleared.
     """
 
-    size_class: int
+    size_class: int | None
     epsilon_target_micro: int
     limit_micro: int
+    epsilon_size_micro: int = 0
     opening_limit: int = OPENING_LIMIT
 
 
@@ -62,11 +67,24 @@ class SealedRows(Party):
     ) -> None:
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = Budget(keystore.ledger_path, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()
+        self._size: sizes.PublicSize | None = None
 
     # ---------------------------------------------------------------- sealing
+
+    @property
+    def size(self) -> sizes.PublicSize:
+        """What is published about the number of rows; a noised one is paid at the first call."""
+        if self._size is None:
+            declared, rows = self.terms.size_class, self.table.n
+            if declared is None:
+                epsilon = self.terms.epsilon_size_micro
+                self._size = sizes.released(self.budget, self._rows_digest(), rows, epsilon)
+            else:
+                self._size = sizes.declared(declared, rows)
+        return self._size
 
     @property
     def level(self) -> tuple[str, ...]:
@@ -74,7 +92,7 @@ class SealedRows(Party):
         return cells.finest_level(
             self.schema,
             epsilon_micro=self.terms.epsilon_target_micro,
-            size_class=self.terms.size_class,
+            size_class=self.size.size_class,
             share=TARGET_SHARE,
             most=MOST_PLACES,
         )
@@ -107,7 +125,8 @@ class SealedRows(Party):
         salt, committed = commitment(body)
         message = SealValset(
             schema_id=self.schema_id,
-            size_class=self.terms.size_class,
+            size_class=self.size.size_class,
+            size_release=self.size.release,
             level=list(self.level),
             layout=json.loads(sealed.layout.to_json()),
             keys_blob=keys_blob,
@@ -168,12 +187,16 @@ class SealedRows(Party):
         }
         return holder.seal(
             model_columns.encode(self.schema, self.table),
-            np.asarray(self.table.labels, dtype=np.int64),
+            self._label_codes(),
             cells.n_labels(self.schema),
             cells.cells(self.table, self.level),
             cells.codebook(self.schema, self.level).n_cells,
             groups,
         )
+
+    def _label_codes(self) -> NDArray[np.int64]:
+        """Class of each row: its level, or the stratum of its number."""
+        return self.schema.label.codes(self.table.labels)
 
     def _rows_digest(self) -> str:
         return hashlib.sha256(canonical_bytes(self.table.records())).hexdigest()

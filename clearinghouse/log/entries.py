@@ -60,6 +60,7 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "key.added": EntryType("intake", ("org", "key"), ("public_key",)),
     "key.revoked": EntryType("intake", ("org", "key")),
     "source.registered": EntryType("intake", ("source", "owner")),
+    "size.released": EntryType("intake", ("owner",), ("release",), _RELEASE),
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
@@ -74,6 +75,17 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "ask.revealed": EntryType("clear", ("request", "source"), ("salt",), ("ask",)),
     "clearing.decided": EntryType("clear", ("request",), ("inputs", "allocation")),
     "delivery.sealed": EntryType("deliver", ("request", "source", "delivery"), ("blob",)),
+    "order.offered": EntryType("deliver", ("request",), ("orders",), ("units", "orders")),
+    "order.settled": EntryType(
+        "deliver",
+        ("request", "order", "delivery", "source"),
+        (),
+        ("units", "real", "claim_micro", "bound_micro", "earned_micro"),
+    ),
+    "order.frozen": EntryType("deliver", ("request", "order", "delivery", "source"), ("findings",)),
+    "deposit.settled": EntryType(
+        "settle", ("request", "source"), (), ("returned_micro", "forfeited_micro")
+    ),
     "delivery.received": EntryType("deliver", ("request", "delivery"), ("blob",)),
     "run.released": EntryType(
         "score", ("run", "model", "valset", "owner"), ("release", "transcript"), _RELEASE
@@ -90,8 +102,38 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "dispute.expired": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
 }
 
+BY_OPERATOR = {
+    "checks.begun",
+    "run.begun",
+    "target.released",
+    "inputs.frozen",
+    "clearing.decided",
+    "order.offered",
+    "order.settled",
+    "order.frozen",
+    "deposit.settled",
+    "run.released",
+    "receipt.issued",
+    "award.decided",
+    "statement.settled",
+    "request.closed",
+}
+"""What only the operator, the log's first organisation, may decide."""
+
+BY_OWNER = {
+    "source.registered",
+    "size.released",
+    "summary.released",
+    "valset.sealed",
+    "model.submitted",
+    "bid.committed",
+    "bid.revealed",
+    "request.opened",
+}
+"""What only the owner that it names may do."""
+
 # Nouns whose ids these names must hold wherever they occur.
-_OBJECT_NOUNS: Mapping[str, Noun] = {
+OBJECT_NOUNS: Mapping[str, Noun] = {
     "org": "org",
     "owner": "org",
     "opener": "org",
@@ -311,7 +353,7 @@ def _is_id(value: Any, noun: Noun) -> bool:
 
 
 def _is_object(name: str, value: Any) -> bool:
-    noun = _OBJECT_NOUNS.get(name)
+    noun = OBJECT_NOUNS.get(name)
     if noun is not None:
         return _is_id(value, noun)
     return isinstance(value, str) and value[:3] in _NOUNS and is_id(value, value[:3])  # type: ignore[arg-type]

@@ -8,14 +8,16 @@ operator, so an auditor's answer does not depend on what the operator's server s
 |---|---|
 | acts | by the owner of the thing; decisions by the operator (the log's first organisation) |
 | summaries | one release for each source, by its owner |
+| sizes | one release for each source or set, by its owner |
 | requests | on the owner's own sealed set, with an escrow; nothing after they are closed |
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
 | begun | seeds and nonces committed once, before a release; of the request's own set |
 | bids | committed with their model, opened after the last score, as committed |
-| runs | of a model submitted to that request, as begun; one release each |
+| runs | of a model submitted to that request, as begun; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
+| orders, deposits | see `replay_orders` |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
@@ -25,7 +27,8 @@ from dataclasses import dataclass
 
 from clearinghouse.asks import opens_ask
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log import replay_orders
+from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
@@ -95,29 +98,6 @@ def verify_replay(entries: Iterable[Entry]) -> Replay:
     return found
 
 
-_BY_OPERATOR = {
-    "checks.begun",
-    "run.begun",
-    "target.released",
-    "inputs.frozen",
-    "clearing.decided",
-    "run.released",
-    "receipt.issued",
-    "award.decided",
-    "statement.settled",
-    "request.closed",
-}
-_BY_OWNER = {
-    "source.registered",
-    "summary.released",
-    "valset.sealed",
-    "model.submitted",
-    "bid.committed",
-    "bid.revealed",
-    "request.opened",
-}
-
-
 class _State(RunRules):
     """The market so far.
 
@@ -130,6 +110,7 @@ class _State(RunRules):
         self.operator: str | None = None
         self.sources: dict[str, str] = {}
         self.published: set[str] = set()
+        self.sized: set[str] = set()
         self.valsets: dict[str, str] = {}
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
@@ -137,6 +118,7 @@ class _State(RunRules):
         self.disputes = Disputes()
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
             "source.registered": self._source,
+            "size.released": self._size,
             "summary.released": self._summary,
             "valset.sealed": self._valset,
             "request.opened": self._open,
@@ -151,6 +133,10 @@ class _State(RunRules):
             "clearing.decided": self._clear,
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
+            "order.offered": replay_orders.offer,
+            "order.settled": replay_orders.settle_order,
+            "order.frozen": replay_orders.freeze_order,
+            "deposit.settled": replay_orders.settle_deposit,
             "model.submitted": self._model,
             "bid.committed": commit_bid,
             "bid.revealed": reveal_bid,
@@ -165,9 +151,9 @@ class _State(RunRules):
         """Take an entry and yield the rules it breaks."""
         if self.operator is None:
             self.operator = entry.actor
-        if entry.type in _BY_OPERATOR and entry.actor != self.operator:
+        if entry.type in BY_OPERATOR and entry.actor != self.operator:
             yield f"made by {entry.actor}, which is not the operator"
-        if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
+        if entry.type in BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
         if entry.type in DISPUTE_TYPES:
             yield from self.disputes.apply(index, entry, self.operator, self.requests)
@@ -205,6 +191,14 @@ class _State(RunRules):
             yield f"{source} has released its summary already: its rows would pay twice"
         self.published.add(source)
 
+    def _size(self, _index: int, entry: Entry) -> Problems:
+        data = entry.objects.get("source") or entry.objects.get("valset", "")
+        if {**self.sources, **self.valsets}.get(data) != entry.objects["owner"]:
+            yield f"{data or 'no table'} is no source or sealed set of that owner"
+        if data in self.sized:
+            yield f"the size of {data} was released before: its rows would pay twice"
+        self.sized.add(data)
+
     def _valset(self, _index: int, entry: Entry) -> Problems:
         valset = entry.objects["valset"]
         if valset in self.valsets:
@@ -223,7 +217,9 @@ class _State(RunRules):
         if not isinstance(escrow, int):
             yield "no escrow is recorded"
             escrow = 0
-        self.requests[request] = RequestStory(owner, valset, escrow, index)
+        runs = entry.amounts.get("runs")
+        most = runs if isinstance(runs, int) else None
+        self.requests[request] = RequestStory(owner, valset, escrow, index, most_runs=most)
 
     # ------------------------------------------------------------ match and clear
 
@@ -253,6 +249,9 @@ class _State(RunRules):
         if source in story.commitments:
             yield f"{source} has committed its ask already"
         story.commitments.setdefault(source, entry.commit or "")
+        deposit = entry.amounts.get("deposit_micro", 0)
+        if isinstance(deposit, int) and deposit:
+            story.deposits.setdefault(source, deposit)
 
     def _reveal(self, index: int, entry: Entry, story: RequestStory) -> Problems:
         source, salt = entry.objects["source"], bytes.fromhex(entry.hashes["salt"])
@@ -302,6 +301,9 @@ class _State(RunRules):
         if not isinstance(units, int) or not isinstance(real, int) or real > units:
             yield "needs whole units, and real records up to them"
         self.deliveries.add(delivery)
+        claim = entry.amounts.get("claim_micro", 0)
+        if isinstance(units, int) and isinstance(real, int) and isinstance(claim, int):
+            story.sealed.setdefault(delivery, (units, real, claim))
         story.deliveries.setdefault(delivery, (source, entry.hashes["blob"]))
 
     def _receive(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -316,6 +318,7 @@ class _State(RunRules):
         if (delivery, entry.actor) in story.received:
             yield f"{entry.actor} has confirmed {delivery} already"
         story.received.add((delivery, entry.actor))
+        story.findings.setdefault((delivery, entry.actor), replay_orders.finding(entry))
 
     def _model(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         model = entry.objects["model"]
@@ -363,5 +366,6 @@ class _State(RunRules):
             yield "closed as done without an award"
         elif failed == 0 and story.award is not None and story.statements[:1] < [story.award]:
             yield "its statement came before the award"
+        yield from replay_orders.check_closed(story)
         story.closed = index if story.closed is None else story.closed
         story.failed = bool(failed)

@@ -59,6 +59,8 @@ class RunRules:
             yield f"released after the award (entry {story.award})"
         if story.first_bid is not None:
             yield f"released after bids were opened (entry {story.first_bid})"
+        if story.most_runs is not None and len(story.runs) >= story.most_runs:
+            yield f"is released after all {story.most_runs} runs of the request were"
         yield from self._release_of(entry, story)
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})

@@ -15,6 +15,7 @@ from clearinghouse.messages.base import (
     Sha256,
     SignedCount,
 )
+from clearinghouse.messages.jobs import JobView
 
 Role = Literal["hospital", "provider", "developer", "auditor"]
 
@@ -31,6 +32,8 @@ class RegisterOrg(Message):
     """32 raw bytes of the Ed25519 public key."""
     age_recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{58}$")] | None = None
     """Where sealed records for this organisation are encrypted to; developers need one."""
+    witness: Annotated[str, Field(min_length=1, max_length=400)] | None = None
+    """Verifier key of its witness of the log; without it nobody hears its witness."""
 
 
 class OrgView(Message):
@@ -43,6 +46,8 @@ class OrgView(Message):
     key_id: str
     public_key: Base64
     age_recipient: str | None
+    standing_micro: Micro = 100_000
+    """Reputation from attested outcomes, as rules use it; see GET /v1/reputation."""
 
 
 class RegisterSchema(Message):
@@ -59,6 +64,13 @@ class SchemaView(Message):
     body: dict[str, Any]
 
 
+class SizeRelease(Message):
+    """A noised number of rows, from an owner that declares no size class: one DP release."""
+
+    noised: SignedCount
+    epsilon_micro: Micro
+
+
 class RegisterSource(Message):
     """POST /v1/sources: a cohort, committed row by row before anything is matched or priced."""
 
@@ -69,6 +81,8 @@ class RegisterSource(Message):
     """RFC 6962 root over salted row commitments, padded with random leaves to `leaves`."""
     leaves: SizeClass
     """A power of two that depends on the size class only, so the root tells nothing about n."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n; `leaves` then follows from it too."""
 
 
 class SourceView(Message):
@@ -83,6 +97,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    standing_micro: Micro = 100_000
+    """Its owner's reputation; sources of one owner share it."""
 
 
 class SourceList(Message):
@@ -114,6 +130,8 @@ class SealValset(Message):
     """One blob for each block."""
     commitment: Sha256
     """Salted commitment to the sealed rows and seeds."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n."""
 
 
 class ValsetView(Message):
@@ -144,7 +162,9 @@ class Purse(Message):
 
     kind: Literal["acceptance", "contest", "procurement"]
     amount_micro: Micro
-    metric: Literal["auc", "accuracy", "sensitivity", "specificity"]
+    metric: Literal["auc", "accuracy", "sensitivity", "specificity", "mae", "mse", "rmse"]
+    """Of a label with levels one of the first four, means over three or more classes; of a numeric
+    label one of the errors, which must stay at or below the threshold."""
     threshold_micro: Micro
     confidence_micro: Micro
     prizes: Annotated[
@@ -189,15 +209,30 @@ class OpenRequest(Message):
     """Share of records x tariff, fixed before asks."""
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    runs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
     noise_law: Literal["geometric", "coins"] = "geometric"
     """Law of the scores' noise; a target is one release and always geometric."""
     purse: Purse
+    witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
+    """Participants that must cosign the log before the request ends, as far as there are so many;
+    its receipts then carry their cosignatures."""
     scores_per_owner: Annotated[int, Field(ge=1, le=1000)] = 10
     """So many scores one developer may ever get on this validation set, in all requests: who may
     try often enough wins by chance."""
     arbiter: Literal["operator"] = "operator"
     """Who resolves disputes; every party agrees by taking part."""
     deadlines: Deadlines = Deadlines()
+
+    @property
+    def most_runs(self) -> int:
+        """N: run N + 1 is refused, by the server and by the hospital's agent."""
+        return len(self.developer_ids) if self.runs is None else self.runs
+
+    @property
+    def most_epsilon_micro(self) -> int:
+        """What the request can cost the hospital's patients: the target and every run."""
+        return self.epsilon_target_micro + self.most_runs * self.epsilon_score_micro
 
 
 class RequestView(Message):
@@ -214,6 +249,8 @@ class RequestView(Message):
     """What participants should know, such as that the hospital failed a test and is suspended."""
     done_tasks: Count
     open_tasks: Count
+    jobs: list[JobView] = Field(default_factory=list)
+    """The server's own long work that is queued or being done for it now."""
     terms: OpenRequest
     terms_digest: Sha256
     step_seconds: dict[str, str]

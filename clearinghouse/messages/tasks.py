@@ -12,11 +12,17 @@ from clearinghouse.messages.base import (
     Count,
     Hex,
     Id,
-    Level,
     Message,
     Micro,
-    Name,
     Sha256,
+)
+from clearinghouse.messages.deliveries import (
+    DeliverAnswer,
+    DeliverTask,
+    ReceiveAnswer,
+    ReceiveTask,
+    ShowAnswer,
+    ShowTask,
 )
 from clearinghouse.messages.score_tasks import (
     BidRevealAnswer,
@@ -49,10 +55,8 @@ __all__ = [
     "AskRevealTask",
     "BidRevealAnswer",
     "BidRevealTask",
-    "DeliverAnswer",
-    "DeliverTask",
-    "DeliveryCheck",
-    "DeliveryRef",
+    "LogCosignAnswer",
+    "LogCosignTask",
     "ModelSubmitAnswer",
     "ModelSubmitTask",
     "NoiseTable",
@@ -60,9 +64,6 @@ __all__ = [
     "NonceRevealTask",
     "ReceiptSignAnswer",
     "ReceiptSignTask",
-    "ReceiveAnswer",
-    "ReceiveTask",
-    "Recipient",
     "RefuseTask",
     "ScoreCharactersAnswer",
     "ScoreCharactersTask",
@@ -194,6 +195,8 @@ class AskCommitTask(Message):
     kind: Literal["ask.commit"] = "ask.commit"
     source_id: Id
     frozen_digest: Sha256
+    deposit_micro: Micro = 0
+    """Put up with the commitment; returned unless the ask is not opened or the order not kept."""
 
 
 class AskCommitAnswer(Message):
@@ -218,80 +221,23 @@ class AskRevealAnswer(Message):
     salt: Hex
 
 
-# ---------------------------------------------------------------- deliver
+class LogCosignTask(Message):
+    """To every participant: cosign a checkpoint that covers the request, as a witness.
+
+    The party compares it with all that it was shown before and with what others cosigned; if the
+    log has shown two histories it refuses, and keeps the evidence.
+    """
+
+    kind: Literal["log.cosign"] = "log.cosign"
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
-class Recipient(Message):
-    """A grant holder: who may open the records."""
+class LogCosignAnswer(Message):
+    """A cosigned checkpoint of at least that size, and the witness's own verifier key."""
 
-    org_id: Id
-    age_recipient: str
-
-
-class DeliverTask(Message):
-    """To a provider that sold: draw the quota and seal it to the grant holders."""
-
-    kind: Literal["deliver"] = "deliver"
-    order_id: Id
-    source_id: Id
-    level: Level
-    by_label: bool = True
-    """Whether the quota tells labels apart; if not, rows are drawn whatever their label."""
-    quota: list[Count]
-    """Records wanted of each cell, or row-major of each (cell, label)."""
-    draw_seed: Hex
-    """Public: rows of a cell are taken in the order of SHA-256(seed || leaf commitment)."""
-    purpose: Name
-    recipients: Annotated[list[Recipient], Field(min_length=1)]
-
-
-class DeliverAnswer(Message):
-    """A sealed body of exactly `sum(quota)` records and proofs for the real ones."""
-
-    kind: Literal["deliver"] = "deliver"
-    sealed_blob: Sha256
-    proofs_blob: Sha256
-    """Salted row commitments with RFC 6962 inclusion proofs; no row can be read from them."""
-    real: Count
-
-
-class DeliveryRef(Message):
-    """One delivery as a grant holder sees it."""
-
-    delivery_id: Id
-    order_id: Id
-    source_id: Id
-    sealed_blob: Sha256
-    rows_root: Sha256
-    leaves: int
-    level: Level
-    by_label: bool = True
-    quota: list[Count]
-    real: Count
-
-
-class ReceiveTask(Message):
-    """To a developer: open every delivery, check it against commitments and quota."""
-
-    kind: Literal["receive"] = "receive"
-    schema_id: Id
-    deliveries: list[DeliveryRef]
-
-
-class DeliveryCheck(Message):
-    """What the recipient found."""
-
-    delivery_id: Id
-    real: Count
-    accepted: bool
-    problems: list[Annotated[str, Field(max_length=300)]]
-
-
-class ReceiveAnswer(Message):
-    """One check for each delivery."""
-
-    kind: Literal["receive"] = "receive"
-    checks: list[DeliveryCheck]
+    kind: Literal["log.cosign"] = "log.cosign"
+    vkey: Annotated[str, Field(min_length=1, max_length=400)]
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
 Task = Annotated[
@@ -303,6 +249,7 @@ Task = Annotated[
     | AskCommitTask
     | AskRevealTask
     | DeliverTask
+    | ShowTask
     | ReceiveTask
     | ModelSubmitTask
     | NonceRevealTask
@@ -312,7 +259,8 @@ Task = Annotated[
     | ScoreCharactersTask
     | ScoreFinalTask
     | ScoreRepliesTask
-    | ReceiptSignTask,
+    | ReceiptSignTask
+    | LogCosignTask,
     Field(discriminator="kind"),
 ]
 Answer = Annotated[
@@ -324,6 +272,7 @@ Answer = Annotated[
     | AskCommitAnswer
     | AskRevealAnswer
     | DeliverAnswer
+    | ShowAnswer
     | ReceiveAnswer
     | ModelSubmitAnswer
     | NonceRevealAnswer
@@ -333,7 +282,8 @@ Answer = Annotated[
     | ScoreCharactersAnswer
     | ScoreFinalAnswer
     | ScoreRepliesAnswer
-    | ReceiptSignAnswer,
+    | ReceiptSignAnswer
+    | LogCosignAnswer,
     Field(discriminator="kind"),
 ]
 

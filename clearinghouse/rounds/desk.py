@@ -1,5 +1,6 @@
 """What every step works with: the store, the blobs, the clock, the server's keys, the worker."""
 
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -9,26 +10,49 @@ from typing import Any, Protocol
 
 from clearinghouse.blobs import BlobStore
 from clearinghouse.clock import Clock, SystemClock
-from clearinghouse.errors import InputError
+from clearinghouse.errors import AuthenticationError, InputError
 from clearinghouse.ids import new_id
-from clearinghouse.log.checkpoint import log_key
-from clearinghouse.log.entries import make_entry
+from clearinghouse.log.checkpoint import NoteKey, log_key
+from clearinghouse.log.entries import is_release, make_entry
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
 from clearinghouse.store.records import Org
 from clearinghouse.store.store import Store, Tx
 
+SERVER_KEY = "server.key"
+NEXT_KEY = "server.key.next"
+
 
 class Worker(Protocol):
-    """Does heavy jobs on hostile bytes, elsewhere."""
+    """Has heavy jobs on hostile bytes done, elsewhere."""
 
     def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Do one job; arguments and result are JSON values, bytes travel as blobs."""
+        """The result of a job; arguments and result are JSON values, bytes travel as blobs.
+
+        Raises:
+            JobOpenError: It is not done yet.
+            ClearinghouseError: It failed.
+        """
         ...
 
-    def close(self) -> None:
-        """End it."""
-        ...
+
+class JobOpenError(Exception):
+    """A move's job is not done yet: the move is made when it is.
+
+    Not a ClearinghouseError: no step may take it for a fault of what a party sent.
+    """
+
+    def __init__(self, job_id: str, *, is_new: bool) -> None:
+        super().__init__(f"{job_id} is not done yet")
+        self.job_id, self.is_new = job_id, is_new
+
+
+class _NoWorker:
+    """Only a move has jobs done; the pipeline gives it a worker of its own."""
+
+    def run(self, job: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse."""
+        raise InputError(f"the job {job} belongs to no move")
 
 
 class Bell:
@@ -58,23 +82,31 @@ class Desk:
     Attributes:
         key: Signs receipts and log entries' acts; its organisation is `org`.
         log_key: Signs checkpoints.
+        worker: Has the jobs of the move at hand done.
         bell: Rings after every commit that others may wait for.
+        job_bell: Rings when a job is queued.
     """
 
     settings: Settings
     store: Store
     blobs: BlobStore
     clock: Clock
-    worker: Worker
     key: SigningKey
     log_key: SigningKey
     org: Org
+    worker: Worker = field(default_factory=_NoWorker)
     bell: Bell = field(default_factory=Bell)
+    job_bell: Bell = field(default_factory=Bell)
 
     @property
     def vkey(self) -> str:
         """The log's public key as text."""
-        return log_key(self.settings.origin, self.log_key).vkey
+        return self.note_key.vkey
+
+    @property
+    def note_key(self) -> NoteKey:
+        """The log's public key under its name."""
+        return log_key(self.settings.origin, self.log_key)
 
     def record(
         self,
@@ -87,7 +119,14 @@ class Desk:
         amounts: Mapping[str, int | str] | None = None,
         commit: str | None = None,
     ) -> int:
-        """Append a log entry to the transaction and return its index."""
+        """Append a log entry to the transaction and return its index.
+
+        Raises:
+            AuthenticationError: The actor's key was revoked meanwhile: no entry may name it, or
+                the whole log would not verify any more.
+        """
+        if tx.parties.by_key(actor.key_id) is None:
+            raise AuthenticationError(f"the key {actor.key_id} of {actor.words} was revoked")
         entry = make_entry(
             entry_type,
             now_s=self.clock.now(),
@@ -98,14 +137,17 @@ class Desk:
             amounts=amounts,
             commit=commit,
         )
-        return tx.log.append(entry.data)
+        position = tx.log.append(entry.data)
+        if is_release(entry_type):
+            tx.releases.add(position, entry)
+        return position
 
     def checkpoint(self, tx: Tx) -> str:
         """Return the signed head of the log as the transaction sees it."""
         return tx.log.checkpoint(self.settings.origin, self.log_key)
 
 
-def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) -> Desk:
+def open_desk(settings: Settings, clock: Clock | None = None) -> Desk:
     """Open or make the server's folder: database, blobs, keys, and the server's own registration.
 
     Raises:
@@ -116,13 +158,14 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
     blobs = BlobStore(settings.data / "blobs", max_bytes=settings.blob_bytes)
     blobs.sweep(time.time())
     store = Store(settings.url, settings.published)
-    key = _key(settings.data / "server.key")
+    finish_rotation(settings.data, store)
+    key = _key(settings.data / SERVER_KEY)
     head_key = _key(settings.data / "log.key")
     with store.write() as tx:
         org = _own_org(tx, settings, key)
-        desk = Desk(settings, store, blobs, clock, worker, key, head_key, org)
+        desk = Desk(settings, store, blobs, clock, key, head_key, org)
         if tx.parties.by_key(key.key_id) is None:
-            tx.parties.add(org)
+            tx.parties.add(org, tx.log.size())
             tx.set_meta("server_org", org.id)
             desk.record(
                 tx,
@@ -133,6 +176,21 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
             )
         tx.requests.mark_all_due()
     return desk
+
+
+def finish_rotation(data: Path, store: Store) -> None:
+    """Use the server's next key where its log entry is written but its file is not in place yet."""
+    waiting = data / NEXT_KEY
+    if waiting.exists():
+        with store.read() as tx:
+            is_valid = tx.parties.by_key(SigningKey.load(waiting).key_id) is not None
+        if is_valid:
+            waiting.replace(data / SERVER_KEY)
+
+
+def free_bytes(desk: Desk) -> int:
+    """Bytes that are free where the data folder lies."""
+    return shutil.disk_usage(desk.settings.data).free
 
 
 def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:
@@ -148,7 +206,7 @@ def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:
         )
     org = tx.parties.get(known)
     if org.key_id != key.key_id:
-        raise InputError("server.key is not the key this database was made with; restore it")
+        raise InputError("server.key is not the key that this database knows; restore it")
     return org
 
 

@@ -14,10 +14,9 @@ from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ReceiptSignAnswer
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.signing import VerifyKey
-from clearinghouse.store.records import Org, Receipt, Request, Run
+from clearinghouse.store.records import Receipt, Request, Run
 from clearinghouse.store.store import Tx
 
-METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "brier")
 _STATUS = {"ok": "determined", "undetermined": "undetermined"}
 
 
@@ -47,7 +46,9 @@ def envelope(
         status=_STATUS[scorecard["status"]],
         confidence=scorecard["level"],
         epsilon_micro=request.terms.epsilon_score_micro,
-        metrics={name: Metric(scorecard[name], *scorecard["intervals"][name]) for name in METRICS},
+        metrics={
+            name: Metric(scorecard[name], *ends) for name, ends in scorecard["intervals"].items()
+        },
         signers=tuple(
             Signer(role, org.id, org.key_id)
             for role, org in (("clearinghouse", desk.org), ("hospital", hospital))
@@ -71,14 +72,15 @@ def countersigned(
     return whole
 
 
-def signer_keys(*orgs: Org) -> dict[str, VerifyKey]:
-    """The keys of those who sign a receipt."""
-    return {org.key_id: VerifyKey.from_base64(org.public_key) for org in orgs}
+def signer_keys(tx: Tx, *org_ids: str) -> dict[str, VerifyKey]:
+    """The keys that may sign a receipt for these organisations now."""
+    keys = [key for org_id in org_ids for key in tx.parties.keys(org_id) if key.revoked is None]
+    return {key.id: VerifyKey.from_base64(key.public_key) for key in keys}
 
 
 def issue(tx: Tx, desk: Desk, request: Request, run: Run, whole: Mapping[str, Any]) -> Receipt:
     """Log a fully signed statement and write its receipt, in one transaction."""
-    signers = signer_keys(desk.org, tx.parties.get(request.org_id))
+    signers = signer_keys(tx, desk.org.id, request.org_id)
     claim = read_claim(whole, signers)
     objects = {name: claim.ids[name] for name in ("receipt", "request", "run", "model", "valset")}
     index = desk.record(

@@ -70,6 +70,7 @@ def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str, fault: str
     """
     tx.runs.fail(run.id, reason)
     tx.tasks.void(request.id, [run.id])
+    tx.jobs.cancel(request.id, run.id, reason, desk.clock.now())
     begun = tx.tasks.of(request.id, _FIRST[run.kind], subject=run.id)
     later = tx.tasks.of(request.id, subject=run.id)
     paid = any(task.state == "answered" for task in begun)

@@ -38,7 +38,14 @@ from clearinghouse.rounds.submissions import (
     submitted,
     take_model,
 )
-from clearinghouse.rounds.turns import Turn, next_turn, noise_tables, running_runs, turn_of
+from clearinghouse.rounds.turns import (
+    Turn,
+    next_turn,
+    noise_tables,
+    reading,
+    running_runs,
+    turn_of,
+)
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
 
@@ -52,9 +59,11 @@ MOST_IN_FLIGHT = 2
 
 
 def _ready_digits(tx: Tx, request: Request) -> Turn | None:
-    running = running_runs(tx, request)
-    in_flight = sum("score.digits" in tasks for _, tasks in running)
-    waiting = [(run, tasks) for run, tasks in running if "score.digits" not in tasks]
+    running, busy = running_runs(tx, request), tx.jobs.busy(request.id)
+    in_flight = sum("score.digits" in tasks or run.id in busy for run, tasks in running)
+    waiting = [
+        (run, tasks) for run, tasks in running if "score.digits" not in tasks and run.id not in busy
+    ]
     if not waiting or in_flight >= MOST_IN_FLIGHT:
         return None
     return turn_of(tx, request, *waiting[0])
@@ -199,11 +208,11 @@ def _release(desk: Desk, request: Request, turn: Turn) -> dict[str, Any]:
     card = desk.worker.run(
         "score.card",
         {
+            "run": turn.run.id,
             "counts": opened["counts"],
             "epsilon_micro": turn.tables[0].epsilon_micro,
             "coins": turn.tables[0].coins,
-            "edges": turn.run.model["edges"],
-            "threshold_edge": turn.run.model["threshold_edge"],
+            **reading(turn.run),
             "metric": purse.metric,
             "confidence_micro": purse.confidence_micro,
         },
@@ -222,8 +231,7 @@ def _publish(tx: Tx, desk: Desk, request: Request, turn: Turn, opened: dict[str,
         turn.run.id,
         {
             **released,
-            "edges": turn.run.model["edges"],
-            "threshold_edge": turn.run.model["threshold_edge"],
+            **reading(turn.run),
             "tables": [table.model_dump() for table in turn.tables],
             "nonces": [turn.run.nonce, turn.job["developer_nonce"]],
             "epsilon_micro": request.terms.epsilon_score_micro,
@@ -264,7 +272,7 @@ def _issue(tx: Tx, desk: Desk, request: Request, found: Unsigned, _result: None)
     if not isinstance(found.answer, ReceiptSignAnswer):
         tx.runs.note(found.run.id, found.reason)
         return False
-    signers = signer_keys(desk.org, tx.parties.get(request.org_id))
+    signers = signer_keys(tx, desk.org.id, request.org_id)
     signed: Any = found.run.result["envelope"]
     try:
         whole = countersigned(signed, found.answer, signers)
@@ -311,8 +319,9 @@ def _suspended(tx: Tx, request: Request) -> Refused | None:
     hospital = tx.parties.get(request.org_id)
     if not hospital.suspended:
         return None
+    busy = tx.jobs.busy(request.id)
     for run, tasks in running_runs(tx, request):
-        if all_closed(tuple(tasks.values())):
+        if run.id not in busy and all_closed(tuple(tasks.values())):
             return Refused(run, f"{hospital.words} is suspended: {hospital.suspended}")
     return None
 

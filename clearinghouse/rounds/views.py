@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 
+from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import (
     OrgView,
+    PublishSummary,
     RequestView,
     SchemaView,
     SealValset,
@@ -13,14 +15,17 @@ from clearinghouse.messages.intake import (
 )
 from clearinghouse.messages.results import (
     ClearingView,
+    OrderList,
+    OrderView,
     PostingView,
     RunList,
     RunView,
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
+from clearinghouse.rounds import job_views
 from clearinghouse.rounds.twins import SAME_AS
-from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
+from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
 
 _DOES = {
@@ -32,6 +37,7 @@ _DOES = {
     "ask.commit": "to commit its ask",
     "ask.reveal": "to reveal its ask",
     "deliver": "to deliver its records",
+    "show": "to show tags of its next rows",
     "receive": "to open and check the deliveries",
     "model.submit": "to train and submit a model",
     "bid.reveal": "to open its sealed bid",
@@ -42,6 +48,7 @@ _DOES = {
     "score.final": "to open the tests of its characters",
     "score.replies": "to open a blind score",
     "receipt.sign": "to sign a score receipt",
+    "log.cosign": "to cosign the log",
 }
 
 
@@ -76,6 +83,20 @@ def source(record: Source) -> SourceView:
     )
 
 
+def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
+    """A source's release, exactly as it was published.
+
+    Raises:
+        NotFoundError: It has published none.
+    """
+    if source_id not in published:
+        raise NotFoundError(f"source {source_id} has published no summary yet")
+    found = published[source_id]
+    return PublishSummary(
+        level=list(found.level), counts=list(found.counts), epsilon_micro=found.epsilon_micro
+    )
+
+
 def valset(record: Valset) -> ValsetView:
     """A sealed validation set."""
     sealed = SealValset.model_validate_json(record.body)
@@ -89,13 +110,15 @@ def valset(record: Valset) -> ValsetView:
     )
 
 
-def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
-    """Where a request stands; `busy_with` says what the server does when no task is open."""
+def request(tx: Tx, record: Request, busy_with: str, now: float) -> RequestView:
+    """Where a request stands; `busy_with` says what the server does if nothing else is open."""
     tasks = tx.tasks.of(record.id)
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
     )
+    jobs = job_views.open_of(tx, record.id, now)
+    waiting += [job_views.sentence(tx, job) for job in jobs]
     if record.state == "running" and not waiting:
         waiting = [f"the clearinghouse {busy_with}"]
     moved: dict[str, int] = {}
@@ -111,6 +134,7 @@ def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
         notes=_notes(tx, record),
         done_tasks=sum(task.state == "answered" for task in tasks),
         open_tasks=len(open_tasks),
+        jobs=jobs,
         terms=record.terms,
         terms_digest=record.terms_digest,
         step_seconds={
@@ -139,7 +163,7 @@ def tasks(tx: Tx, org_id: str) -> TaskList:
     )
 
 
-def runs(tx: Tx, record: Request, org_id: str) -> RunList:
+def runs(tx: Tx, record: Request, org_id: str, now: float) -> RunList:
     """The scoring runs of a request, as one of its participants may see them.
 
     While models are still scored only the hospital and a model's owner see its score, so that no
@@ -152,17 +176,33 @@ def runs(tx: Tx, record: Request, org_id: str) -> RunList:
         hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
         owner = str(run.model.get(SAME_AS, run.id))
         receipt = receipts[owner].id if owner in receipts and not hidden else None
-        views.append(_run(run, {} if hidden else run.result, receipt))
+        waiting = _run_waits(tx, record, run, now) if run.state == "running" else ""
+        views.append(_run(run, {} if hidden else run.result, receipt, waiting))
     return RunList(runs=views)
 
 
-def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunView:
+def _run_waits(tx: Tx, record: Request, run: Run, now: float) -> str:
+    """What a running run waits for: its original, a party, a job, or its turn."""
+    if SAME_AS in run.model:
+        return f"the answer of {run.model[SAME_AS]}, which scores the same model"
+    for task in tx.tasks.of(record.id, subject=run.id):
+        if task.state == "open":
+            return f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}"
+    for job in job_views.open_of(tx, record.id, now):
+        if job.subject == run.id:
+            return job_views.sentence(tx, job)
+    return "the clearinghouse to take it up"
+
+
+def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting: str) -> RunView:
     model = record.model
     shown = {
         name: result.get(name, empty)
         for name, empty in (
             ("edges", []),
             ("threshold_edge", 0),
+            ("histograms", []),
+            ("unit", ""),
             ("counts", []),
             ("groups", {}),
             ("tables", []),
@@ -180,9 +220,12 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
             "model_name": model["name"],
             "model_kind": model["kind"],
             "model_digest": model["digest"],
+            "score_bits": model.get("score_bits", 0),
+            "headroom": model.get("headroom", ""),
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,
+            "waiting_for": waiting,
             "same_as": model.get(SAME_AS),
             **shown,
         }
@@ -195,7 +238,9 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
     if body is None:
         return None
     view = ClearingView.model_validate_json(body)
-    real = {order.id: order.real for order in tx.orders.of(request_id)}
+    again = tx.requests.document(request_id, "offered_again")
+    offered = [] if again is None else OrderList.model_validate_json(again).orders
+    known = {order.id: order for order in tx.orders.of(request_id)}
     paid = {
         posting.transfer.removeprefix(f"{request_id}:order:"): posting.amount_micro
         for posting in tx.ledger.postings(request_id)
@@ -203,16 +248,23 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
         and posting.account.startswith("org:")
     }
     is_settled = tx.requests.document(request_id, "prices") is not None
-    orders = [
-        order.model_copy(
+
+    def so_far(order: OrderView) -> OrderView:
+        stored = known.get(order.order_id or "")
+        return order.model_copy(
             update={
-                "real": real.get(order.order_id or ""),
+                "real": None if stored is None else stored.real,
                 "paid_micro": paid.get(order.order_id or "", 0 if is_settled else None),
+                "disputed": "" if stored is None else stored.disputed,
             }
         )
-        for order in view.orders
-    ]
-    return view.model_copy(update={"orders": orders})
+
+    return view.model_copy(
+        update={
+            "orders": [so_far(order) for order in view.orders],
+            "offered_again": [so_far(order) for order in offered],
+        }
+    )
 
 
 def statement(tx: Tx, record: Request) -> StatementView:

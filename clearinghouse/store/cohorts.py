@@ -3,9 +3,11 @@
 import json
 from collections.abc import Sequence
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import ConflictError, InputError, NotFoundError
+from clearinghouse.messages.intake import SealValset
 from clearinghouse.store.records import SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.tables import (
     BlobAccessRow,
@@ -58,6 +60,14 @@ class Cohorts:
                 leaves=source.leaves,
             )
         )
+        self._session.flush()
+
+    def date_source(self, source_id: str, committed: int) -> None:
+        """Record at which log index a source's rows were committed."""
+        row = self._session.get(SourceRow, source_id)
+        if row is None:
+            raise NotFoundError(f"no source {source_id}")
+        row.committed = committed
         self._session.flush()
 
     def source(self, source_id: str) -> Source:
@@ -150,6 +160,14 @@ class Cohorts:
             row.reason,
         )
 
+    def sealed(self, valset_id: str) -> SealValset:
+        """Return what was said when a validation set was sealed.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return SealValset.model_validate_json(self._valset(valset_id).body)
+
     def judge_valset(self, valset_id: str, reason: str) -> None:
         """Record what the tests of a validation set said: it passed, or why not.
 
@@ -193,6 +211,11 @@ class BlobIndex:
         """Whether the organisation uploaded the blob or was sent it."""
         return self._session.get(BlobAccessRow, (digest, org_id)) is not None
 
+    def total(self) -> tuple[int, int]:
+        """Return how many blobs there are, and their bytes."""
+        count, size = self._session.exec(select(func.count(), func.sum(BlobRow.size))).one()
+        return count, int(size or 0)
+
     def size(self, digest: str, org_id: str) -> int:
         """Return the size of a blob that `org_id` uploaded or was sent.
 
@@ -215,4 +238,5 @@ def _source(row: SourceRow, published: bool) -> Source:
         row.rows_root,
         row.leaves,
         published,
+        row.committed or 0,
     )

@@ -10,13 +10,18 @@ TaskState = Literal["open", "answered", "refused", "expired", "void"]
 RunKind = Literal["target", "score"]
 RunState = Literal["running", "released", "failed"]
 RequestState = Literal["running", "done", "failed"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+WorkerState = Literal["working", "draining"]
 DisputeState = Literal["open", "answered", "resolved", "expired"]
 Verdict = Literal["untested", "passed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An organisation; `public_key` is base64, `suspended` says why it is, if it is."""
+    """An organisation and one of its keys: the one that signed a call, or the one in use now.
+
+    `public_key` is base64, `suspended` says why it is, if it is.
+    """
 
     id: str
     name: str
@@ -33,6 +38,48 @@ class Org:
 
 
 @dataclass(frozen=True, slots=True)
+class OrgKey:
+    """A key of an organisation; `added` and `revoked` are indexes of log entries."""
+
+    id: str
+    org_id: str
+    public_key: str
+    added: int
+    revoked: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A bearer token for reading; times are seconds since 1970.
+
+    Attributes:
+        prefix: The token's public beginning, by which it is found.
+        digest: SHA-256 of the whole token, in hex.
+        scopes: What it may read.
+    """
+
+    id: str
+    org_id: str
+    name: str
+    prefix: str
+    digest: str
+    scopes: tuple[str, ...]
+    created: int
+    expires: int
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person's session in the console: who, for which organisation, until when."""
+
+    email: str
+    org_id: str
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaRecord:
     """A registered schema; `body` is canonical JSON."""
 
@@ -43,7 +90,7 @@ class SchemaRecord:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A committed cohort."""
+    """A committed cohort; `committed` is the log index of its row commitment."""
 
     id: str
     org_id: str
@@ -53,6 +100,7 @@ class Source:
     rows_root: str
     leaves: int
     published: bool
+    committed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +135,13 @@ class Valset:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A hospital's wish and where it stands."""
+    """A hospital's wish and where it stands.
+
+    Attributes:
+        version: Moves with every step forward.
+        marks: Counts what happened to it.
+        cause: The call that did so last.
+    """
 
     id: str
     org_id: str
@@ -98,6 +152,8 @@ class Request:
     state: RequestState
     reason: str
     version: int
+    marks: int = 0
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +195,19 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A source's part of a clearing; `real` is None until it delivered or fell silent."""
+    """A source's part of a clearing.
+
+    Attributes:
+        payment_micro: What it earns if every unit is real and no copy.
+        sealed_blob: What came; None before, and where nothing did.
+        real: Proven records, after the recipients looked those they accept; None until it delivered
+            or fell silent.
+        ladder: (place, price in micro-money, units) of its units.
+        earned_micro: What it is paid; None until the recipients looked.
+        ground: Why its deposit is lost, if it is: see `rounds.deposits`.
+        disputed: Why its money is frozen, if it is.
+        offered: 1 in the clearing, 2 if it was offered again what somebody else did not deliver.
+    """
 
     id: str
     request_id: str
@@ -150,6 +218,11 @@ class Order:
     delivery_id: str
     sealed_blob: str | None
     real: int | None
+    ladder: tuple[tuple[int, int, int], ...] = ()
+    earned_micro: int | None = None
+    ground: str = ""
+    disputed: str = ""
+    offered: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +257,20 @@ class MessageRecord:
     kind: str
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A logged release: `position` in the log, `data` the source or validation set."""
+
+    position: int
+    owner: str
+    data: str
+    kind: str
+    request_id: str | None
+    run_id: str | None
+    epsilon_micro: int
+    time: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,3 +351,74 @@ class Receipt:
     request_id: str
     run_id: str
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A long piece of work.
+
+    Attributes:
+        org_id: The tenant whose turn it takes: the owner of the request.
+        subject: What it is about: a run, a validation set, a blob.
+        words: The move that wants it, "to ...".
+        key: Hash of kind, arguments and protocol: the same work is one job.
+        protocol: Version of arguments and results; workers of another version leave it.
+        token: Fencing token: counts claims, and only the newest claim may write a result.
+        owner: The worker that has it.
+        slot: Which of the worker's processes had it last.
+        not_before: Seconds since 1970 before which it is not tried again.
+        deadline: Seconds since 1970 after which it fails, whatever its state.
+        error: Class of the error it ended with.
+    """
+
+    id: str
+    request_id: str
+    org_id: str
+    kind: str
+    subject: str
+    words: str
+    key: str
+    protocol: str
+    priority: int
+    state: JobState
+    attempts: int
+    token: int
+    owner: str
+    slot: str
+    beats: int
+    enqueued: float
+    not_before: float
+    started: float | None
+    finished: float | None
+    deadline: int
+    arguments: str
+    result: str
+    error: str
+    reason: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A process that does jobs.
+
+    Attributes:
+        host: Its machine's name, for the operator's eyes.
+        place: Boot and process namespace: within one, process ids can be looked up.
+        begun: When the process began, in the kernel's clock; tells a reused id apart.
+        slots: How many jobs it does at once.
+        seen: Its latest heartbeat, seconds since 1970 by its own clock.
+        beats: Counts its heartbeats.
+    """
+
+    id: str
+    host: str
+    place: str
+    pid: int
+    begun: str
+    protocol: str
+    slots: int
+    state: WorkerState
+    started: float
+    seen: float
+    beats: int = 0

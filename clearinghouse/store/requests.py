@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from clearinghouse.cause import current
 from clearinghouse.errors import NotFoundError, TryAgainError
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.store.records import MessageRecord, Request, RequestState, StepTime
@@ -29,6 +30,7 @@ class Requests:
                 terms_digest=request.terms_digest,
                 step=request.step,
                 state=request.state,
+                cause=current().text,
             )
         )
         self._session.flush()
@@ -48,6 +50,11 @@ class Requests:
             raise NotFoundError(f"no request {request_id}")
         return _request(row)
 
+    def running_of(self, org_id: str) -> tuple[Request, ...]:
+        """Return an organisation's requests that have not ended."""
+        query = select(RequestRow).where(RequestRow.org_id == org_id, RequestRow.state == "running")
+        return tuple(_request(row) for row in self._session.exec(query))
+
     def is_party(self, request_id: str, org_id: str) -> bool:
         """Whether an organisation takes part in a request."""
         return self._session.get(PartyRow, (request_id, org_id)) is not None
@@ -66,16 +73,52 @@ class Requests:
         query = select(RequestRow.id).where(col(RequestRow.due), RequestRow.state == "running")
         return tuple(sorted(self._session.exec(query)))
 
-    def mark_due(self, request_id: str, *, due: bool = True) -> None:
-        """Say that the request may be able to move, or that it was looked at."""
+    def running_in(self, step: str) -> tuple[str, ...]:
+        """Return the running requests that are in a step, in order of id."""
+        query = select(RequestRow.id).where(RequestRow.step == step, RequestRow.state == "running")
+        return tuple(sorted(self._session.exec(query)))
+
+    def of(self, org_id: str, most: int) -> tuple[Request, ...]:
+        """Return the newest requests that an organisation takes part in, newest first."""
+        query = self._newest().join(PartyRow, col(PartyRow.request_id) == col(RequestRow.id))
+        rows = self._session.exec(query.where(PartyRow.org_id == org_id).limit(most))
+        return tuple(_request(row) for row in rows)
+
+    def newest(self, most: int) -> tuple[Request, ...]:
+        """Return the newest requests of all, newest first."""
+        return tuple(_request(row) for row in self._session.exec(self._newest().limit(most)))
+
+    def _newest(self) -> Any:
+        return (
+            select(RequestRow)
+            .join(StepRow, col(StepRow.request_id) == col(RequestRow.id))
+            .where(StepRow.step == "intake")
+            .order_by(col(StepRow.started).desc(), col(RequestRow.id))
+        )
+
+    def mark_due(self, request_id: str) -> None:
+        """Say that something happened to the request, so that it may be able to move."""
+        cause = current().text
         self._session.execute(
-            update(RequestRow).where(col(RequestRow.id) == request_id).values(due=due)
+            update(RequestRow)
+            .where(col(RequestRow.id) == request_id)
+            .values(due=True, marks=RequestRow.marks + 1, **({"cause": cause} if cause else {}))
+        )
+
+    def rest(self, request: Request) -> None:
+        """Say that the request was looked at, unless something happened to it meanwhile."""
+        self._session.execute(
+            update(RequestRow)
+            .where(col(RequestRow.id) == request.id, col(RequestRow.marks) == request.marks)
+            .values(due=False)
         )
 
     def mark_all_due(self) -> None:
         """After a start: look at every running request again."""
         self._session.execute(
-            update(RequestRow).where(col(RequestRow.state) == "running").values(due=True)
+            update(RequestRow)
+            .where(col(RequestRow.state) == "running")
+            .values(due=True, marks=RequestRow.marks + 1)
         )
 
     def claim(self, request: Request) -> None:
@@ -91,7 +134,7 @@ class Requests:
                 col(RequestRow.version) == request.version,
                 col(RequestRow.state) == "running",
             )
-            .values(version=request.version + 1, due=True)
+            .values(version=request.version + 1, due=True, marks=RequestRow.marks + 1)
         )
         if found.rowcount != 1:
             raise TryAgainError(f"request {request.id} was moved by another process")
@@ -186,4 +229,6 @@ def _request(row: RequestRow) -> Request:
         row.state,  # type: ignore[arg-type]
         row.reason,
         row.version,
+        row.marks,
+        row.cause,
     )

@@ -17,14 +17,19 @@ from clearinghouse.store.anchor import Anchor
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
 from clearinghouse.store.disputes import Disputes, Outcomes, Prices
 from clearinghouse.store.faults import RolledBackError, translated
+from clearinghouse.store.jobs import Jobs
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.quotas import Quotas
+from clearinghouse.store.readers import ApiKeys, People
+from clearinghouse.store.releases import Releases
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
 from clearinghouse.store.versions import found_version
+from clearinghouse.store.workers import Workers
 
 Result = TypeVar("Result")
 
@@ -38,12 +43,16 @@ class Tx:
     def __init__(self, session: Session) -> None:
         self.access = Access(session)
         self.parties, self.guards = Parties(session), Guards(session)
+        self.apikeys, self.people = ApiKeys(session), People(session)
+        self.quotas = Quotas(session)
         self.cohorts, self.blobs = Cohorts(session), BlobIndex(session)
         self.requests, self.tasks = Requests(session), Tasks(session)
+        self.jobs, self.workers = Jobs(session), Workers(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
         self.ledger, self.log = Ledger(session), Logbook(session)
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
+        self.releases = Releases(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

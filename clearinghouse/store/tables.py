@@ -20,7 +20,7 @@ from sqlmodel import AutoString, Field, SQLModel
 
 from clearinghouse.store import conservation
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0014"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
@@ -53,7 +53,7 @@ class MetaRow(SQLModel, table=True):
 
 
 class OrgRow(SQLModel, table=True):
-    """An organisation and its key."""
+    """An organisation and the key that signs for it now."""
 
     __tablename__ = "org"
     id: str = Field(primary_key=True)
@@ -63,6 +63,52 @@ class OrgRow(SQLModel, table=True):
     public_key: str
     age_recipient: str | None = None
     suspended: str = ""
+
+
+class OrgKeyRow(SQLModel, table=True):
+    """A key an organisation has or had; `added` and `revoked` are indexes of log entries."""
+
+    __tablename__ = "org_key"
+    __table_args__ = (_check("revoked IS NULL OR revoked > added", "order"),)
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    public_key: str
+    added: int
+    revoked: int | None = None
+
+
+class ApiKeyRow(SQLModel, table=True):
+    """A bearer token for reading: its public beginning and the SHA-256 of the whole."""
+
+    __tablename__ = "api_key"
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    name: str
+    prefix: str = Field(unique=True)
+    digest: str
+    scopes: str
+    created: int
+    expires: int
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+class PersonRow(SQLModel, table=True):
+    """A person who may look at an organisation's part of the console."""
+
+    __tablename__ = "person"
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+    email: str = Field(primary_key=True, index=True)
+
+
+class SessionRow(SQLModel, table=True):
+    """A person's session in the console, by the SHA-256 of its cookie's token."""
+
+    __tablename__ = "session"
+    digest: str = Field(primary_key=True)
+    email: str
+    org_id: str = Field(foreign_key="org.id")
+    expires: int = Field(index=True)
 
 
 class NonceRow(SQLModel, table=True):
@@ -97,6 +143,7 @@ class SourceRow(SQLModel, table=True):
     """A committed cohort."""
 
     __tablename__ = "source"
+    __table_args__ = (_check("committed IS NULL OR committed >= 0", "committed"),)
     id: str = Field(primary_key=True)
     org_id: str = Field(foreign_key="org.id", index=True)
     name: str
@@ -104,6 +151,7 @@ class SourceRow(SQLModel, table=True):
     size_class: int
     rows_root: str
     leaves: int
+    committed: int | None = None
 
 
 class SummaryRow(SQLModel, table=True):
@@ -148,8 +196,21 @@ class BlobAccessRow(SQLModel, table=True):
     org_id: str = Field(primary_key=True, foreign_key="org.id")
 
 
+class UploadRow(SQLModel, table=True):
+    """What an organisation stored here: the bytes that count against its quota."""
+
+    __tablename__ = "upload"
+    __table_args__ = (_check("size >= 0", "size"),)
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+    digest: str = Field(primary_key=True, foreign_key="blob.digest", ondelete="CASCADE")
+    size: int
+
+
 class RequestRow(SQLModel, table=True):
-    """A hospital's wish and where it stands; `version` moves with every step forward."""
+    """A hospital's wish and where it stands; `version` moves with every step forward.
+
+    `marks` counts what happened to it, and `cause` is the call that did so last.
+    """
 
     __tablename__ = "request"
     id: str = Field(primary_key=True)
@@ -162,6 +223,8 @@ class RequestRow(SQLModel, table=True):
     reason: str = ""
     version: int = 0
     due: bool = Field(default=True, index=True)
+    marks: int = 0
+    cause: str = ""
 
 
 class PartyRow(SQLModel, table=True):
@@ -228,6 +291,7 @@ class OrderRow(SQLModel, table=True):
     __table_args__ = (
         _check("payment_micro >= 0", "payment"),
         _check("real IS NULL OR (real >= 0 AND real <= units)", "real"),
+        _check("earned_micro IS NULL OR earned_micro >= 0", "earned"),
     )
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="request.id", index=True)
@@ -238,6 +302,11 @@ class OrderRow(SQLModel, table=True):
     delivery_id: str
     sealed_blob: str | None = None
     real: int | None = None
+    ladder: str | None = None
+    earned_micro: int | None = None
+    ground: str | None = None
+    disputed: str | None = None
+    offered: int | None = None
 
 
 class RunRow(SQLModel, table=True):
@@ -324,6 +393,25 @@ class EntryRow(SQLModel, table=True):
     body: bytes
 
 
+class ReleaseRow(SQLModel, table=True):
+    """A release of an owner's data: what its log entry says, for sums by owner."""
+
+    __tablename__ = "release"
+    __table_args__ = (_check("epsilon_micro >= 0", "epsilon"),)
+    position: int = Field(
+        primary_key=True,
+        foreign_key="entry.position",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    owner: str = Field(index=True)
+    data: str
+    kind: str
+    request_id: str | None = None
+    run_id: str | None = None
+    epsilon_micro: int
+    time: str
+
+
 class NodeRow(SQLModel, table=True):
     """A hash of the log's tree."""
 
@@ -341,6 +429,27 @@ class CheckpointRow(SQLModel, table=True):
     note: str
 
 
+class WitnessRow(SQLModel, table=True):
+    """A witness whose cosignatures are kept: of an organisation, or named by the operator."""
+
+    __tablename__ = "witness"
+    vkey: str = Field(primary_key=True)
+    org_id: str | None = Field(default=None, foreign_key="org.id", unique=True)
+
+
+class CosignatureRow(SQLModel, table=True):
+    """A witness's dated signature under one checkpoint, as its line in the note."""
+
+    __tablename__ = "cosignature"
+    size: int = Field(
+        primary_key=True,
+        foreign_key="checkpoint.size",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    vkey: str = Field(primary_key=True, foreign_key="witness.vkey")
+    line: str
+
+
 class ReceiptRow(SQLModel, table=True):
     """A receipt, as the text that is verified offline."""
 
@@ -349,6 +458,60 @@ class ReceiptRow(SQLModel, table=True):
     request_id: str = Field(foreign_key="request.id", index=True)
     run_id: str = Field(unique=True)
     body: str
+
+
+class JobRow(SQLModel, table=True):
+    """A long piece of work: who wants it, who does it, and what came of it."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        UniqueConstraint("request_id", "key"),
+        _check("attempts >= 0 AND token >= attempts", "attempts"),
+        _check("(state = 'running') = (owner <> '')", "owner"),
+    )
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    kind: str
+    subject: str
+    words: str
+    key: str
+    protocol: str
+    priority: int
+    state: str = Field(index=True)
+    attempts: int = 0
+    token: int = 0
+    turn: int = 0
+    owner: str = ""
+    slot: str = ""
+    beats: int = 0
+    enqueued: float
+    not_before: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    deadline: int
+    arguments: str
+    result: str = ""
+    error: str = ""
+    reason: str = ""
+    cause: str = ""
+
+
+class WorkerRow(SQLModel, table=True):
+    """A process that does jobs, as long as it lives."""
+
+    __tablename__ = "worker"
+    id: str = Field(primary_key=True)
+    host: str
+    place: str
+    pid: int
+    begun: str
+    protocol: str
+    slots: int
+    state: str
+    started: float
+    seen: float
+    beats: int = 0
 
 
 class DisputeRow(SQLModel, table=True):

@@ -9,7 +9,8 @@ import yaml
 from clearinghouse.cli.profile import session
 from clearinghouse.cli.provider import open_provider
 from clearinghouse.errors import RefusedError
-from clearinghouse.messages.tasks import DeliverTask, Recipient, TaskView
+from clearinghouse.messages.deliveries import DeliverTask, Recipient
+from clearinghouse.messages.tasks import TaskView
 
 UNKNOWN = "0" * 20
 NOUNS = {
@@ -133,6 +134,9 @@ SOURCE = {"name": "a", "table": "cleveland.csv", "schema": "schema.yaml", "price
         ({"epsilon": 0}, ("epsilon", "above 0")),
         ({"epsilon": "a lot"}, ("epsilon", "number")),
         ({"epsilon_limit": "0.5"}, ("epsilon_limit", "at least epsilon")),
+        ({"epsilon_size": 0}, ("epsilon_size", "above 0")),
+        ({"epsilon_size": "0.1", "size_class": 64}, ("epsilon_size", "exclude each other")),
+        ({"epsilon_size": "0.1", "epsilon_limit": 1}, ("epsilon_limit", "epsilon_size")),
         ({"prise": 1}, ("prise", "Known keys")),
         ({"purposes": "all"}, ("purposes", "list")),
     ],
@@ -181,6 +185,19 @@ def test_what_was_published_cannot_change_and_a_price_can(cli, home, files, tmp_
     again = cli("source", "register", file, "--home", mine, "--json")
     assert (again.code, again.value["spent"]) == (0, "1.00")
     assert '"ask_micro":3000000' in (mine / "source-terms.json").read_text()
+
+
+def test_a_source_of_undeclared_size_publishes_a_noised_one(cli, home, files, tmp_path) -> None:
+    terms = {"epsilon": "0.9", "epsilon_size": "0.1"}
+    mine, file = register_source(cli, home, files, tmp_path, **terms)
+    told = cli("budget", "show", "--home", mine, "--json").value
+    assert [item["purpose"] for item in told["releases"]] == ["size", "summary"]
+    assert (told["spent"], told["limit"]) == ("1.00", "1.00")
+    shown = cli("source", "show", "--home", mine, "--json").value
+    assert shown["size_class"] == told["size_class"]
+    assert shown["leaves"] >= 512  # 303 rows, and room for the noise
+    preview = cli("source", "preview", file).out
+    assert "with noise, for epsilon 0.10 more" in preview
 
 
 def test_a_damaged_ledger_is_said_so(cli, home, files, tmp_path) -> None:
@@ -239,11 +256,11 @@ def test_an_agent_without_a_set_and_a_request_without_one_are_refused(cli, home,
 def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp_path) -> None:
     mine = home("hospital")
     schema = yaml.safe_load((files / "schema.yaml").read_text())
-    numeric = {**schema, "label": {"name": "disease", "kind": "number", "low": 0, "high": 1}}
-    (tmp_path / "numeric.yaml").write_text(yaml.safe_dump(numeric))
+    many = {**schema, "label": {"name": "disease", "levels": list(range(17))}}
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(many))
     seal = ("valset", "seal", files / "va.csv", "--home", mine)
     refused(cli(*seal), 2, "--schema")
-    refused(cli(*seal, "--schema", tmp_path / "numeric.yaml"), 2, "two levels")
+    refused(cli(*seal, "--schema", tmp_path / "many.yaml"), 2, "at most 16")
     known = (*seal, "--schema", files / "schema.yaml")
     refused(cli(*known, "--size-class", 100), 2, "power of two", "64")
     refused(cli(*known, "--size-class", 1024), 2, "above the table's rows")
@@ -305,3 +322,66 @@ def test_errors_are_json_where_json_was_asked_for(shell, tmp_path) -> None:
     done = shell("org", "show", "--json", cwd=tmp_path)
     assert done.code == 2
     assert done.errors[0].startswith('{"error": ".clearinghouse is no party')
+
+
+def spoil(rows: list[str], header: list[str], how: str) -> list[str]:
+    """A table with one fault; the header is kept."""
+    if how == "empty":
+        return []
+    if how == "out of bounds":
+        return [",".join(["999", *rows[0].split(",")[1:]]), *rows[1:]]
+    if how == "a value for no column":
+        return [f"{row},7" for row in rows]
+    if how == "all missing":
+        at = header.index("cp")
+        return [",".join([*(c := row.split(","))[:at], "", *c[at + 1 :]]) for row in rows]
+    if how == "unknown label":
+        return [",".join([*rows[0].split(",")[:-1], "7"]), *rows[1:]]
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("empty", "no rows"),
+        ("out of bounds", "outside the declared bounds"),
+        ("a value for no column", "cells"),
+        ("all missing", "missing"),
+        ("unknown label", "not a declared level"),
+    ],
+)
+def test_a_bad_table_publishes_nothing_and_costs_nothing(
+    cli, home, files, tmp_path, how, words
+) -> None:
+    header, *rows = (files / "cleveland.csv").read_text().splitlines()
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join([header, *spoil(rows, header.split(","), how)]) + "\n")
+    nothing_happens(cli, home, tmp_path, table, files / "schema.yaml", words)
+
+
+def test_a_repeated_patient_publishes_nothing_and_costs_nothing(cli, home, files, tmp_path) -> None:
+    schema = yaml.safe_load((files / "schema.yaml").read_text())
+    with_ids = tmp_path / "schema.yaml"
+    with_ids.write_text(yaml.safe_dump({**schema, "patient_id": "patient"}))
+    header, *rows = (files / "cleveland.csv").read_text().splitlines()
+    table = tmp_path / "table.csv"
+    ids = ["p1", "p2", "p1", *(f"q{i}" for i in range(len(rows) - 3))]
+    lines = [f"{row},{name}" for row, name in zip(rows, ids, strict=True)]
+    table.write_text("\n".join([f"{header},patient", *lines]) + "\n")
+    nothing_happens(cli, home, tmp_path, table, with_ids, "patient")
+
+
+def nothing_happens(cli, home, tmp_path: Path, table: Path, schema: Path, words: str) -> None:
+    """A provider and a hospital are both refused in words, before anything leaves or is paid."""
+    seller, clinic = home("provider", "seller"), home("hospital", "clinic")
+    file = tmp_path / "source.yaml"
+    terms = {**SOURCE, "table": str(table), "schema": str(schema)}
+    file.write_text(yaml.safe_dump({key: value for key, value in terms.items() if value}))
+    refused(cli("source", "preview", file), 2, words)
+    refused(cli("source", "register", file, "--home", seller), 2, words)
+    refused(cli("valset", "seal", table, "--schema", schema, "--home", clinic), 2, words)
+    for place in (seller, clinic):
+        left = {path.name for path in place.iterdir()}
+        assert not left & {"ledger.sqlite", "source.json", "valset.json", "rows.seed"}
+        told = cli("budget", "show", "--home", place, "--json").value
+        assert (told["spent"], told["releases"]) == ("0.00", [])

@@ -16,7 +16,6 @@ from clearinghouse.client.hospital import Hospital, HospitalTerms
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.loopback import app_client
 from clearinghouse.client.recipes import publish_bins, recipe_source
-from clearinghouse.client.statements import METRICS
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import SystemClock
 from clearinghouse.errors import (
@@ -51,7 +50,7 @@ from secure_eval.checked import CheckedScoringRun
 from secure_eval.layout import Layout
 from secure_eval.noise import commitment
 from secure_eval.nonces import new_nonce, nonce_commitment
-from secure_eval.scorecard import Scorecard
+from secure_eval.scorecard import METRICS, Scorecard
 from secure_eval.target import TargetOpening
 
 TARGET, SCORE, LIMIT = 500_000, 400_000, 1_350_000

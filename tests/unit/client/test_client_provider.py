@@ -12,25 +12,23 @@ from clearinghouse.client import provider as provider_module
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.sealed_body import entry_bytes, read_body, write_body
+from clearinghouse.client.shown import read_shown, tag_of
 from clearinghouse.errors import (
     BudgetExceededError,
+    ConflictError,
     InputError,
     ProtocolError,
     RefusedError,
 )
 from clearinghouse.ids import new_id
-from clearinghouse.messages.tasks import (
-    AskCommitTask,
-    AskRevealTask,
-    DeliverTask,
-    ReceiveTask,
-    Recipient,
-    TaskView,
-)
+from clearinghouse.messages.deliveries import DeliverTask, ReceiveTask, Recipient, ShowTask
+from clearinghouse.messages.tasks import AskCommitTask, AskRevealTask, TaskView
 from clearinghouse.rows import draw_key, verify_proofs
+from dp import size
 
 TERMS = SourceTerms(64, 2_000_000, 1_000_000, 1_000_000)
 REQUEST = new_id("req")
+PRICE = 2_500_000
 
 
 @pytest.fixture
@@ -45,12 +43,16 @@ def view(task, request_id=REQUEST):
     return TaskView(id=new_id("tsk"), request_id=request_id, deadline=2**33, task=task)
 
 
-def deliver(provider, quota, recipients, level=("sex",), order=None, seed=bytes(32)):
+def deliver(
+    provider, quota, recipients, level=("sex",), order=None, seed=bytes(32), skip=(), price=PRICE
+):
     return DeliverTask(
         order_id=order or new_id("ord"),
         source_id=provider.source_id,
         level=list(level),
         quota=list(quota),
+        skip=list(skip),
+        ladder=[[place, price, units] for place, units in enumerate(quota) if units],
         draw_seed=seed.hex(),
         purpose="train a model",
         recipients=recipients,
@@ -77,7 +79,38 @@ def test_registration_says_nothing_that_depends_on_the_rows(bench, connect, hear
         Provider(f"p{n}", keystore, transport, heart(n, seed=n), TERMS).publish()
         posted.append(next(body for path, body in reversed(bench.posts) if path == "sources"))
     assert posted[0]["leaves"] == posted[1]["leaves"] == 128
-    assert set(posted[0]) == {"name", "schema_id", "size_class", "rows_root", "leaves"}
+    said = {name for name, value in posted[0].items() if value is not None}
+    assert said == {"name", "schema_id", "size_class", "rows_root", "leaves"}
+
+
+def test_an_undeclared_size_is_released_with_noise_and_paid_once(bench, connect, heart):
+    """The noised n, class and leaves are published; n is not, and nothing else depends on it."""
+    keystore, transport = connect("shy")
+    terms = SourceTerms(None, 2_000_000, 800_000, 1_000_000, epsilon_size_micro=200_000)
+    shy = Provider("shy", keystore, transport, heart(90, seed=1), terms)
+    shy.publish()
+    posted = next(body for path, body in reversed(bench.posts) if path == "sources")
+    noised = posted["size_release"]["noised"]
+    assert posted["size_class"] == size.size_class(noised, 200_000)
+    assert posted["leaves"] == size.room(noised, 200_000)
+    assert (shy.budget.spent, shy.budget.limit) == (1_000_000, 1_000_000)
+    again = Provider("shy", keystore, transport, heart(90, seed=1), terms)
+    assert again.publish() == shy.source_id
+    assert again.size == shy.size
+    with pytest.raises(ConflictError):
+        Provider("shy", keystore, transport, heart(91, seed=1), terms).publish()
+
+
+def test_a_noised_size_beyond_the_budget_is_refused_and_free(bench, connect, heart):
+    keystore, transport = connect("poor and shy")
+    before = len(bench.posts)
+    for epsilon, error in ((1_000_001, BudgetExceededError), (9_999, InputError)):
+        terms = SourceTerms(None, 1, 1, 1_000_000, epsilon_size_micro=epsilon)
+        shy = Provider("poor and shy", keystore, transport, heart(90), terms)
+        with pytest.raises(error):
+            shy.publish()
+        assert shy.budget.spent == 0
+    assert not [path for path, _ in bench.posts[before:] if path == "sources"]
 
 
 def test_the_summary_is_published_once_and_replayed(bench, provider, connect, heart):
@@ -191,7 +224,8 @@ def test_draws_are_the_first_rows_of_each_cell_and_dummies_where_rows_run_out(pr
         assert len(real) == min(need, int(exact[place]))
         rows = np.flatnonzero(place_of == place).tolist()
         leaves = provider.commitments.leaves
-        expected = sorted(rows, key=lambda row: draw_key(b"s" * 32, leaves[row]))[: len(real)]
+        hashes = [hashlib.sha256(text).digest() for text in records]
+        expected = sorted(rows, key=lambda row: draw_key(b"s" * 32, hashes[row]))[: len(real)]
         assert [canonical_bytes(e.record) for e in real] == [records[row] for row in expected]
         assert [e.proof.leaf for e in real] == [leaves[row] for row in expected]
     assert provider.draw(level, quota, b"t" * 32) != entries
@@ -260,13 +294,84 @@ def test_what_is_out_of_turn_is_refused(provider, recipients):
     _, keys = recipients
     with pytest.raises(RefusedError, match="no ask"):
         provider.handle(view(deliver(provider, [1, 1, 1, 1], keys)))
-    sell(provider, [1, 1, 1, 1], keys)
+    with pytest.raises(RefusedError, match="below the ask"):
+        sell(provider, [1, 1, 1, 1], keys, price=1_999_999)
+    with pytest.raises(RefusedError, match="do not fit"):
+        provider.handle(view(deliver(provider, [1] * 4, keys).model_copy(update={"ladder": []})))
+    with pytest.raises(RefusedError, match="second order"):
+        sell(provider, [1, 1, 1, 1], keys, skip=[1, 0, 0, 0])
+    first = new_id("ord")
+    answer = sell(provider, [1, 1, 1, 1], keys, order=first)
+    assert answer.claim_micro == 4 * PRICE
     with pytest.raises(RefusedError, match="second order"):
         sell(provider, [1, 1, 1, 1], keys)
+    with pytest.raises(RefusedError, match="with other rows"):
+        sell(provider, [2, 1, 1, 1], keys, order=first)
     with pytest.raises(RefusedError, match="not a source"):
         provider.handle(view(AskRevealTask(source_id=new_id("src"))))
     with pytest.raises(RefusedError, match="takes no receive"):
         provider.handle(view(ReceiveTask(schema_id=new_id("sch"), deliveries=[])))
+
+
+def test_an_order_that_takes_over_follows_the_rows_of_the_first(bench, provider, recipients):
+    keystores, keys = recipients
+    first, again = [3, 4, 0, 6], [2, 0, 1, 3]
+
+    def rows(answer):
+        body = read_body(keystores[0].unseal(bench.blobs[answer.sealed_blob]))
+        return [entry.proof.index for entry in body.entries if entry.weight]
+
+    one = rows(sell(provider, first, keys))
+    order = deliver(provider, again, keys, skip=first)
+    two = rows(provider.handle(view(order)))
+    assert not set(one) & set(two)
+    both = provider.draw(["sex"], [a + b for a, b in zip(first, again, strict=True)], bytes(32))
+    assert {entry.proof.index for entry in both if entry.weight} == {*one, *two}
+    with pytest.raises(RefusedError, match="third order"):
+        provider.handle(view(deliver(provider, again, keys, skip=again)))
+
+
+def test_undersold_rows_are_shown_as_tags_of_a_size_that_tells_nothing(bench, provider, recipients):
+    keystores, keys = recipients
+
+    def shown(show):
+        task = ShowTask(
+            source_id=provider.source_id,
+            level=["sex"],
+            skip=[2, 2, 2, 2],
+            show=show,
+            draw_seed="00" * 32,
+            recipients=keys,
+        )
+        return keystores[1].unseal(bench.blobs[provider.handle(view(task)).shown_blob])
+
+    with pytest.raises(RefusedError, match="no ask"):
+        shown([1, 1, 1, 1])
+    sell(provider, [2, 2, 2, 2], keys)
+    many, few = shown([0, 60, 0, 0]), shown([60, 0, 0, 0])
+    assert len(many) == len(few)  # there are not 60 rows in either place
+    tags = read_shown(many, provider.source_id)
+    following = [e for e in provider.draw(["sex"], [0, 62, 0, 0], bytes(32)) if e.weight][2:]
+    known = {tag_of(bytes(32), provider.source_id, canonical_bytes(e.record)) for e in following}
+    assert sum(tag.tag in known for tag in tags) == len(following) < 60
+    for record in provider.table.records():
+        assert canonical_bytes(record) not in many
+
+
+def test_a_deposit_above_the_owners_limit_is_refused(connect, heart):
+    keystore, transport = connect("careful")
+    terms = SourceTerms(64, 2_000_000, 1_000_000, 1_000_000, deposit_micro=5)
+    provider = Provider("careful", keystore, transport, heart(90, seed=1), terms)
+    provider.publish()
+    for amount in (5, 6):
+        task = AskCommitTask(
+            source_id=provider.source_id, frozen_digest="0" * 64, deposit_micro=amount
+        )
+        if amount > 5:
+            with pytest.raises(RefusedError, match="deposit"):
+                provider.handle(view(task))
+        else:
+            assert provider.handle(view(task)).commitment
 
 
 def test_a_number_too_long_for_an_entry_is_refused_before_anything_is_committed(connect, schema):

@@ -1,5 +1,6 @@
 """Every release path from a table to what leaves its owner, audited as a whole.
 
+    size      a table's number of rows -> ledger -> noise -> size class, leaves and message
     summary   a provider's table -> cells -> ledger -> noise -> canonical bytes -> message
     target    a hospital's table -> cells -> counts + the derived noise of the opening
     score     labels, bins and subgroups -> histogram and group tables + their derived noise
@@ -12,6 +13,7 @@ a path together, so a right path fails a test with a probability of at most 1e-6
 import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations_with_replacement, count, product
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from clearinghouse.clock import SystemClock
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema, parse_schema
 from clearinghouse.tables import Table, from_records
+from dp import size as sizes
 from dp.audit import audit_release
 from dp.noise import geometric
 from secure_eval.agent_target import AgentTarget
@@ -87,9 +90,11 @@ def owners(tmp_path_factory) -> Iterator:
     first = Keystore.open(Path(folder) / "first")
     first.remember("source", {"source_id": "src_" + "0" * 20, "rows_root": "0" * 64})
 
-    def make(rows: Table, epsilon_micro: int = MICRO) -> Provider:
+    def make(rows: Table, epsilon_micro: int = MICRO, *, noised: bool = False) -> Provider:
         keystore = Keystore.open(shutil.copytree(first.directory, folder / str(next(numbers))))
         terms = SourceTerms(32, 2 * MICRO, epsilon_micro, epsilon_micro)
+        if noised:
+            terms = replace(terms, size_class=None, epsilon_size_micro=epsilon_micro)
         transport = Transport("http://127.0.0.1:9", keystore.signing_key, SystemClock(), client)
         return Provider("owner", keystore, transport, rows, terms)
 
@@ -106,8 +111,8 @@ def target_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
     return cells.counts(rows, LEVEL) + noise
 
 
-def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
-    """The tables of a score run: a fixed model puts a patient into a bin by age and sex."""
+def score_tables(rows: Table) -> list[np.ndarray]:
+    """The exact tables of a score run: a fixed model puts a patient into a bin by age and sex."""
     codes = {name: SCHEMA.stratum_codes(rows, name) for name, _ in GROUPS}
     bins = np.minimum(codes["age"] + codes["sex"], BINS - 1)
     predicted = bins >= 2
@@ -115,12 +120,19 @@ def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
     for name, levels in GROUPS:
         places = (codes[name] * 2 + rows.labels)[predicted]
         exact.append(np.bincount(places, minlength=2 * levels))
+    return exact
+
+
+def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
+    """The same tables with the run's derived noise."""
     tables = [
         NoisedTable(item.name, item.cells, item.epsilon_micro)
         for item in noise_tables(epsilon_micro, 2, BINS, GROUPS)
     ]
     nonces = (secrets.token_bytes(16), secrets.token_bytes(16))
-    return np.concatenate(exact) + table_noise(secrets.token_bytes(32), "run", nonces, tables)
+    return np.concatenate(score_tables(rows)) + table_noise(
+        secrets.token_bytes(32), "run", nonces, tables
+    )
 
 
 # ---------------------------------------------------------------- right paths pass
@@ -164,6 +176,33 @@ def test_a_summary_that_is_asked_again_shows_nothing_new(owners) -> None:
     owner = owners(table(*BODY))
     first = owner.summary()
     assert [owner.summary() for _ in range(5)] == [first] * 5
+    assert owner.budget.spent == MICRO
+
+
+def test_noised_sizes_are_as_private_as_they_say_and_half_the_noise_is_caught(owners) -> None:
+    """n itself, from a table to the message: class and leaves follow from the one number."""
+
+    def publish(rows: Table, epsilon_micro: int = MICRO) -> list[int]:
+        size = owners(rows, epsilon_micro, noised=True).size
+        assert size.release is not None
+        noised = size.release.noised
+        assert size.size_class == sizes.size_class(noised, epsilon_micro)
+        assert size.leaves == sizes.room(noised, epsilon_micro)
+        return [noised, size.size_class, size.leaves]
+
+    pairs = {"one more": PAIRS["the only row of the table"]}
+    verdict = audit_release(publish, pairs, 1.0, n=100, confidence=SURE)
+    assert verdict.passed, verdict
+    law = audit_release(
+        lambda n: [sizes.noised_size(n, MICRO)], {"n": (40, 41)}, 1.0, n=3000, confidence=SURE
+    )
+    assert 0.3 < law.worst <= 1
+    under_noised = audit_release(
+        lambda n: [sizes.noised_size(n, 2 * MICRO)], {"n": (40, 41)}, 1.0, n=3000, confidence=SURE
+    )
+    assert under_noised.worst > 1
+    owner = owners(table(*BODY), noised=True)
+    assert [owner.size for _ in range(3)] == [owner.size] * 3
     assert owner.budget.spent == MICRO
 
 
@@ -222,7 +261,8 @@ def test_every_neighbour_of_every_small_table_differs_by_one_in_each_table() -> 
     """Exhaustive: all multisets of up to three of the 12 kinds, each row taken out in turn.
 
     A patient is in one place of a summary and of a target at every level, in one cell of the score
-    histogram, and in at most one cell of each group table.
+    histogram, and in at most one cell of each group table; and n differs by one. So a run's tables
+    together cost the sum of their epsilons, and in the zCDP lane the sum of their rhos.
     """
     checked = 0
     for size in (1, 2, 3):
@@ -234,6 +274,13 @@ def test_every_neighbour_of_every_small_table_differs_by_one_in_each_table() -> 
                     apart = cells.counts(whole, level) - cells.counts(rest, level)
                     assert sorted(apart)[-2:] in ([0, 1], [1])
                     assert np.abs(apart).sum() == 1
+                assert whole.n - rest.n == 1
+                one, *groups = (
+                    np.abs(more - fewer).sum()
+                    for more, fewer in zip(score_tables(whole), score_tables(rest), strict=True)
+                )
+                assert one == 1
+                assert set(groups) <= {0, 1}
                 checked += 1
     assert checked == 12 + 2 * 78 + 3 * 364
 

@@ -1,6 +1,12 @@
 """A whole market with real parties and ciphertexts, and markets in which somebody will not play."""
 
-from clearinghouse.errors import RefusedError
+import pytest
+
+from clearinghouse.cli.recompute import recomputed
+from clearinghouse.client.rotation import rotate
+from clearinghouse.errors import RefusedError, VerificationError
+from clearinghouse.log.entries import KeyHistory, parse_entry
+from clearinghouse.log.replay import verify_replay
 from clearinghouse.log.verify import export_log, verify_log_directory, verify_receipt
 from clearinghouse.messages.results import (
     CheckpointView,
@@ -11,6 +17,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
+from valuation.ladders import bound
 
 
 def read(world, what, kind):
@@ -56,6 +63,7 @@ def test_a_whole_market(world):
     check_clearing(world, statement)
     check_scores(world, statement)
     check_no_row_is_stored(world)
+    check_recomputed(world)
     kinds = [entry.type for entry in report.entries]
     assert kinds.count("ask.committed") == kinds.count("ask.revealed") == 2
     assert kinds.index("inputs.frozen") < kinds.index("ask.committed")
@@ -75,7 +83,12 @@ def check_clearing(world, statement):
         assert order.real is not None
         assert order.paid_micro is not None
         owed = order.ask_micro * order.units + order.marginal_micro
-        assert order.paid_micro == owed * order.real // order.units
+        assert owed == sum(price * units for _, price, units in order.ladder)
+        assert order.paid_micro <= owed
+        assert order.paid_micro >= order.ask_micro * order.real
+        assert order.paid_micro <= bound(order.ladder, order.real)
+        assert order.deposit_micro == target.deposits_micro[order.source_id]
+        assert statement.balances[f"deposit:{world.request_id}:{order.source_id}"] == 0
         assert all(q <= c for q, c in zip(order.quota, target.capped[order.source_id], strict=True))
     paid = sum(order.paid_micro for order in sold)
     fees = [amount for name, amount in statement.balances.items() if name.startswith("platform")]
@@ -95,6 +108,59 @@ def check_clearing(world, statement):
         assert price.low_micro <= price.point_micro <= price.high_micro
         if order.units:
             assert price.components["reserve"] + price.components["marginal"] == price.point_micro
+
+
+def check_recomputed(world):
+    """Any participant computes everything again; any changed figure is found."""
+    transport = world.providers[1].transport
+    checks = recomputed(transport, world.request_id)
+    assert [name for name, _ in checks] == [
+        "log", "frozen inputs", "clearing", "certificate", "prices", "payments"
+    ]  # fmt: skip
+    get, get_text = transport.get, transport.get_text
+
+    def lying(what, change):
+        def changed(path, kind=None, **rest):
+            found = get_text(path) if kind is None else get(path, kind, **rest)
+            return change(found) if path.endswith(what) else found
+
+        transport.get = changed
+        transport.get_text = changed
+        return transport
+
+    def dearer(view):
+        first = view.orders[0]
+        ladder = [[place, price + 1, units] for place, price, units in first.ladder]
+        return view.model_copy(
+            update={"orders": [first.model_copy(update={"ladder": ladder}), *view.orders[1:]]}
+        )
+
+    def fuller(view):
+        name = next(iter(view.capped))
+        capped = {**view.capped, name: [count + 1 for count in view.capped[name]]}
+        return view.model_copy(update={"capped": capped})
+
+    for what, change, words in (
+        ("/clearing", dearer, "not what was logged"),
+        ("/target", fuller, "the releases give others"),
+        ("/summary", lambda s: s.model_copy(update={"counts": s.counts[::-1]}), "not the release"),
+        ("/prices", lambda text: text.replace('"calls":0', '"calls":1', 1), "gives others"),
+        ("/certificate", lambda text: text.replace("1", "2", 1), "another one"),
+        ("/statement", _skimmed, "not what the orders earned"),
+    ):
+        with pytest.raises(VerificationError, match=words):
+            recomputed(lying(what, change), world.request_id)
+    transport.get, transport.get_text = get, get_text
+
+
+def _skimmed(view):
+    postings = [
+        posting.model_copy(update={"amount_micro": posting.amount_micro - 1})
+        if ":order:" in posting.transfer and posting.amount_micro > 0
+        else posting
+        for posting in view.postings
+    ]
+    return view.model_copy(update={"postings": postings})
 
 
 def check_scores(world, statement):
@@ -176,8 +242,16 @@ def test_who_delivers_is_paid_and_who_does_not_is_not(world, monkeypatch):
     assert orders[shy.source_id].units > 0
     assert (orders[shy.source_id].real, orders[shy.source_id].paid_micro) == (0, 0)
     assert orders[reliable.source_id].paid_micro > 0
+    again = read(world, "clearing", ClearingView).offered_again
+    assert [order.source_id for order in again] == [reliable.source_id]
+    assert again[0].paid_micro == again[0].ask_micro * again[0].real > 0
     paid = statement.balances[f"org:{reliable.org_id}"]
-    assert paid == orders[reliable.source_id].paid_micro
+    assert paid == orders[reliable.source_id].paid_micro + again[0].paid_micro
+    lost = orders[shy.source_id].deposit_micro
+    assert lost > 0
+    assert statement.balances[f"forfeits:{world.desk.org.id}"] == lost
+    assert statement.balances[f"external:{shy.org_id}"] == -lost
+    assert statement.balances[f"external:{reliable.org_id}"] == 0
 
 
 def test_a_broken_model_fails_alone_and_an_unsigned_score_stands(world, monkeypatch):
@@ -199,6 +273,20 @@ def test_a_broken_model_fails_alone_and_an_unsigned_score_stands(world, monkeypa
     assert "we do not sign" in stands.reason
     statement, _ = check_books(world)
     assert [winner["run_id"] for winner in statement.award["winners"]] == [stands.id]
+
+
+def test_run_n_plus_one_is_refused_and_costs_nothing(world):
+    """Two developers, one run: the first model that came is scored, the other is told why not."""
+    world.recipes = ("logistic", "trees")
+    world.gather(runs=1)
+    view = world.work(world.everybody)
+    assert view.state == "done", world.events
+    runs = read(world, "runs", RunList).runs
+    assert sorted(run.state for run in runs) == ["failed", "released"]
+    (refused,) = [run for run in runs if run.state == "failed"]
+    assert refused.reason == "all 1 runs of this request are taken"
+    assert world.hospital.budget.spent == 500_000 + 1_000_000
+    check_books(world)
 
 
 def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
@@ -230,3 +318,28 @@ def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
 
 def _later(_request_id):
     raise OSError("not yet")
+
+
+def test_a_hospital_that_rotates_its_key_in_the_middle_still_signs_receipts(world):
+    """The old key signs the statement that names it, the new key the rest; all of it verifies."""
+    world.gather()
+    hospital = world.hospital
+    before = hospital.keystore.signing_key
+    world.work(world.everybody, until=lambda view: view.step == "deliver")
+    rotate(hospital.keystore, hospital.transport, hospital.org_id)
+    hospital.keystore = hospital.keystore.reopened()
+    after = hospital.keystore.signing_key
+    assert after.key_id != before.key_id
+    assert world.work(world.everybody).state == "done"
+    with world.desk.store.read() as tx:
+        (receipt,) = tx.runs.receipts(world.request_id).values()
+        entries = [parse_entry(body) for body in tx.log.entries(0, 1000)]
+    assert f"signer {after.key_id}" in receipt.body
+    assert before.key_id not in receipt.body
+    verify_receipt(receipt.body.encode())
+    verify_replay(entries)
+    history = KeyHistory()
+    for entry in entries:
+        history.apply(entry)
+    mine = [entry.key for entry in entries if entry.actor == hospital.org_id]
+    assert {before.key_id, after.key_id} == set(mine)
