@@ -56,6 +56,13 @@ class BudgetExceededError(RefusedError):
     problem_type = "budget-exceeded"
 
 
+class NoGrantError(RefusedError):
+    """No grant of the records' owner covers this use; the message says what is wrong."""
+
+    problem_type = "no-grant"
+    status = 403
+
+
 class ConflictError(RefusedError):
     """The same idempotency key came with another body, or an object is in another state."""
 

@@ -29,6 +29,9 @@ class Settings:
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
+        keep_ciphertexts_days: So long the ciphertexts of a finished request stay; its validation
+            set stays longer. Audits and disputes need them.
+        keep_deliveries_days: So long its sealed deliveries stay.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
 
@@ -44,6 +47,8 @@ class Settings:
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
     idle_s: float = 0.5
+    keep_ciphertexts_days: int = 180
+    keep_deliveries_days: int = 90
     record_bodies: Path | None = None
 
     @property

@@ -25,7 +25,20 @@ State = Literal["charged", "started", "answered", "voided"]
 
 BUSY_SECONDS = 30.0
 
-_SCHEMA = """
+ERASED = b"\x00erased"
+"""Stands where an answer was that its owner had to forget."""
+
+_FORWARD = """
+CREATE TRIGGER IF NOT EXISTS release_moves_forward BEFORE UPDATE ON release
+  WHEN NEW.key IS NOT OLD.key OR NEW.body_digest IS NOT OLD.body_digest
+    OR NEW.purpose IS NOT OLD.purpose OR NEW.lane IS NOT OLD.lane OR NEW.cost IS NOT OLD.cost
+    OR OLD.state || '>' || NEW.state
+       NOT IN ('charged>started', 'charged>voided', 'started>answered')
+  BEGIN SELECT RAISE(ABORT, 'a release only moves forward'); END;
+"""
+
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS account (
   lane TEXT PRIMARY KEY CHECK (lane IN ('epsilon', 'rho')),
   spent INTEGER NOT NULL CHECK (typeof(spent) = 'integer'),
@@ -43,18 +56,14 @@ CREATE TABLE IF NOT EXISTS release (
   CHECK ((state = 'answered') = (answer IS NOT NULL)));
 CREATE TRIGGER IF NOT EXISTS release_stays BEFORE DELETE ON release
   BEGIN SELECT RAISE(ABORT, 'releases are never deleted'); END;
-CREATE TRIGGER IF NOT EXISTS release_moves_forward BEFORE UPDATE ON release
-  WHEN NEW.key IS NOT OLD.key OR NEW.body_digest IS NOT OLD.body_digest
-    OR NEW.purpose IS NOT OLD.purpose OR NEW.lane IS NOT OLD.lane OR NEW.cost IS NOT OLD.cost
-    OR OLD.state || '>' || NEW.state
-       NOT IN ('charged>started', 'charged>voided', 'started>answered')
-  BEGIN SELECT RAISE(ABORT, 'a release only moves forward'); END;
 CREATE TRIGGER IF NOT EXISTS limit_stays BEFORE UPDATE ON account
   WHEN NEW.allowed IS NOT OLD.allowed OR NEW.lane IS NOT OLD.lane
   BEGIN SELECT RAISE(ABORT, 'a budget is fixed for life'); END;
 CREATE TRIGGER IF NOT EXISTS account_stays BEFORE DELETE ON account
   BEGIN SELECT RAISE(ABORT, 'a budget is fixed for life'); END;
 """
+    + _FORWARD
+)
 
 
 class LedgerError(Exception):
@@ -197,6 +206,24 @@ class Ledger:
             connection.execute("UPDATE release SET state = 'voided' WHERE key = ?", (key,))
             connection.execute("UPDATE account SET spent = spent - ? WHERE lane = ?", (cost, lane))
 
+    def erase(self) -> None:
+        """Overwrite every stored answer, on the disk too; costs and keys stay.
+
+        For an owner that takes its data back. A repeated request is refused from then on, so no
+        second draw replaces what was forgotten.
+        """
+        with self._connection() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            with _transaction(connection):
+                connection.execute("DROP TRIGGER release_moves_forward")
+                connection.execute(
+                    "UPDATE release SET answer = ? WHERE state = 'answered'", (ERASED,)
+                )
+                connection.execute(_FORWARD)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def balance(self, lane: Lane = "epsilon") -> tuple[int, int]:
         """(spent, limit) of a lane in millionths.
 
@@ -327,6 +354,8 @@ def _known_answer(
     body_digest, cost, lane, state, answer = known
     if (body_digest, cost, lane) != wanted:
         raise Conflict(f"release '{key}' was used for another request")
+    if answer == ERASED:
+        raise Interrupted(f"release '{key}' was erased by its owner and is never drawn again")
     if state == "answered":
         return answer
     if state == "charged":

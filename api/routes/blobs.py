@@ -8,7 +8,8 @@ from starlette.responses import Response, StreamingResponse
 
 from api.calls import CallOf, DeskOf, find_caller
 from clearinghouse.blobs import CHUNK, TooLargeError, Upload
-from clearinghouse.errors import InputError
+from clearinghouse.errors import InputError, NoGrantError
+from clearinghouse.rounds import training
 from clearinghouse.rounds.desk import Desk
 
 router = APIRouter(tags=["blobs"])
@@ -50,14 +51,25 @@ async def _receive(request: Request, upload: Upload) -> None:
 def _keep(desk: Desk, upload: Upload, digest: str, org_id: str) -> bool:
     size = upload.finish(digest)
     with desk.store.write() as tx:
-        return tx.blobs.add(digest, size, org_id)
+        is_new = tx.blobs.add(digest, size, org_id)
+        desk.blobs.size(digest)  # the same bytes may just have been erased: then it is not stored
+        return is_new
 
 
 @router.get("/blobs/{digest}", response_class=Response)
 def get_blob(call: CallOf, digest: str) -> StreamingResponse:
-    """A blob's bytes, for who uploaded it and whom it was sent to."""
+    """A blob's bytes, for who uploaded it and whom it was sent to.
+
+    Sealed records need a grant at the moment they are read, and each reader is logged once.
+    """
     with call.desk.store.read() as tx:
         tx.access.blob(digest, call.org.id)
+        is_delivery = tx.grants.sealed_to(digest, call.org.id) is not None
+    if is_delivery:
+        with call.desk.store.write() as tx:
+            reason = training.may_read(tx, call.desk, call.org, digest)
+        if reason:
+            raise NoGrantError(reason)
     size = call.desk.blobs.size(digest)
     return StreamingResponse(
         call.desk.blobs.chunks(digest),

@@ -1,11 +1,14 @@
 """Requests and what they leave behind."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import JSON, Call, CallOf
 from clearinghouse.errors import NotFoundError
+from clearinghouse.messages.consent import OpenRequestList
 from clearinghouse.messages.intake import OpenRequest, RequestView
 from clearinghouse.messages.results import (
     ClearingView,
@@ -14,7 +17,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
-from clearinghouse.rounds import intake, pipeline, views
+from clearinghouse.rounds import intake, pipeline, views, wanted
 
 router = APIRouter(tags=["requests"])
 
@@ -27,6 +30,17 @@ def open_request(call: CallOf) -> Response:
         lambda tx: pipeline.show(tx, intake.open_request(tx, call.desk, call.org, message)),
         keyed=True,
     )
+
+
+@router.get("/requests")
+def list_requests(
+    call: CallOf,
+    state: Literal["open"] = "open",  # noqa: ARG001  the only state that strangers may ask for
+    schema_id: str | None = None,
+) -> OpenRequestList:
+    """Requests whose orders are not placed yet: purpose, price and released target."""
+    with call.desk.store.read() as tx:
+        return wanted.open_requests(tx, schema_id)
 
 
 @router.get("/requests/{request_id}")

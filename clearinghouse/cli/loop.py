@@ -30,6 +30,7 @@ DOES = {
     "ask.commit": "committed the ask",
     "ask.reveal": "revealed the ask",
     "deliver": "sealed and delivered the ordered records",
+    "delete": "deleted the records of a withdrawn source",
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
     "score.digits": "answered a blind score",

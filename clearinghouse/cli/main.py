@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from clearinghouse.cli import commands_market, commands_party, commands_results
+from clearinghouse.cli import commands_consent, commands_market, commands_party, commands_results
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
@@ -43,6 +43,7 @@ app.add_typer(log_app, name="log")
 
 commands_party.declare(app, schema_app)
 commands_market.declare(app)
+commands_consent.declare(app, commands_market.source_app)
 commands_results.declare(app, commands_market.model_app)
 
 

@@ -36,6 +36,10 @@ class Budget:
         """Whether a release of this name was charged."""
         return any(entry.key == key for entry in self._ledger.entries())
 
+    def erase(self) -> None:
+        """Forget every stored answer; what was spent stays spent, and nothing is drawn again."""
+        self._ledger.erase()
+
     def release(
         self, key: str, body: object, cost_micro: int, draw: Callable[[], bytes], purpose: str
     ) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clearinghouse.client.checks import Opened, across_notes, open_delivery
@@ -15,7 +16,8 @@ from clearinghouse.client.party import Party
 from clearinghouse.client.recipes import ModelSource, publish_bins
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
-from clearinghouse.errors import NotFoundError, RefusedError
+from clearinghouse.errors import NoGrantError, NotFoundError, RefusedError
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, Training, TrainingView
 from clearinghouse.messages.tasks import (
     Answer,
     DeliveryRef,
@@ -49,6 +51,8 @@ class Developer(Party):
     def handle(self, view: TaskView) -> Answer:
         """Receive deliveries, then train and submit."""
         task = view.task
+        if isinstance(task, DeleteTask):
+            return self._delete(view.request_id, task)
         if isinstance(task, ReceiveTask | ModelSubmitTask):
             if task.schema_id != self.schema_id:
                 raise RefusedError("the request uses another schema than this developer's")
@@ -71,6 +75,8 @@ class Developer(Party):
             sealed = self.transport.get_blob(ref.sealed_blob)
         except NotFoundError:
             return Opened(ref, None, ("the sealed body is not there",))
+        except NoGrantError as error:
+            return Opened(ref, None, (str(error),))
         return open_delivery(self.schema, ref, sealed, self.keystore)
 
     def training_path(self, request_id: str) -> Path:
@@ -81,7 +87,7 @@ class Developer(Party):
         path = self.training_path(request_id)
         if not path.exists():
             raise RefusedError("nothing was received for this request")
-        table = read_training_set(self.schema, path)
+        table = self._allowed(request_id, path)
         model = publish_bins(
             self.make_model(self.schema, table), self.schema, table, published_bins
         )
@@ -91,6 +97,36 @@ class Developer(Party):
             model_blob=self.transport.put_blob(text, "model"),
             nonce=secrets.token_hex(NONCE_BYTES),
         )
+
+    def _allowed(self, request_id: str, path: Path) -> Table | None:
+        """The records that may be trained on now; of withdrawn sources none are kept either."""
+        leave = self.transport.post(f"/requests/{request_id}/training", Training(), TrainingView)
+        for source_id in leave.refused:
+            drop_source(self.schema, path, source_id)
+        if leave.refused:
+            self.keystore.write(TRAINING_SET, path.read_bytes())
+        return read_training_set(self.schema, path)
+
+    def _delete(self, request_id: str, task: DeleteTask) -> DeleteAnswer:
+        """Delete a withdrawn source's records from every file here."""
+        path = self.training_path(request_id)
+        dropped = drop_source(self.schema, path, task.source_id) if path.exists() else 0
+        newest = self.keystore.path(TRAINING_SET)
+        if newest.exists():
+            drop_source(self.schema, newest, task.source_id)
+        return DeleteAnswer(records=dropped)
+
+
+def drop_source(schema: Schema, path: Path, source_id: str) -> int:
+    """Take a source's records out of a training set; how many there were."""
+    whole = pq.read_table(path)
+    kept = whole.filter(pc.not_equal(whole[source_column(schema)], source_id))
+    if kept.num_rows < whole.num_rows:
+        beside = path.with_name(f".{path.name}.new")
+        pq.write_table(kept, beside)
+        beside.chmod(0o600)
+        beside.replace(path)
+    return int(whole.num_rows - kept.num_rows)
 
 
 def source_column(schema: Schema) -> str:

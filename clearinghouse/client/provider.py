@@ -14,11 +14,13 @@ from clearinghouse import cells
 from clearinghouse.asks import ask_commitment
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.client.budget import Budget
+from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.messages.consent import WithdrawalView
 from clearinghouse.messages.intake import PublishSummary, RegisterSource, SourceView
 from clearinghouse.messages.tasks import (
     Answer,
@@ -55,12 +57,14 @@ class SourceTerms:
         ask_micro: Standing ask in micro-money per record.
         epsilon_micro: Spent once, on the summary.
         limit_micro: Most epsilon its rows may ever cost.
+        grants: Given when the source is published; more can be given and all withdrawn later.
     """
 
     size_class: int
     ask_micro: int
     epsilon_micro: int
     limit_micro: int
+    grants: tuple[GrantTerms, ...] = (GrantTerms(),)
 
 
 class Provider(Party):
@@ -77,8 +81,13 @@ class Provider(Party):
 
     @property
     def commitments(self) -> RowCommitments:
-        """The row commitments, made from the stored seed; equal each time."""
+        """The row commitments, made from the stored seed; equal each time.
+
+        Raises:
+            NoGrantError: The source was withdrawn, and its salts with it.
+        """
         if self._commitments is None:
+            self.consents.check_here("of this home")
             seed = self.keystore.read("rows.seed")
             if seed is None:
                 check_room(self.schema, self._records)
@@ -97,7 +106,7 @@ class Provider(Party):
         return str(known["source_id"])
 
     def publish(self) -> str:
-        """Register the source and publish its summary, both once; returns the source id.
+        """Register the source, publish its summary, give its grants, all once; the source id.
 
         Raises:
             BudgetExceededError: The summary costs more epsilon than the limit leaves.
@@ -128,7 +137,19 @@ class Provider(Party):
             SourceView,
             idempotency_key=f"{self.source_id}.summary",
         )
+        self.consents.give_first(self.source_id, self.terms.grants)
         return self.source_id
+
+    @property
+    def consents(self) -> Consents:
+        """The grants that this provider gave, as it remembers them itself."""
+        return Consents(self.keystore, self.transport, record_columns(self.schema))
+
+    def withdraw(self) -> WithdrawalView:
+        """Take the source back for good; see `Consents.leave`."""
+        view = self.consents.leave(self.source_id, self.terms.limit_micro)
+        self._commitments = None
+        return view
 
     def summary(self) -> PublishSummary:
         """The one noised table of this source, drawn at the first call and replayed ever after.
@@ -165,6 +186,7 @@ class Provider(Party):
         if isinstance(task, AskCommitTask | AskRevealTask | DeliverTask):
             if task.source_id != self.source_id:
                 raise RefusedError(f"{task.source_id} is not a source of {self.name}")
+            self.consents.check_here(task.source_id)
             if isinstance(task, AskCommitTask):
                 return self._commit_ask(view.request_id)
             if isinstance(task, AskRevealTask):
@@ -188,6 +210,7 @@ class Provider(Party):
         return AskRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
 
     def _deliver(self, request_id: str, task: DeliverTask) -> DeliverAnswer:
+        self.consents.check_delivery(task, self.org_id)
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("an order came for a request in which this source made no ask")
         known = self.keystore.recall(f"orders/{request_id}")

@@ -53,6 +53,27 @@ class EntryType:
 
 
 _RELEASE = ("epsilon_micro",)
+_USE = ("grant", "source", "request", "order", "recipient")
+_TERMS = ("attributes", "purpose")
+
+CONSENT_TYPES: Mapping[str, EntryType] = {
+    "grant.given": EntryType(
+        "intake", ("grant", "source", "owner", "sender"), _TERMS, ("expires",)
+    ),
+    "grant.withdrawn": EntryType("intake", ("grant", "source", "owner")),
+    "source.withdrawn": EntryType("intake", ("source", "owner")),
+    "source.erased": EntryType("intake", ("source", "owner")),
+    "use.ordered": EntryType("deliver", _USE, _TERMS),
+    "use.sealed": EntryType("deliver", _USE, _TERMS),
+    "use.read": EntryType("deliver", _USE, _TERMS),
+    "use.trained": EntryType("score", _USE, _TERMS),
+    "use.refused": EntryType("deliver", ("source", "request", "order", "recipient"), ("reason",)),
+    "deletion.confirmed": EntryType("deliver", ("request", "source"), (), ("records",)),
+    "model.flagged": EntryType("score", ("request", "source", "model")),
+    "prices.revised": EntryType("settle", ("request",), ("prices",)),
+    "request.erased": EntryType("settle", ("request",), (), ("blobs",)),
+}
+"""Grants, what was done under them, and what was taken back."""
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
     "org.registered": EntryType("intake", ("org",), ("public_key",)),
@@ -77,6 +98,7 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "award.decided": EntryType("settle", ("request",), ("award",)),
     "statement.settled": EntryType("settle", ("request",), ("statement",)),
     "request.closed": EntryType("settle", ("request",)),
+    **CONSENT_TYPES,
 }
 
 # Nouns whose ids these names must hold wherever they occur.
@@ -95,6 +117,8 @@ _OBJECT_NOUNS: Mapping[str, Noun] = {
     "release": "rel",
     "grant": "grt",
     "schema": "sch",
+    "sender": "org",
+    "recipient": "org",
 }
 
 

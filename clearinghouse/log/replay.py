@@ -12,6 +12,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
+| consent | see `consents`: no use without a grant that covers it then |
 | runs | of a model submitted to that request; one release each |
 | receipts | name a run that was released, with its model and set; one each |
 | end | one award, not above the escrow; a statement after it; then closed, once |
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from clearinghouse.asks import opens_ask
 from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
+from clearinghouse.log import consents
+from clearinghouse.log.consents import Consents
 from clearinghouse.log.entries import Entry, is_release
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
@@ -99,14 +102,14 @@ _BY_OPERATOR = {
     "award.decided",
     "statement.settled",
     "request.closed",
-}
+} | consents.BY_OPERATOR
 _BY_OWNER = {
     "source.registered",
     "summary.released",
     "valset.sealed",
     "model.submitted",
     "request.opened",
-}
+} | consents.BY_OWNER
 
 
 class _State:
@@ -125,12 +128,14 @@ class _State:
         self.receipts: set[str] = set()
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
+        self.consents = Consents()
         self.requests: dict[str, RequestStory] = {}
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
             "source.registered": self._source,
             "summary.released": self._summary,
             "valset.sealed": self._valset,
             "request.opened": self._open,
+            **dict.fromkeys(consents.CONSENT, self._consent),
         }
         self._moves: Mapping[str, Callable[[int, Entry, RequestStory], Problems]] = {
             "target.released": self._target,
@@ -146,6 +151,7 @@ class _State:
             "award.decided": self._award,
             "statement.settled": self._statement,
             "request.closed": self._close,
+            **dict.fromkeys((*consents.USES, "use.refused"), self._use),
         }
 
     def apply(self, index: int, entry: Entry) -> Problems:
@@ -168,7 +174,7 @@ class _State:
         if story is None:
             yield f"{request} was never opened"
             return
-        if story.closed is not None:
+        if story.closed is not None and entry.type not in consents.AFTER_CLOSE:
             yield f"{request} was closed at entry {story.closed}"
         if entry.type in self._moves:
             yield from self._moves[entry.type](index, entry, story)
@@ -209,6 +215,19 @@ class _State:
             escrow = 0
         self.requests[request] = RequestStory(owner, valset, escrow, index)
 
+    # ------------------------------------------------------------ consent
+
+    def _consent(self, index: int, entry: Entry) -> Problems:
+        yield from self.consents.take(index, entry, self.sources.get(entry.objects["source"]))
+
+    def _use(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        if story.clearing is None:
+            yield "used before the clearing"
+        if entry.type == "use.refused":
+            self.consents.refused(entry)
+            return
+        yield from self.consents.use(entry, self.sources.get(entry.objects["source"]))
+
     # ------------------------------------------------------------ match and clear
 
     def _target(self, index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -217,12 +236,14 @@ class _State:
         yield from self._release_of(entry, story)
         story.target = index
 
-    def _freeze(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+    def _freeze(self, index: int, entry: Entry, story: RequestStory) -> Problems:
         if story.target is None:
             yield "no target was released before"
-        if story.frozen is not None:
-            yield "the inputs were frozen before"
-        story.frozen = story.frozen or entry.hashes["inputs"]
+        asks = len(story.commitments)
+        if story.frozen is None or self.consents.may_freeze_again(asks, story.frozen_at):
+            story.frozen, story.frozen_at = entry.hashes["inputs"], index
+        else:
+            yield "the inputs were frozen before, and nobody left since"
 
     def _commit(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         source = entry.objects["source"]
@@ -236,6 +257,7 @@ class _State:
             yield f"{source} has not released its summary"
         if source in story.commitments:
             yield f"{source} has committed its ask already"
+        yield from self.consents.gone(source)
         story.commitments.setdefault(source, entry.commit or "")
 
     def _reveal(self, index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -282,6 +304,7 @@ class _State:
             yield f"{source} is no registered source of {entry.actor}"
         if delivery in self.deliveries:
             yield f"{delivery} was sealed before"
+        yield from self.consents.sealed(entry.objects["request"], source)
         units, real = entry.amounts.get("units"), entry.amounts.get("real")
         if not isinstance(units, int) or not isinstance(real, int) or real > units:
             yield "needs whole units, and real records up to them"
@@ -299,6 +322,7 @@ class _State:
             yield "the seller confirms its own delivery"
         if (delivery, entry.actor) in story.received:
             yield f"{entry.actor} has confirmed {delivery} already"
+        yield from self.consents.received(entry, entry.objects["request"], source)
         story.received.add((delivery, entry.actor))
 
     def _model(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -308,6 +332,7 @@ class _State:
         if model in self.models:
             yield f"{model} was submitted before"
         self.models.add(model)
+        yield from self.consents.modelled(entry, entry.objects["request"])
         story.models.setdefault(model, entry.hashes["model"])
 
     def _run(self, _index: int, entry: Entry, story: RequestStory) -> Problems:

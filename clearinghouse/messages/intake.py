@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import (
     Base64,
     Count,
@@ -83,6 +84,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    withdrawn: bool = False
+    """Whether its owner took it back; it takes part in nothing any more."""
 
 
 class SourceList(Message):
@@ -167,6 +170,8 @@ class OpenRequest(Message):
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     purse: Purse
+    purpose: Purpose = "train models"
+    """What delivered records are for; only sources that granted this take part."""
     deadlines: Deadlines = Deadlines()
 
 

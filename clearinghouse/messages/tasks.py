@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import (
     Base64,
     Count,
@@ -19,6 +20,7 @@ from clearinghouse.messages.base import (
     Name,
     Sha256,
 )
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
 
 # ---------------------------------------------------------------- match: test the sealed rows
 
@@ -116,9 +118,10 @@ class AskRevealAnswer(Message):
 
 
 class Recipient(Message):
-    """A grant holder: who may open the records."""
+    """A grant holder: who may open the records, and by which grant."""
 
     org_id: Id
+    grant_id: Id
     age_recipient: str
 
 
@@ -135,7 +138,9 @@ class DeliverTask(Message):
     """Records wanted of each cell, or row-major of each (cell, label)."""
     draw_seed: Hex
     """Public: rows of a cell are taken in the order of SHA-256(seed || leaf commitment)."""
-    purpose: Name
+    purpose: Purpose
+    attributes: list[Name]
+    """Columns that the records will hold."""
     recipients: Annotated[list[Recipient], Field(min_length=1)]
 
 
@@ -337,6 +342,7 @@ Task = Annotated[
     | AskRevealTask
     | DeliverTask
     | ReceiveTask
+    | DeleteTask
     | ModelSubmitTask
     | ScoreDigitsTask
     | ScoreEarlyTask
@@ -354,6 +360,7 @@ Answer = Annotated[
     | AskRevealAnswer
     | DeliverAnswer
     | ReceiveAnswer
+    | DeleteAnswer
     | ModelSubmitAnswer
     | ScoreDigitsAnswer
     | ScoreEarlyAnswer

@@ -17,6 +17,7 @@ from clearinghouse.messages.tasks import (
     AskRevealTask,
 )
 from clearinghouse.money import format_money
+from clearinghouse.rounds import grants, refreeze
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.terms import reserve_micro
@@ -122,7 +123,10 @@ def _not_asked(tx: Tx, request: Request) -> bool | None:
 def _ask(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
     frozen = _target(tx, request).frozen_digest
     deadline = int(desk.clock.now()) + request.terms.deadlines.ask_s
-    for source_id in request.terms.source_ids:
+    willing = grants.admitted(tx, request)
+    if not willing:
+        raise HaltError("no source is left that grants its records for this purpose")
+    for source_id in willing:
         source = tx.cohorts.source(source_id)
         task = AskCommitTask(source_id=source_id, frozen_digest=frozen)
         tx.tasks.create(request.id, source.org_id, task, subject=source_id, deadline=deadline)
@@ -250,6 +254,7 @@ def _order(tx: Tx, request: Request, order: OrderView) -> OrderView:
 STEP = Step(
     "clear",
     (
+        refreeze.MOVE,
         Move("to ask for sealed asks", _not_asked, no_work, _ask),
         Move("to close the asks", _closed, no_work, _close),
         Move("to clear the market", _revealed, _decide, _settle),

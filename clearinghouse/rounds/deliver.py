@@ -11,8 +11,8 @@ from clearinghouse.messages.tasks import (
     DeliveryRef,
     ReceiveAnswer,
     ReceiveTask,
-    Recipient,
 )
+from clearinghouse.rounds import grants
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.store.records import Order, Request, Source
@@ -53,23 +53,23 @@ def decide(checks: Mapping[str, Mapping[str, tuple[int, bool]]], proven: int, de
 
 
 def _not_ordered(tx: Tx, request: Request) -> tuple[Order, ...] | None:
-    if tx.tasks.of(request.id, "deliver"):
-        return None
     orders = tx.orders.of(request.id)
     if not orders:
         raise HaltError("no source can serve this request within the tariff")
-    return orders
+    if tx.tasks.of(request.id, "deliver") or all(order.real is not None for order in orders):
+        return None
+    return tuple(order for order in orders if order.real is None)
 
 
 def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None) -> bool:
     target = TargetView.model_validate_json(tx.requests.document(request.id, "target") or "")
     clearing = ClearingView.model_validate_json(tx.requests.document(request.id, "clearing") or "")
-    recipients = [
-        Recipient(org_id=org.id, age_recipient=org.age_recipient or "")
-        for org in map(tx.parties.get, request.terms.developer_ids)
-    ]
+    columns = list(grants.attributes_of(tx, request))
     deadline = int(desk.clock.now()) + request.terms.deadlines.deliver_s
     for order in orders:
+        recipients = grants.recipients(tx, desk, request, order)
+        if not recipients:
+            continue
         task = DeliverTask(
             order_id=order.id,
             source_id=order.source_id,
@@ -77,7 +77,8 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
             by_label=target.label_cost_applied,
             quota=list(order.quota),
             draw_seed=clearing.draw_seed or "",
-            purpose=f"train models for request {request.id}",
+            purpose=request.terms.purpose,
+            attributes=columns,
             recipients=recipients,
         )
         seller = tx.cohorts.source(order.source_id).org_id
@@ -94,6 +95,8 @@ def _delivered(tx: Tx, request: Request) -> tuple[Delivered, ...] | None:
         return None
     result = []
     for order in orders:
+        if order.real is not None:  # nobody may have it, or its source was withdrawn
+            continue
         answer = tasks[order.id].answer
         source = tx.cohorts.source(order.source_id)
         sent = answer if isinstance(answer, DeliverAnswer) else None
@@ -135,13 +138,15 @@ def _take(
         if item.answer is None or real == 0:
             tx.orders.delivered(item.order.id, None, 0)
             continue
-        tx.orders.delivered(item.order.id, item.answer.sealed_blob, real)
-        for org_id in request.terms.developer_ids:
-            tx.blobs.allow(item.answer.sealed_blob, org_id)
+        blob = item.answer.sealed_blob
+        readers = grants.seal(tx, desk, request, item.order, blob)
+        if not readers:
+            tx.orders.delivered(item.order.id, None, 0)
+            continue
+        tx.orders.delivered(item.order.id, blob, real)
         _record_sealed(tx, desk, request, item, real)
-        refs.append(_reference(tx, request, item, item.answer.sealed_blob, real))
-    if refs:
-        _ask_receipt(tx, desk, request, refs)
+        refs.append((_reference(tx, request, item, blob, real), readers))
+    _ask_receipt(tx, desk, request, refs)
     return False
 
 
@@ -184,12 +189,17 @@ def _reference(
 # ---------------------------------------------------------------- recipients
 
 
-def _ask_receipt(tx: Tx, desk: Desk, request: Request, refs: list[DeliveryRef]) -> None:
+def _ask_receipt(
+    tx: Tx, desk: Desk, request: Request, refs: list[tuple[DeliveryRef, list[str]]]
+) -> None:
+    """Ask every developer to open what it may read; one that may read nothing is not asked."""
     schema_id = tx.cohorts.valset(request.valset_id).schema_id
-    task = ReceiveTask(schema_id=schema_id, deliveries=refs)
     deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
     for org_id in request.terms.developer_ids:
-        tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
+        mine = [ref for ref, readers in refs if org_id in readers]
+        if mine:
+            task = ReceiveTask(schema_id=schema_id, deliveries=mine)
+            tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
 
 
 def _received(tx: Tx, request: Request) -> dict[str, ReceiveAnswer] | None:

@@ -23,6 +23,7 @@ from clearinghouse.messages.tasks import (
     ValsetChecksAnswer,
     ValsetChecksTask,
 )
+from clearinghouse.rounds import grants
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.levels import read_schema
@@ -239,7 +240,7 @@ def _replies_came(tx: Tx, request: Request) -> Opened | None:
     if not isinstance(noise, TargetNoiseAnswer) or not isinstance(replies, TargetRepliesAnswer):
         return None
     found = Sealed(found.run, found.sealed, found.schema, noise.noise_blob, replies.replies_blob)
-    return Opened(found, (), tx.cohorts.summaries(request.terms.source_ids))
+    return Opened(found, (), grants.summaries(tx, request))
 
 
 def _release(desk: Desk, request: Request, found: Opened) -> TargetView:

@@ -1,11 +1,15 @@
 """The thread that moves requests on whenever something happened to them."""
 
 import threading
+import time
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import pipeline
+from clearinghouse.rounds import erasure, pipeline
 from clearinghouse.rounds.desk import Desk
+
+RETAIN_S = 3600
+"""So often the runner looks for what was kept long enough."""
 
 MOST_MISTAKES = 5
 """So often in a row a request may hit a mistake of ours before it is failed, with a reason."""
@@ -21,6 +25,7 @@ class Runner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._mistakes: dict[str, int] = {}
+        self._retained = -float(RETAIN_S)
 
     def start(self) -> None:
         """Begin; every running request is looked at first."""
@@ -45,10 +50,18 @@ class Runner:
             try:
                 for request_id in pipeline.due(self._desk):
                     self._advance(request_id, seen)
+                self._erase()
             except TryAgainError as error:
                 _log.warning("again", kind=error.problem_type)
             except Exception as error:  # noqa: BLE001  one bad round must not end the service
                 _log.error("mistake", kind=type(error).__name__, exc_info=True)
+
+    def _erase(self) -> None:
+        """Finish withdrawals, and now and then forget what was kept long enough."""
+        if time.monotonic() - self._retained > RETAIN_S:
+            self._retained = time.monotonic()
+            erasure.retain(self._desk)
+        erasure.sweep(self._desk)
 
     def _advance(self, request_id: str, seen: int) -> None:
         """Make all moves of a request that can be made now."""

@@ -9,7 +9,7 @@ from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.messages.intake import Purse
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
 from clearinghouse.money import MICRO, split
-from clearinghouse.rounds import pricing, views
+from clearinghouse.rounds import grants, pricing, views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
@@ -117,7 +117,7 @@ def _ready(tx: Tx, request: Request) -> _Ended:
         read_schema(tx.cohorts.schema(valset.schema_id)),
         TargetView.model_validate_json(tx.requests.document(request.id, "target") or ""),
         ClearingView.model_validate_json(body),
-        tx.cohorts.summaries(request.terms.source_ids),
+        grants.summaries(tx, request),
         digest(body.encode()),
     )
     return _Ended(closed, _scores(tx, request))

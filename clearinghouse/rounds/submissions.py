@@ -10,6 +10,7 @@ from clearinghouse.errors import InputError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
+from clearinghouse.rounds import training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError
@@ -137,6 +138,7 @@ def take_model(
     run = _run_of(request, found, {**details, **twin})
     tx.runs.add(run)
     developer = tx.parties.get(found.org_id)
+    training.taken(tx, desk, request, developer.id)
     desk.record(
         tx,
         "model.submitted",

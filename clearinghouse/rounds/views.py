@@ -19,6 +19,7 @@ from clearinghouse.messages.results import (
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
+from clearinghouse.rounds import training
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
 from clearinghouse.store.store import Tx
@@ -31,6 +32,7 @@ _DOES = {
     "ask.reveal": "to reveal its ask",
     "deliver": "to deliver its records",
     "receive": "to open and check the deliveries",
+    "delete": "to delete records of a withdrawn source",
     "model.submit": "to train and submit a model",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
@@ -69,6 +71,7 @@ def source(record: Source) -> SourceView:
         rows_root=record.rows_root,
         leaves=record.leaves,
         published=record.published,
+        withdrawn=record.withdrawn,
     )
 
 
@@ -87,7 +90,7 @@ def valset(record: Valset) -> ValsetView:
 
 def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
     """Where a request stands; `busy_with` says what the server does when no task is open."""
-    tasks = tx.tasks.of(record.id)
+    tasks = [task for task in tx.tasks.of(record.id) if task.task.kind != "delete"]
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
@@ -142,17 +145,21 @@ def runs(tx: Tx, record: Request, org_id: str) -> RunList:
     developer can wait for the others' before it submits.
     """
     receipts = tx.runs.receipts(record.id)
+    flags = training.flags(tx, record.id)
     is_open = record.state == "running" and record.step == "score"
     views = []
     for run in tx.runs.of(record.id, "score"):
         hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
         owner = str(run.model.get(SAME_AS, run.id))
         receipt = receipts[owner].id if owner in receipts and not hidden else None
-        views.append(_run(run, {} if hidden else run.result, receipt))
+        flagged = flags.get(str(run.model["org_id"]), [])
+        views.append(_run(run, {} if hidden else run.result, receipt, flagged))
     return RunList(runs=views)
 
 
-def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunView:
+def _run(
+    record: Run, result: Mapping[str, object], receipt: str | None, flags: list[str]
+) -> RunView:
     model = record.model
     shown = {
         name: result.get(name, empty)
@@ -179,6 +186,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None) -> RunV
             "reason": record.reason,
             "receipt": receipt,
             "same_as": model.get(SAME_AS),
+            "flags": flags,
             **shown,
         }
     )

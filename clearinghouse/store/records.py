@@ -52,6 +52,7 @@ class Source:
     rows_root: str
     leaves: int
     published: bool
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ NOW_S = 1_900_000_000.7
 NOUNS = {
     "org": "org", "owner": "org", "key": "key", "source": "src", "valset": "val", "model": "mod",
     "request": "req", "delivery": "dlv", "run": "run", "receipt": "rcp",
+    "grant": "grt", "sender": "org", "recipient": "org", "order": "ord",
 }  # fmt: skip
 KEY = SigningKey.generate()
 ORG = new_id("org")
