@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from api import bodies, problems
 from api.recorder import Recorder
-from api.routes import blobs, consent, health, intake, log, requests, tasks
+from api.routes import blobs, consent, disputes, health, intake, log, requests, tasks
 from clearinghouse.clock import Clock
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.runner import Runner
@@ -39,7 +39,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     )
     app.state.desk, app.state.runner = desk, runner
     problems.install(app)
-    for module in (intake, consent, blobs, requests, tasks, log):
+    for module in (intake, consent, blobs, requests, tasks, disputes, log):
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     if settings.record_bodies is not None:

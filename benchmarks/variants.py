@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import tasks
+from benchmarks import regional, tasks
 from benchmarks.rule import MICRO, UNCAPPED_MICRO, Terms, clear_market, split
 from clearinghouse.demo import SITES
 from clearinghouse.tables import pooled
@@ -87,6 +87,8 @@ def tried(seeds: Sequence[int]) -> list[dict[str, Any]]:
             found.append(_row("diabetes-130", strata, {"diabetes": maker}, seeds))
     maker = partial(tasks.digits, tasks.digits_table())
     found.append(_row("digits", None, {"digits": maker}, seeds))
+    for name, strata, made in regional.markets(path):
+        found.append(_row(name, strata, made, seeds))
     return found
 
 

@@ -5,7 +5,21 @@ import secrets
 from typing import Literal
 
 Noun = Literal[
-    "org", "key", "sch", "src", "val", "req", "ord", "dlv", "mod", "run", "rel", "rcp", "grt", "tsk"
+    "org",
+    "key",
+    "sch",
+    "src",
+    "val",
+    "req",
+    "ord",
+    "dlv",
+    "mod",
+    "run",
+    "rel",
+    "rcp",
+    "grt",
+    "tsk",
+    "dsp",
 ]
 
 _PATTERN = re.compile(r"[a-z]{3}_[0-9a-z]{20}")

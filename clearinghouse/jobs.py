@@ -13,6 +13,7 @@ from typing import Any
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.model_columns import columns
+from clearinghouse.replay_jobs import delivery_replay, score_replay, target_replay
 from clearinghouse.rows import verify_proofs
 from clearinghouse.schema import Schema
 from clearinghouse.upload_claims import claims
@@ -332,4 +333,7 @@ _JOBS: Mapping[str, Callable[[Jobs, Arguments], dict[str, Any]]] = {
     "score.release": _score_release,
     "score.card": _score_card,
     "rows.prove": _rows_prove,
+    "score.replay": lambda state, arguments: score_replay(state.blobs, arguments),
+    "target.replay": lambda state, arguments: target_replay(state.blobs, arguments),
+    "delivery.replay": lambda state, arguments: delivery_replay(state.blobs, arguments),
 }

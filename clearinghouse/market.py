@@ -9,12 +9,12 @@ from typing import Literal
 from clearinghouse.documents import Fields, exact_number, load_document, shown
 from clearinghouse.errors import InputError, TableError
 from clearinghouse.money import MicroMoney, parse_money
+from clearinghouse.purse_file import Purse, read_purse
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table
 
 Recipe = Literal["logistic", "gam", "trees"]
 RECIPES: tuple[Recipe, ...] = ("logistic", "gam", "trees")
-METRICS = ("auc", "accuracy", "sensitivity", "specificity")
 _PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
@@ -62,17 +62,6 @@ class BudgetLimits:
 
     source: Fraction
     customer: Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class Purse:
-    """What a developer earns when `metric` clears `threshold` with `confidence`."""
-
-    kind: Literal["acceptance"]
-    amount: MicroMoney
-    metric: str
-    threshold: Fraction
-    confidence: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +130,7 @@ def load_market(path: Path | str) -> Market:
         share_cap=_fraction(fields, "share_cap", "1.5", least="1", strict=True),
         epsilon=_epsilons(fields),
         budget_limits=_limits(fields),
-        purse=_purse(fields),
+        purse=read_purse(fields, schema=schema, asks=True),
         fee=_fraction(fields, "fee", "0.05", below="1"),
         fairness_pot=_fraction(fields, "fairness_pot", "0", most="0.1"),
         seed=fields.integer("seed", least=0) if fields.has("seed") else 7,
@@ -155,6 +144,7 @@ def load_market(path: Path | str) -> Market:
             "levels, and this version scores models on two classes only. Give it two levels"
         )
     _refuse_same_party(market)
+    _refuse_foreign_asks(market)
     return market
 
 
@@ -349,30 +339,6 @@ def _limits(fields: Fields) -> BudgetLimits:
     return limits
 
 
-def _purse(fields: Fields) -> Purse:
-    part = _mapping(fields, "purse")
-    kind = part.text("kind") if part.has("kind") else "acceptance"
-    if kind in ("contest", "procurement"):
-        raise InputError(
-            f"{fields.file}: key 'purse.kind' is '{kind}', and this version pays acceptance purses "
-            "only. Write kind: acceptance"
-        )
-    if kind != "acceptance":
-        raise part.fail("kind", "acceptance", kind, "Write kind: acceptance")
-    metric = part.text("metric") if part.has("metric") else "auc"
-    if metric not in METRICS:
-        raise part.fail("metric", f"one of {', '.join(METRICS)}", metric, "Write metric: auc")
-    purse = Purse(
-        "acceptance",
-        _money(part, "amount", "300.00"),
-        metric,
-        _fraction(part, "threshold", "0.70", most="1"),
-        _fraction(part, "confidence", "0.9", least="0.5", below="1"),
-    )
-    part.close()
-    return purse
-
-
 def _refuse_same_party(market: Market) -> None:
     """Names become file names and ids, so two parties may not share one, in any case."""
     seen: set[str] = set()
@@ -383,3 +349,13 @@ def _refuse_same_party(market: Market) -> None:
                 "source a name of its own"
             )
         seen.add(name.casefold())
+
+
+def _refuse_foreign_asks(market: Market) -> None:
+    names = {developer.name for developer in market.developers}
+    for name in market.purse.asks:
+        if name not in names:
+            raise InputError(
+                f"{market.path}: key 'purse.asks' names {shown(name)}, which is no developer here. "
+                f"Write one of {', '.join(sorted(names))}"
+            )

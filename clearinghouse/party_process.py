@@ -198,13 +198,16 @@ def _provider(
 def _developer(
     config: Config, schema: Schema, item: Mapping[str, Any], connect: Connect
 ) -> Developer:
-    """From name and recipe (a built-in one) or onnx (a path)."""
+    """From name, recipe (a built-in one) or onnx (a path), and ask_micro for sealed bids."""
     keystore = _keystore(config, item)
     if item.get("onnx") is not None:
         make_model = onnx_source(Path(str(item["onnx"])))
     else:
         make_model = recipe_source(str(item.get("recipe")), config.seed)
-    return Developer(str(item["name"]), keystore, connect(keystore), schema, make_model)
+    ask = None if item.get("ask_micro") is None else _whole(item, "ask_micro")
+    return Developer(
+        str(item["name"]), keystore, connect(keystore), schema, make_model, ask_micro=ask
+    )
 
 
 def _hospital(

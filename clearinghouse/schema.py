@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ from clearinghouse.columns import (
 )
 from clearinghouse.documents import Fields, load_document, normal_text, shown, text_list
 from clearinghouse.errors import InputError
+from clearinghouse.region_files import parse_regions, with_codewords
+from clearinghouse.regions import Regions
 
 MAX_COLUMNS = 1000
 
@@ -57,6 +59,7 @@ class Schema:
         strata: Levels of the codebook, coarse to fine, each a tuple of column names; the
             one-cell root is implied.
         subgroups: Columns by which scores and matches are reported.
+        regions: Strata made from a public reference table; levels may name them like columns.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Schema:
     columns: tuple[Column, ...]
     strata: tuple[tuple[str, ...], ...]
     subgroups: tuple[str, ...]
+    regions: tuple[Regions, ...] = ()
 
     def column(self, name: str) -> Column:
         """The declared column of that name.
@@ -80,10 +84,18 @@ class Schema:
 
     def stratum_names(self, column: str) -> tuple[str, ...]:
         """Strata of a column in words, such as "age 45 to 54", "sex F", "chol missing"."""
-        return self.column(column).stratum_names()
+        region = self.region(column)
+        return (region or self.column(column)).stratum_names()
+
+    def region(self, name: str) -> Regions | None:
+        """The regions of that name, or None where it names a column."""
+        return next((regions for regions in self.regions if regions.name == name), None)
 
     def stratum_codes(self, table: ColumnValues, column: str) -> NDArray[np.int64]:
         """Stratum of each row, (n,), each in 0..len(stratum_names(column)) - 1."""
+        region = self.region(column)
+        if region is not None:
+            return region.stratum_codes(embedded(region.columns, table))
         declared = self.column(column)
         if isinstance(declared, NumberColumn):
             return declared.stratum_codes(table.numbers[column])
@@ -91,7 +103,8 @@ class Schema:
 
     def stratum_coordinates(self, column: str) -> NDArray[np.float64]:
         """Where each stratum lies in the embedding of its column, (strata, d)."""
-        return self.column(column).stratum_coordinates()
+        region = self.region(column)
+        return (region or self.column(column)).stratum_coordinates()
 
     def embedding(self, table: ColumnValues) -> NDArray[np.float64]:
         """All declared columns as Gower-like coordinates, (n, d), without the label.
@@ -99,13 +112,7 @@ class Schema:
         Numbers are divided by their spread, categories are one-hot over sqrt(2), a missing number
         has a coordinate of its own and a missing category is one more level.
         """
-        parts = [np.zeros((table.n, 0))]
-        for column in self.columns:
-            if isinstance(column, NumberColumn):
-                parts.append(column.embed(table.numbers[column.name]))
-            else:
-                parts.append(column.embed(table.categories[column.name]))
-        return np.hstack(parts)
+        return embedded(self.columns, table)
 
     def strata_levels(self) -> tuple[tuple[str, ...], ...]:
         """Every level of the codebook: the root () first, then coarse to fine."""
@@ -128,6 +135,7 @@ class Schema:
             "columns": [column.to_dict() for column in self.columns],
             "strata": [list(level) for level in self.strata],
             "subgroups": list(self.subgroups),
+            **({"regions": [item.to_dict() for item in self.regions]} if self.regions else {}),
         }
 
     @classmethod
@@ -145,13 +153,30 @@ class Schema:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def embedded(columns: Sequence[Column], table: ColumnValues) -> NDArray[np.float64]:
+    """(n, d) coordinates of some columns, side by side."""
+    parts = [np.zeros((table.n, 0))]
+    for column in columns:
+        if isinstance(column, NumberColumn):
+            parts.append(column.embed(table.numbers[column.name]))
+        else:
+            parts.append(column.embed(table.categories[column.name]))
+    return np.hstack(parts)
+
+
 def load_schema(path: Path | str) -> Schema:
-    """Read schema.yaml (or JSON).
+    """Read schema.yaml (or JSON); regions are made from the reference tables that it names.
 
     Raises:
-        InputError: The file cannot be read, or a key is unknown, missing or malformed.
+        InputError: A file cannot be read, or a key is unknown, missing or malformed.
+        TableError: A reference table breaks the schema.
     """
-    return parse_schema(load_document(Path(path)), file=str(path))
+    document = load_document(Path(path))
+    if isinstance(document, Mapping) and isinstance(document.get("regions"), Mapping):
+        plain = {k: v for k, v in document.items() if k not in ("regions", "strata", "subgroups")}
+        base = parse_schema(plain, file=str(path))
+        document = with_codewords(document, base, Path(path))
+    return parse_schema(document, file=str(path))
 
 
 def parse_schema(document: object, *, file: str) -> Schema:
@@ -162,14 +187,16 @@ def parse_schema(document: object, *, file: str) -> Schema:
     """
     fields = Fields(document, file=file)
     columns = _columns(fields)
+    regions = parse_regions(fields, columns)
     schema = Schema(
         name=fields.text("name"),
         unit=fields.text("unit") if fields.has("unit") else "patient",
         patient_id=fields.text("patient_id") if fields.has("patient_id") else None,
         label=_label(fields.part("label")),
         columns=columns,
-        strata=_strata(fields, columns),
+        strata=_strata(fields, columns, regions),
         subgroups=_named(fields, "subgroups", columns),
+        regions=regions,
     )
     fields.close()
     declared = [column.name for column in columns]
@@ -297,14 +324,16 @@ def _named(fields: Fields, key: str, columns: tuple[Column, ...]) -> tuple[str, 
     return _checked_level(names, fields.file, key, columns)
 
 
-def _strata(fields: Fields, columns: tuple[Column, ...]) -> tuple[tuple[str, ...], ...]:
+def _strata(
+    fields: Fields, columns: tuple[Column, ...], regions: tuple[Regions, ...]
+) -> tuple[tuple[str, ...], ...]:
     levels: list[tuple[str, ...]] = []
     for i, item in enumerate(fields.items("strata") if fields.has("strata") else []):
         key = f"strata[{i}]"
         if not isinstance(item, list) or not item:
             raise fields.fail(key, "a list of columns", item, "Write strata: [[sex], [age, sex]]")
         names = text_list(item, file=fields.file, name=key)
-        levels.append(_checked_level(names, fields.file, key, columns))
+        levels.append(_checked_level(names, fields.file, key, columns, regions))
     for coarse, fine in pairwise(levels):
         if not set(coarse) < set(fine):
             raise InputError(
@@ -316,12 +345,22 @@ def _strata(fields: Fields, columns: tuple[Column, ...]) -> tuple[tuple[str, ...
 
 
 def _checked_level(
-    names: tuple[str, ...], file: str, key: str, columns: tuple[Column, ...]
+    names: tuple[str, ...],
+    file: str,
+    key: str,
+    columns: tuple[Column, ...],
+    regions: tuple[Regions, ...] = (),
 ) -> tuple[str, ...]:
     declared = {column.name: column for column in columns}
-    if len(set(names)) < len(names):
-        raise InputError(f"{file}: key '{key}' names a column twice. Keep one of them")
+    inside = {item.name: item.column_names for item in regions}
+    used = [column for name in names for column in inside.get(name, (name,))]
+    if len(set(used)) < len(used):
+        raise InputError(
+            f"{file}: key '{key}' uses a column twice, alone or inside regions. Keep one of them"
+        )
     for name in names:
+        if name in inside:
+            continue
         if name not in declared:
             raise InputError(
                 f"{file}: key '{key}' names {shown(name)}, which is not a declared column. "

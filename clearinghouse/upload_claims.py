@@ -2,7 +2,8 @@
 
 Hospitals upload bits, cells and subgroup levels of the same rows side by side. The server holds
 only ciphertexts, so it states what an honest upload satisfies in every slot and has that tested.
-A value column is tied to nothing: that numbers equal their bits stays the hospital's signed claim.
+A value column is tied to nothing: that numbers equal their bits stays the hospital's signed claim,
+and so does the region of a row, where strata are regions of a public reference.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,8 @@ def _tables(
         tables.append(([name], np.arange(levels)[:, None], layout.group_parts(name).start))
     for names, strata, start in tables:
         for axis, name in enumerate(names):
+            if schema.region(name) is not None:
+                continue  # no linear form of the bits says which region is nearest
             for stratum, form in enumerate(_strata(schema, name, bits, layout)):
                 members = (strata[:, axis] == stratum).nonzero()[0].tolist()
                 yield (

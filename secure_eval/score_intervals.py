@@ -87,6 +87,25 @@ def rate_interval(hits: Floats, misses: Floats, variance: float, quantile: float
     return _accepted(statistic, total * GRID * (1 - GRID) + noise, quantile)
 
 
+def part_interval(
+    part: float, whole: float, part_variance: float, whole_variance: float, quantile: float
+) -> Interval:
+    """Return the interval of part / whole where both were noised on their own.
+
+    Args:
+        part: noised count of the rows of `whole` that have a property.
+        whole: noised count of rows, of another table of the same rows.
+        part_variance: DP noise of `part`.
+        whole_variance: DP noise of `whole`, summed over its cells.
+        quantile: normal quantile of the test.
+    """
+    if whole < 1.0:
+        return ANYTHING
+    inside = min(max(part, 0.0), whole)
+    noise = part_variance + whole_variance * GRID**2
+    return _accepted(inside - GRID * whole, whole * GRID * (1 - GRID) + noise, quantile)
+
+
 def auc_point(counts: Floats) -> float:
     """Return the AUC of non-negative counts (2, k), ties one half; 0.5 if a class is empty."""
     zeros, ones = counts

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from valuation.knn import knn_shapley
-    from valuation.sampled import Estimate, sampled_shapley
+    from valuation.sampled import Estimate, Progress, sampled_shapley
     from valuation.semivalues import semivalue
 
 _HOME = {
     "Estimate": "valuation.sampled",
+    "Progress": "valuation.sampled",
     "knn_shapley": "valuation.knn",
     "sampled_shapley": "valuation.sampled",
     "semivalue": "valuation.semivalues",
 }
-__all__ = ["Estimate", "knn_shapley", "sampled_shapley", "semivalue"]
+__all__ = ["Estimate", "Progress", "knn_shapley", "sampled_shapley", "semivalue"]
 
 
 def __getattr__(name: str) -> Any:

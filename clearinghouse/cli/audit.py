@@ -153,11 +153,15 @@ def check_schema(file: Path, table: Path | None) -> Result:
         "columns": [column.name for column in schema.columns],
         "features": len(features(schema)),
         "strata": [list(level) for level in schema.strata],
+        "regions": {regions.name: list(regions.stratum_names()) for regions in schema.regions},
     }
     words = (
         f"{file}: schema '{schema.name}', {len(schema.columns)} columns, "
         f"{value['features']} encrypted features, {len(schema.strata)} strata levels"
     )
+    for name, regions in value["regions"].items():
+        words += f"\n{name}: {len(regions)} regions of a public reference"
+        words += "".join(f"\n  {region}" for region in regions)
     if table is not None:
         rows = read_table(table, schema)
         value["table"] = {"rows": rows.n, "warnings": list(rows.warnings)}

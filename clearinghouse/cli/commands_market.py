@@ -385,6 +385,9 @@ def model_submit(
     request: Annotated[
         str | None, typer.Option("--request", help="With --wait: this request.")
     ] = None,
+    ask: Annotated[
+        str | None, typer.Option("--ask", help="Sealed bid for procurements: the least you take.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: Json = False,
@@ -404,7 +407,7 @@ def model_submit(
     ):
         if request is not None:
             check_id(request, "req", "request")
-        developer = open_developer(opened, model, schema, seed, name)
+        developer = open_developer(opened, model, schema, seed, name, ask)
         if wait:
             progress(as_json, False, "waiting for a request; Ctrl-C stops")
         emit(as_json, *submit(developer, _say(as_json), stop, wait=wait, request=request))

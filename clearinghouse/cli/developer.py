@@ -14,12 +14,13 @@ from clearinghouse.client.recipes import RECIPES, ModelSource, onnx_source, reci
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
 from clearinghouse.messages.tasks import ModelSubmitAnswer, ReceiveAnswer, ReceiveTask, TaskList
+from clearinghouse.money import parse_money
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table
 from secure_eval.integer_model import IntegerModel
 
 RECEIVE = frozenset({"receive"})
-SUBMIT = frozenset({"receive", "model.submit"})
+SUBMIT = frozenset({"receive", "model.submit", "bid.reveal"})
 
 
 def model_source(model: str, seed: int) -> ModelSource:
@@ -62,9 +63,11 @@ def _no_model(_schema: Schema, _table: Table | None) -> IntegerModel:
     raise InputError("no model was given")
 
 
-def _developer(session: Session, schema: Schema, name: str, make: ModelSource) -> Developer:
+def _developer(
+    session: Session, schema: Schema, name: str, make: ModelSource, ask_micro: int | None = None
+) -> Developer:
     session.join(schema)
-    return Developer(name, session.keystore, session.transport, schema, make)
+    return Developer(name, session.keystore, session.transport, schema, make, ask_micro=ask_micro)
 
 
 # ---------------------------------------------------------------- deliveries
@@ -132,9 +135,14 @@ def open_deliveries(session: Session, schema: Path | None, say: Say) -> Result:
 
 
 def open_developer(
-    session: Session, model: str, schema: Path | None, seed: int, name: str | None
+    session: Session,
+    model: str,
+    schema: Path | None,
+    seed: int,
+    name: str | None,
+    ask: str | None = None,
 ) -> Developer:
-    """The developer of a home with one model on offer.
+    """The developer of a home with one model on offer, `ask` the least it takes in procurements.
 
     Raises:
         InputError: The model or the schema is wrong, or the model does not fit the schema.
@@ -145,7 +153,8 @@ def open_developer(
         raise InputError(f"recipes need a label of two levels; '{agreed.label.name}' is none")
     if model not in RECIPES:
         make(agreed, None)  # what cannot be imported is an error now, not in the middle of a task
-    return _developer(session, agreed, name or Path(model).stem, make)
+    least = None if ask is None else int(parse_money(ask, name="--ask"))
+    return _developer(session, agreed, name or Path(model).stem, make, least)
 
 
 def submit(

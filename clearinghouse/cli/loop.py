@@ -33,6 +33,7 @@ DOES = {
     "delete": "deleted the records of a withdrawn source",
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
+    "bid.reveal": "opened the sealed bid",
     "score.digits": "answered a blind score",
     "score.early": "opened the tests of the digits",
     "score.characters": "answered the comparison of a blind score",

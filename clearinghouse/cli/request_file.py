@@ -11,10 +11,13 @@ from clearinghouse.consent import PURPOSES
 from clearinghouse.documents import Fields, load_document, shown
 from clearinghouse.errors import InputError
 from clearinghouse.ids import Noun, is_id
-from clearinghouse.market import METRICS
 from clearinghouse.money import MICRO, micro_epsilon
+from clearinghouse.purse_file import read_purse
 
-DEADLINES = {"agent": "agent_s", "ask": "ask_s", "deliver": "deliver_s", "model": "model_s"}
+DEADLINES = {
+    name: f"{name}_s"
+    for name in ("agent", "ask", "deliver", "model", "bid", "dispute", "claim", "ruling")
+}
 MAX_ID_FILE_BYTES = 1_000_000
 
 
@@ -82,8 +85,9 @@ def _terms(fields: Fields, epsilon_target_micro: int) -> dict[str, Any]:
         "fairness_pot_micro": _share(fields, "fairness_pot", "0", 0, Fraction(1, 10)),
         "epsilon_target_micro": target,
         "epsilon_score_micro": score,
-        "purse": _purse(_part(fields, "purse")),
+        "purse": read_purse(fields).wire,
         "purpose": _purpose(fields),
+        **_quota(fields),
         **_deadlines(_part(fields, "deadlines")),
     }
 
@@ -121,24 +125,11 @@ def _share(
     return int(scaled)
 
 
-def _purse(part: Fields) -> dict[str, Any]:
-    kind = part.text("kind") if part.has("kind") else "acceptance"
-    if kind != "acceptance":
-        raise part.fail("kind", "acceptance", kind, "Write kind: acceptance")
-    metric = part.text("metric") if part.has("metric") else "auc"
-    if metric not in METRICS:
-        raise part.fail("metric", f"one of {', '.join(METRICS)}", metric, "Write metric: auc")
-    purse = {
-        "kind": kind,
-        "amount_micro": money(part, "amount", "300.00"),
-        "metric": metric,
-        "threshold_micro": _share(part, "threshold", "0.7", 0, 1),
-        "confidence_micro": _share(
-            part, "confidence", "0.9", Fraction(1, 2), Fraction(999_999, MICRO)
-        ),
-    }
-    part.close()
-    return purse
+def _quota(fields: Fields) -> dict[str, int]:
+    """Scores that one developer may get on the validation set; the protocol's default if absent."""
+    if not fields.has("scores_per_owner"):
+        return {}
+    return {"scores_per_owner": fields.integer("scores_per_owner", least=1)}
 
 
 def _deadlines(part: Fields) -> dict[str, Any]:

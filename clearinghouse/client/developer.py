@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clearinghouse.asks import SALT_BYTES, ask_commitment
 from clearinghouse.client.checks import Opened, across_notes, open_delivery
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
@@ -20,6 +21,8 @@ from clearinghouse.errors import NoGrantError, NotFoundError, RefusedError
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, Training, TrainingView
 from clearinghouse.messages.tasks import (
     Answer,
+    BidRevealAnswer,
+    BidRevealTask,
     DeliveryRef,
     ModelSubmitAnswer,
     ModelSubmitTask,
@@ -35,7 +38,7 @@ NONCE_BYTES = 16
 
 
 class Developer(Party):
-    """A developer with one model on offer."""
+    """A developer with one model on offer; `ask_micro` is its sealed bid in procurements."""
 
     def __init__(
         self,
@@ -44,9 +47,11 @@ class Developer(Party):
         transport: Transport,
         schema: Schema,
         make_model: ModelSource,
+        *,
+        ask_micro: int | None = None,
     ) -> None:
         super().__init__(name, "developer", keystore, transport, schema)
-        self.make_model = make_model
+        self.make_model, self.ask_micro = make_model, ask_micro
 
     def handle(self, view: TaskView) -> Answer:
         """Receive deliveries, then train and submit."""
@@ -58,7 +63,9 @@ class Developer(Party):
                 raise RefusedError("the request uses another schema than this developer's")
             if isinstance(task, ReceiveTask):
                 return self._receive(view.request_id, task.deliveries)
-            return self._submit(view.request_id, task.published_bins)
+            return self._submit(view.request_id, task)
+        if isinstance(task, BidRevealTask):
+            return self._reveal_bid(view.request_id)
         return super().handle(view)
 
     def _receive(self, request_id: str, refs: Sequence[DeliveryRef]) -> ReceiveAnswer:
@@ -83,19 +90,20 @@ class Developer(Party):
         """Where the records of a request are kept; the newest set is also in the directory."""
         return self.keystore.path(f"requests/{request_id}/{TRAINING_SET}")
 
-    def _submit(self, request_id: str, published_bins: int) -> ModelSubmitAnswer:
+    def _submit(self, request_id: str, task: ModelSubmitTask) -> ModelSubmitAnswer:
         path = self.training_path(request_id)
         if not path.exists():
             raise RefusedError("nothing was received for this request")
         table = self._allowed(request_id, path)
         model = publish_bins(
-            self.make_model(self.schema, table), self.schema, table, published_bins
+            self.make_model(self.schema, table), self.schema, table, task.published_bins
         )
         text = model.to_json().encode("ascii")
         return ModelSubmitAnswer(
             name=self.name,
             model_blob=self.transport.put_blob(text, "model"),
             nonce=secrets.token_hex(NONCE_BYTES),
+            bid_commitment=self._commit_bid(request_id) if task.bid else None,
         )
 
     def _allowed(self, request_id: str, path: Path) -> Table | None:
@@ -115,6 +123,23 @@ class Developer(Party):
         if newest.exists():
             drop_source(self.schema, newest, task.source_id)
         return DeleteAnswer(records=dropped)
+
+    def _commit_bid(self, request_id: str) -> str | None:
+        """Commit to the ask for the model, drawn once; without an ask the model is not for sale."""
+        if self.ask_micro is None:
+            return None
+        stored = self.keystore.recall(f"bids/{request_id}")
+        if stored is None:
+            stored = {"ask_micro": self.ask_micro, "salt": secrets.token_hex(SALT_BYTES)}
+            self.keystore.remember(f"bids/{request_id}", stored)
+        salt, ask = bytes.fromhex(stored["salt"]), int(stored["ask_micro"])
+        return ask_commitment(salt, request_id, self.org_id, ask)
+
+    def _reveal_bid(self, request_id: str) -> BidRevealAnswer:
+        stored = self.keystore.recall(f"bids/{request_id}")
+        if stored is None:
+            raise RefusedError("no bid was committed for this request")
+        return BidRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
 
 
 def drop_source(schema: Schema, path: Path, source_id: str) -> int:

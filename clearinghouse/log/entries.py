@@ -74,6 +74,7 @@ CONSENT_TYPES: Mapping[str, EntryType] = {
     "request.erased": EntryType("settle", ("request",), (), ("blobs",)),
 }
 """Grants, what was done under them, and what was taken back."""
+_MOVED = ("paid_micro", "returned_micro", "upheld")
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
     "org.registered": EntryType("intake", ("org",), ("public_key",)),
@@ -83,6 +84,8 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
+    "bid.committed": EntryType("score", ("request", "model", "owner"), commit=True),
+    "bid.revealed": EntryType("score", ("request", "model", "owner"), ("salt",), ("ask",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),
@@ -99,12 +102,21 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "statement.settled": EntryType("settle", ("request",), ("statement",)),
     "request.closed": EntryType("settle", ("request",)),
     **CONSENT_TYPES,
+    "dispute.opened": EntryType(
+        "settle", ("dispute", "request", "opener", "respondent"), ("claim",), ("answer_by",)
+    ),
+    "dispute.answered": EntryType("settle", ("dispute", "request"), ("answer",), ("ruling_by",)),
+    "dispute.resolved": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
+    "dispute.expired": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
 }
 
 # Nouns whose ids these names must hold wherever they occur.
 _OBJECT_NOUNS: Mapping[str, Noun] = {
     "org": "org",
     "owner": "org",
+    "opener": "org",
+    "respondent": "org",
+    "dispute": "dsp",
     "key": "key",
     "source": "src",
     "valset": "val",

@@ -13,8 +13,10 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
 | consent | see `consents`: no use without a grant that covers it then |
+| bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request; one release each |
 | receipts | name a run that was released, with its model and set; one each |
+| disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
@@ -27,6 +29,9 @@ from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log import consents
 from clearinghouse.log.consents import Consents
 from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.replay_bids import commit_bid, reveal_bid
+from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
+from clearinghouse.log.replay_disputes import Disputes
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -108,6 +113,8 @@ _BY_OWNER = {
     "summary.released",
     "valset.sealed",
     "model.submitted",
+    "bid.committed",
+    "bid.revealed",
     "request.opened",
 } | consents.BY_OWNER
 
@@ -130,6 +137,7 @@ class _State:
         self.deliveries: set[str] = set()
         self.consents = Consents()
         self.requests: dict[str, RequestStory] = {}
+        self.disputes = Disputes()
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
             "source.registered": self._source,
             "summary.released": self._summary,
@@ -146,6 +154,8 @@ class _State:
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
             "model.submitted": self._model,
+            "bid.committed": commit_bid,
+            "bid.revealed": reveal_bid,
             "run.released": self._run,
             "receipt.issued": self._receipt,
             "award.decided": self._award,
@@ -162,6 +172,9 @@ class _State:
             yield f"made by {entry.actor}, which is not the operator"
         if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
+        if entry.type in DISPUTE_TYPES:
+            yield from self.disputes.apply(index, entry, self.operator, self.requests)
+            return
         if entry.type in self._handlers:
             yield from self._handlers[entry.type](index, entry)
             return
@@ -343,6 +356,8 @@ class _State:
             yield f"{model} was scored as other bytes than were submitted"
         if story.award is not None:
             yield f"released after the award (entry {story.award})"
+        if story.first_bid is not None:
+            yield f"released after bids were opened (entry {story.first_bid})"
         yield from self._release_of(entry, story)
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})

@@ -15,6 +15,8 @@ class RequestStory:
         deliveries: By delivery id: source, blob.
         models: By model id: digest of its bytes.
         runs: By released run id: the model, None once the run is known to have failed.
+        bids: By model id: its developer and the commitment to its bid.
+        first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
     """
@@ -35,6 +37,9 @@ class RequestStory:
     models: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str | None] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
+    bids: dict[str, tuple[str, str]] = field(default_factory=dict)
+    first_bid: int | None = None
+    opened_bids: set[str] = field(default_factory=set)
     award: int | None = None
     purse_micro: int = 0
     statements: list[int] = field(default_factory=list)

@@ -132,14 +132,31 @@ class ValsetView(Message):
     commitment: Sha256
 
 
-class Purse(Message):
-    """What the hospital pays for a model, and when."""
+class Fairness(Message):
+    """A floor that a model must show in every stratum of one attribute."""
 
-    kind: Literal["acceptance"]
+    attribute: Name
+    metric: Literal["sensitivity", "specificity"]
+    floor_micro: Annotated[int, Field(gt=0, le=1_000_000)]
+
+
+class Purse(Message):
+    """What the hospital pays for a model, and when.
+
+    `acceptance`: all of it to the best model at the threshold. `contest`: fixed prizes by rank.
+    `procurement`: the lowest sealed bid at the threshold, paid the next one, at most the amount.
+    """
+
+    kind: Literal["acceptance", "contest", "procurement"]
     amount_micro: Micro
     metric: Literal["auc", "accuracy", "sensitivity", "specificity"]
     threshold_micro: Micro
     confidence_micro: Micro
+    prizes: Annotated[
+        list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1, max_length=20)
+    ] = Field(default_factory=lambda: [50, 30, 20])
+    """Of a contest: shares by rank, falling."""
+    fairness: Fairness | None = None
 
 
 class Deadlines(Message):
@@ -149,6 +166,14 @@ class Deadlines(Message):
     ask_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     deliver_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     model_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    bid_s: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    """To open a sealed bid."""
+    dispute_s: Annotated[int, Field(ge=1, le=365 * 86400)] = 30 * 86400
+    """After the end: so long a dispute may be opened."""
+    claim_s: Annotated[int, Field(ge=1, le=365 * 86400)] = 7 * 86400
+    """To answer a dispute's claim; unanswered, the claim stands."""
+    ruling_s: Annotated[int, Field(ge=1, le=365 * 86400)] = 30 * 86400
+    """For the arbiter to resolve an answered dispute; unresolved, the claim fails."""
 
 
 class OpenRequest(Message):
@@ -172,6 +197,11 @@ class OpenRequest(Message):
     purse: Purse
     purpose: Purpose = "train models"
     """What delivered records are for; only sources that granted this take part."""
+    scores_per_owner: Annotated[int, Field(ge=1, le=1000)] = 10
+    """So many scores one developer may ever get on this validation set, in all requests: who may
+    try often enough wins by chance."""
+    arbiter: Literal["operator"] = "operator"
+    """Who resolves disputes; every party agrees by taking part."""
     deadlines: Deadlines = Deadlines()
 
 

@@ -203,6 +203,8 @@ class ModelSubmitTask(Message):
     schema_id: Id
     published_bins: Count
     """How many bins this validation set's size allows."""
+    bid: bool = False
+    """Whether the purse is a procurement: then a sealed bid comes with the model."""
 
 
 class ModelSubmitAnswer(Message):
@@ -212,6 +214,23 @@ class ModelSubmitAnswer(Message):
     name: Name
     model_blob: Sha256
     nonce: Hex
+    bid_commitment: Sha256 | None = None
+    """An ask commitment (see `AskCommitAnswer`) with the developer's id in the source's place."""
+
+
+class BidRevealTask(Message):
+    """To a developer: all models are scored, open your bid."""
+
+    kind: Literal["bid.reveal"] = "bid.reveal"
+    model_id: Id
+
+
+class BidRevealAnswer(Message):
+    """The least the developer takes for the model, and the salt that opens the commitment."""
+
+    kind: Literal["bid.reveal"] = "bid.reveal"
+    ask_micro: Micro
+    salt: Hex
 
 
 class NoiseTable(Message):
@@ -344,6 +363,7 @@ Task = Annotated[
     | ReceiveTask
     | DeleteTask
     | ModelSubmitTask
+    | BidRevealTask
     | ScoreDigitsTask
     | ScoreEarlyTask
     | ScoreCharactersTask
@@ -362,6 +382,7 @@ Answer = Annotated[
     | ReceiveAnswer
     | DeleteAnswer
     | ModelSubmitAnswer
+    | BidRevealAnswer
     | ScoreDigitsAnswer
     | ScoreEarlyAnswer
     | ScoreCharactersAnswer

@@ -120,9 +120,15 @@ def party_configs(market: Market, sizes: Mapping[str, int]) -> dict[str, dict[st
         for source in market.sources
     ]
     developers = [
-        {"name": developer.name, "onnx": str(developer.onnx)}
-        if developer.onnx is not None
-        else {"name": developer.name, "recipe": developer.recipe}
+        {
+            "name": developer.name,
+            "ask_micro": market.purse.asks.get(developer.name),
+            **(
+                {"onnx": str(developer.onnx)}
+                if developer.onnx is not None
+                else {"recipe": developer.recipe}
+            ),
+        }
         for developer in market.developers
     ]
     return {
@@ -150,13 +156,7 @@ def _terms(market: Market) -> dict[str, Any]:
         "fairness_pot_micro": int(market.fairness_pot * MICRO),
         "epsilon_target_micro": micro_epsilon(market.epsilon.target),
         "epsilon_score_micro": micro_epsilon(market.epsilon.score),
-        "purse": {
-            "kind": market.purse.kind,
-            "amount_micro": int(market.purse.amount),
-            "metric": market.purse.metric,
-            "threshold_micro": int(market.purse.threshold * MICRO),
-            "confidence_micro": int(market.purse.confidence * MICRO),
-        },
+        "purse": market.purse.wire,
         "deadlines": dict.fromkeys(seconds, TASK_S),
     }
 

@@ -127,12 +127,19 @@ def _closed(tx: Tx, request: Request) -> tuple[Closed, PriceList]:
 
 
 def due(desk: Desk) -> tuple[str, ...]:
-    """Finished requests whose ciphertexts or deliveries have been kept long enough."""
+    """Finished requests whose ciphertexts or deliveries have been kept long enough.
+
+    While a dispute about a request is pending, all of its evidence stays.
+    """
     settings = desk.settings
     soonest = min(settings.keep_ciphertexts_days, settings.keep_deliveries_days)
     with desk.store.read() as tx:
         ended = tx.erasure.finished_before(desk.clock.now() - soonest * DAY_S)
-        return tuple(name for name in ended if tx.requests.document(name, SWEPT) is None)
+        return tuple(
+            name
+            for name in ended
+            if tx.requests.document(name, SWEPT) is None and not tx.disputes.pending(name)
+        )
 
 
 def retain(desk: Desk) -> int:

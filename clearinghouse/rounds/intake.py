@@ -12,6 +12,7 @@ from clearinghouse.messages.intake import (
     OpenRequest,
     OrgView,
     PublishSummary,
+    Purse,
     RegisterOrg,
     RegisterSchema,
     RegisterSource,
@@ -34,6 +35,9 @@ from secure_eval.params import PARAMETERS
 
 MOST_ROWS = 2**31 - 1
 """So many records a source may claim to have."""
+
+LEAST_FOR_ONE_PRIZE = 2000
+"""Patients; below, the best of 20 models a point apart is first in fewer than 9 of 10 contests."""
 
 MOST_POT_MICRO = 100_000
 """A pot above a tenth of the budget would no longer leave prices to the market."""
@@ -237,7 +241,7 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         tx.requests.moved(request.id, kind, blob, tx.blobs.size(blob, caller.id))
     budget = budget_micro(message)
     amounts = {f"external:{caller.id}": -budget, f"escrow:{request.id}": budget}
-    tx.ledger.transfer(f"{request.id}:open", request.id, amounts)
+    tx.ledger.transfer(f"{request.id}:open", request.id, amounts, at_s=int(now))
     desk.record(
         tx,
         "request.opened",
@@ -258,6 +262,7 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))
 
@@ -295,6 +300,30 @@ def check_terms(
         raise InputError(
             "the purse's threshold goes up to 1 and its confidence from 0.5 to below 1"
         )
+
+
+def check_purse(purse: Purse, sealed: SealValset, schema: Schema) -> None:
+    """Check that a purse's rule can be applied to what this validation set releases.
+
+    Raises:
+        InputError: It cannot, or one prize takes all where chance decides who is first.
+    """
+    if purse.kind == "contest":
+        if purse.prizes != sorted(purse.prizes, reverse=True):
+            raise InputError("the prizes of a contest must fall from rank to rank")
+        if len(purse.prizes) == 1 and sealed.size_class < LEAST_FOR_ONE_PRIZE:
+            raise InputError(
+                f"one prize takes all from {LEAST_FOR_ONE_PRIZE} patients on: with fewer, chance "
+                "decides between good models. Give several prizes, such as 50, 30, 20"
+            )
+    if purse.fairness is not None:
+        name = purse.fairness.attribute
+        if name not in schema.subgroups or name not in sealed.level:
+            known = [group for group in schema.subgroups if group in sealed.level]
+            raise InputError(
+                "the fairness floor's attribute must be a subgroup that the sealed set's strata "
+                f"level tells apart: one of {', '.join(known) or 'none here'}"
+            )
 
 
 def check_size(terms: OpenRequest, longest: float) -> None:

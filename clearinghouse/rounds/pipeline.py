@@ -13,7 +13,7 @@ from typing import Any
 from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.journal import journal
 from clearinghouse.messages.intake import RequestView
-from clearinghouse.rounds import audit, clear, deliver, match, score, settle, views
+from clearinghouse.rounds import audit, clear, deliver, disputes, match, score, settle, views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step
 from clearinghouse.rounds.releases import burn_all
@@ -41,6 +41,10 @@ def due(desk: Desk) -> tuple[str, ...]:
     with desk.store.read() as tx:
         is_late = tx.tasks.any_late(desk.clock.now())
         waiting = tx.requests.due()
+        has_lapsed = bool(tx.disputes.late(desk.clock.now()))
+    if has_lapsed:
+        with desk.store.write() as tx:
+            disputes.expire(tx, desk)
     if is_late:
         with desk.store.write() as tx:
             for request_id in tx.tasks.expire(desk.clock.now()):

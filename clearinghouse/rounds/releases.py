@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 
 from clearinghouse.canonical import digest
+from clearinghouse.rounds import disputes
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
@@ -57,10 +58,24 @@ def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
 
 
 def catch(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
-    """Burn a run in which the hospital failed a test, and suspend it until a dispute is settled."""
+    """Burn a run in which the hospital failed a test, suspend it, and open its dispute.
+
+    The hospital may answer, the run is replayed, and a ruling can reinstate it.
+    """
     hospital = tx.parties.get(request.org_id)
     burn(tx, desk, request, run, f"{hospital.words} failed a test: {reason}")
     tx.parties.suspend(hospital.id, f"{run.id}: {reason}")
+    disputes.open_dispute(
+        tx,
+        desk,
+        request,
+        run.id,
+        "test",
+        {"transcript": transcript_digest(tx, request, run)},
+        respondent_id=hospital.id,
+        remedy="forfeit",
+        words=f"a test of the hospital's answers failed: {reason}",
+    )
 
 
 def burn_all(tx: Tx, desk: Desk, request: Request, reason: str) -> None:

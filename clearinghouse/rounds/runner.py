@@ -5,7 +5,7 @@ import time
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import erasure, pipeline
+from clearinghouse.rounds import erasure, findings, pipeline
 from clearinghouse.rounds.desk import Desk
 
 RETAIN_S = 3600
@@ -51,6 +51,8 @@ class Runner:
                 for request_id in pipeline.due(self._desk):
                     self._advance(request_id, seen)
                 self._erase()
+                if findings.examine(self._desk):
+                    self._desk.bell.ring()
             except TryAgainError as error:
                 _log.warning("again", kind=error.problem_type)
             except Exception as error:  # noqa: BLE001  one bad round must not end the service

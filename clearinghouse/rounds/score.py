@@ -22,7 +22,7 @@ from clearinghouse.messages.tasks import (
     ScoreRepliesTask,
     Task,
 )
-from clearinghouse.rounds import twins
+from clearinghouse.rounds import bids, twins
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work, refusal
 from clearinghouse.rounds.receipts import countersigned, envelope, issue, signer_keys
@@ -282,10 +282,11 @@ def _all_done(tx: Tx, request: Request) -> bool | None:
         return None
     if any(run.state == "running" for run in tx.runs.of(request.id, "score")):
         return None
-    return True if all_closed(tx.tasks.of(request.id, "receipt.sign")) else None
+    return True if all_closed(tx.tasks.of(request.id, "receipt.sign", "bid.reveal")) else None
 
 
-def _end(_tx: Tx, _desk: Desk, _request: Request, _found: bool, _result: None) -> bool:
+def _end(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
+    bids.record_openings(tx, desk, request)
     return True
 
 
@@ -314,6 +315,7 @@ STEP = Step(
         Move(
             "to score a model blindly", _ready_digits, _job("score.begin"), _ask_digits, _burn_turn
         ),
+        Move("to open the sealed bids", bids.to_open, no_work, bids.ask),
         Move("to end scoring", _all_done, no_work, _end),
     ),
 )

@@ -1,65 +1,22 @@
-"""Step 6, settle: the purse by its rule, sources by what they delivered, the rest back."""
+"""Step 6, settle: the purse by its rule, sources by what they delivered, the rest back.
 
-import json
-from collections.abc import Sequence
+Who wins the purse is decided in `awards`; here money moves.
+"""
+
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from clearinghouse.canonical import canonical_bytes, digest
-from clearinghouse.messages.intake import Purse
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
 from clearinghouse.money import MICRO, split
-from clearinghouse.rounds import grants, pricing, views
+from clearinghouse.rounds import awards, disputes, grants, outcomes, pricing, views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
 from clearinghouse.rounds.pricing import Closed
 from clearinghouse.rounds.terms import pot_micro
-from clearinghouse.store.records import Order, Request
+from clearinghouse.store.records import Order, PastPrice, Request
 from clearinghouse.store.store import Tx
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A released score as the purse's rule sees it, in millionths."""
-
-    run_id: str
-    org_id: str
-    point_micro: int
-    bound_micro: int
-    determined: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Award:
-    """Who gets what of the purse.
-
-    Attributes:
-        amounts: Run id to micro-money; they sum to the purse, or are empty if nobody won.
-        reason: The rule's outcome in words.
-    """
-
-    amounts: dict[str, int]
-    reason: str
-
-
-def decide(purse: Purse, scores: Sequence[Scored]) -> Award:
-    """Acceptance: the best point among models whose lower bound reaches the threshold.
-
-    The bound is one-sided at the purse's confidence, so noise and few patients count against
-    acceptance, never for it. Exact ties share the purse, earlier ones getting the odd micro-unit.
-    """
-    accepted = [
-        score for score in scores if score.determined and score.bound_micro >= purse.threshold_micro
-    ]
-    if not accepted:
-        return Award({}, f"no model shows {purse.metric} at the threshold with that confidence")
-    best = max(score.point_micro for score in accepted)
-    winners = [score for score in accepted if score.point_micro == best]
-    parts = split(purse.amount_micro, [Fraction(1, len(winners))] * len(winners))
-    amounts = {winner.run_id: part for winner, part in zip(winners, parts, strict=True)}
-    shared = "the best accepted model" if len(winners) == 1 else "the best accepted models, tied"
-    return Award(amounts, f"{shared} by {purse.metric}")
 
 
 def paid_micro(order: Order) -> int:
@@ -76,7 +33,7 @@ def fee_of(paid: int, fee_micro: int) -> int:
 class Outcome:
     """All that settling decided."""
 
-    award: Award
+    award: awards.Award
     prices: PriceList
     pot: dict[str, int]
 
@@ -104,7 +61,7 @@ def share_pot(closed: Closed, amount: int) -> dict[str, int]:
 @dataclass(frozen=True, slots=True)
 class _Ended:
     closed: Closed
-    scores: tuple[Scored, ...]
+    scores: tuple[awards.Scored, ...]
 
 
 def _ready(tx: Tx, request: Request) -> _Ended:
@@ -120,35 +77,12 @@ def _ready(tx: Tx, request: Request) -> _Ended:
         grants.summaries(tx, request),
         digest(body.encode()),
     )
-    return _Ended(closed, _scores(tx, request))
-
-
-def _scores(tx: Tx, request: Request) -> tuple[Scored, ...]:
-    result = []
-    for run in tx.runs.of(request.id, "score"):
-        if run.state != "released":
-            continue
-        card = json.loads(json.dumps(run.result["scorecard"]))
-        result.append(
-            Scored(
-                run.id,
-                str(run.model["org_id"]),
-                _micro(card[request.terms.purse.metric]),
-                _micro(card["award_bound"]),
-                card["status"] == "ok",
-            )
-        )
-    return tuple(result)
-
-
-def _micro(text: str) -> int:
-    """A decimal string with at most six decimals, in millionths."""
-    return int(Fraction(text) * MICRO)
+    return _Ended(closed, awards.scores(tx, request))
 
 
 def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
     return Outcome(
-        decide(request.terms.purse, found.scores),
+        awards.decide(request.terms.purse, found.scores),
         pricing.decide(found.closed),
         share_pot(found.closed, pot_micro(request.terms)),
     )
@@ -157,57 +91,35 @@ def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
 def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcome) -> bool:
     prices = canonical_bytes(outcome.prices.model_dump()).decode()
     tx.requests.keep(request.id, "prices", prices)
-    award = canonical_bytes(_award_document(request, found.scores, outcome.award))
-    tx.requests.keep(request.id, "award", award.decode())
-    desk.record(
-        tx,
-        "award.decided",
-        desk.org,
-        objects={"request": request.id},
-        hashes={"award": digest(award)},
-        amounts={"purse_micro": sum(outcome.award.amounts.values())},
-    )
+    awards.record(tx, desk, request, found.scores, outcome.award)
     _pay_sources(tx, desk, request)
     owners = {score.run_id: score.org_id for score in found.scores}
     for run_id, amount in outcome.award.amounts.items():
-        _pay(tx, request, f"award:{run_id}", f"org:{owners[run_id]}", amount)
+        _pay(tx, desk, request, f"award:{run_id}", f"org:{owners[run_id]}", amount)
     for source_id, amount in outcome.pot.items():
         seller = tx.cohorts.source(source_id).org_id
-        _pay(tx, request, f"pot:{source_id}", f"org:{seller}", amount)
-    _refund(tx, request)
+        _pay(tx, desk, request, f"pot:{source_id}", f"org:{seller}", amount)
+    _refund(tx, desk, request)
+    outcomes.attest(tx, desk, request)
+    _keep_prices(tx, desk, request, outcome.prices)
     _record_statement(tx, desk, request, hashes={"prices": digest(prices.encode())})
     return True
 
 
-def _award_document(request: Request, scores: Sequence[Scored], award: Award) -> dict[str, object]:
-    purse = request.terms.purse
-    return {
-        "kind": purse.kind,
-        "metric": purse.metric,
-        "threshold_micro": purse.threshold_micro,
-        "confidence_micro": purse.confidence_micro,
-        "amount_micro": purse.amount_micro,
-        "reason": award.reason,
-        "winners": [
-            {"run_id": run_id, "amount_micro": amount} for run_id, amount in award.amounts.items()
-        ],
-        "considered": [
-            {
-                "run_id": score.run_id,
-                "org_id": score.org_id,
-                "point_micro": score.point_micro,
-                "bound_micro": score.bound_micro,
-                "determined": score.determined,
-            }
-            for score in scores
-        ],
-    }
-
-
-def _pay(tx: Tx, request: Request, name: str, account: str, amount: int) -> None:
+def _pay(tx: Tx, desk: Desk, request: Request, name: str, account: str, amount: int) -> None:
+    """Pay out of the escrow; what is disputed goes into a frozen account instead."""
     if amount:
-        escrow = f"escrow:{request.id}"
-        tx.ledger.transfer(f"{request.id}:{name}", request.id, {escrow: -amount, account: amount})
+        receiver = disputes.payee(tx, request, name, account)
+        changes = {f"escrow:{request.id}": -amount, receiver: amount}
+        at_s = int(desk.clock.now())
+        tx.ledger.transfer(f"{request.id}:{name}", request.id, changes, at_s=at_s)
+
+
+def _keep_prices(tx: Tx, desk: Desk, request: Request, prices: PriceList) -> None:
+    """Every source's price into its history."""
+    for price in prices.prices:
+        body = canonical_bytes(price.model_dump()).decode()
+        tx.prices.add(PastPrice(price.source_id, request.id, int(desk.clock.now()), body))
 
 
 def _pay_sources(tx: Tx, desk: Desk, request: Request) -> None:
@@ -215,15 +127,16 @@ def _pay_sources(tx: Tx, desk: Desk, request: Request) -> None:
     for order in tx.orders.of(request.id):
         amount = paid_micro(order)
         seller = tx.cohorts.source(order.source_id).org_id
-        _pay(tx, request, f"order:{order.id}", f"org:{seller}", amount)
+        _pay(tx, desk, request, f"order:{order.id}", f"org:{seller}", amount)
         total += amount
     fee = fee_of(total, request.terms.fee_micro)
-    _pay(tx, request, "fee", f"platform:{desk.org.id}", fee)
+    _pay(tx, desk, request, "fee", f"platform:{desk.org.id}", fee)
 
 
-def _refund(tx: Tx, request: Request) -> None:
+def _refund(tx: Tx, desk: Desk, request: Request) -> None:
+    disputes.withhold(tx, request, int(desk.clock.now()))
     rest = tx.ledger.balance(f"escrow:{request.id}")
-    _pay(tx, request, "refund", f"external:{request.org_id}", rest)
+    _pay(tx, desk, request, "refund", f"external:{request.org_id}", rest)
 
 
 def _record_statement(
@@ -243,7 +156,8 @@ def wind_up(tx: Tx, desk: Desk, request: Request) -> None:
     """Settle a request that ends early: confirmed deliveries are paid, the rest goes back."""
     if request.step in ("score", "settle"):  # before, nothing is confirmed; after, all is paid
         _pay_sources(tx, desk, request)
-    _refund(tx, request)
+        outcomes.attest_deliveries(tx, desk, request)
+    _refund(tx, desk, request)
     _record_statement(tx, desk, request)
 
 

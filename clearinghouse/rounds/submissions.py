@@ -10,7 +10,7 @@ from clearinghouse.errors import InputError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
-from clearinghouse.rounds import training
+from clearinghouse.rounds import bids, training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError
@@ -61,6 +61,7 @@ def ask_models(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None
     task = ModelSubmitTask(
         schema_id=tx.cohorts.valset(request.valset_id).schema_id,
         published_bins=published_bins(sealed_set(tx, request).size_class),
+        bid=bids.is_wanted(request),
     )
     deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
     for org_id in request.terms.developer_ids:
@@ -132,7 +133,12 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
 def take_model(
     tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
 ) -> bool:
-    """Store the run with its seed before anything comes of it."""
+    """Store the run with its seed before anything comes of it; none beyond the owner's quota."""
+    quota = request.terms.scores_per_owner
+    if tx.runs.count_of_owner(request.valset_id, found.org_id) >= quota:
+        words = f"{quota} models of this developer were scored on this validation set: its quota"
+        refuse_model(tx, desk, request, found, words)
+        return False
     original = original_of(tx, request, found.answer.model_blob)
     twin = {} if original is None else {SAME_AS: original.id}
     run = _run_of(request, found, {**details, **twin})
@@ -146,6 +152,9 @@ def take_model(
         objects={"model": run.model_id, "owner": developer.id, "request": request.id},
         hashes={"model": found.answer.model_blob},
     )
+    commitment = found.answer.bid_commitment
+    if bids.is_wanted(request) and commitment is not None:
+        bids.record_commitment(tx, desk, request, run, commitment)
     return False
 
 

@@ -34,6 +34,7 @@ _DOES = {
     "receive": "to open and check the deliveries",
     "delete": "to delete records of a withdrawn source",
     "model.submit": "to train and submit a model",
+    "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
     "score.characters": "to answer the comparison of a blind score",
@@ -202,7 +203,8 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
     paid = {
         posting.transfer.removeprefix(f"{request_id}:order:"): posting.amount_micro
         for posting in tx.ledger.postings(request_id)
-        if posting.transfer.startswith(f"{request_id}:order:") and posting.amount_micro > 0
+        if posting.transfer.startswith(f"{request_id}:order:")
+        and posting.account.startswith("org:")
     }
     is_settled = tx.requests.document(request_id, "prices") is not None
     orders = [

@@ -4,8 +4,9 @@ from sqlmodel import Session
 
 from clearinghouse.errors import NotFoundError
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
+from clearinghouse.store.disputes import Disputes
 from clearinghouse.store.market import Runs
-from clearinghouse.store.records import Receipt, Request, Source, Valset
+from clearinghouse.store.records import Dispute, Receipt, Request, Source, Valset
 from clearinghouse.store.requests import Requests
 
 
@@ -19,6 +20,7 @@ class Access:
     def __init__(self, session: Session) -> None:
         self._cohorts, self._requests = Cohorts(session), Requests(session)
         self._blobs, self._runs = BlobIndex(session), Runs(session)
+        self._disputes = Disputes(session)
 
     def request(self, request_id: str, org_id: str) -> Request:
         """Return a request that the organisation takes part in."""
@@ -51,6 +53,14 @@ class Access:
         """Return if the organisation uploaded the blob or was sent it."""
         if not self._blobs.readable(digest, org_id):
             raise NotFoundError(f"no blob {digest}")
+
+    def dispute(self, dispute_id: str, org_id: str) -> Dispute:
+        """Return a dispute of a request that the organisation takes part in, or its own."""
+        dispute = self._disputes.get(dispute_id)
+        is_party = self._requests.is_party(dispute.request_id, org_id)
+        if not is_party and org_id not in (dispute.opener_id, dispute.respondent_id):
+            raise NotFoundError(f"no dispute {dispute_id}")
+        return dispute
 
     def receipt(self, receipt_id: str, org_id: str) -> Receipt:
         """Return a receipt of a request that the organisation takes part in."""

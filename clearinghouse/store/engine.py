@@ -173,6 +173,8 @@ def _connect_migrator(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    # Triggers name several tables: without this a table that is written anew could not be renamed.
+    connection.execute("PRAGMA legacy_alter_table=ON")
 
 
 def _connect_reader(connection: Any, _record: object) -> None:

@@ -6,7 +6,7 @@ from sqlmodel import Session, col, select
 
 from clearinghouse.errors import NotFoundError
 from clearinghouse.store.records import Ask, Order, Receipt, Run
-from clearinghouse.store.tables import AskRow, OrderRow, ReceiptRow, RunRow
+from clearinghouse.store.tables import AskRow, OrderRow, ReceiptRow, RequestRow, RunRow
 
 
 class Asks:
@@ -122,6 +122,16 @@ class Runs:
             .order_by(col(RunRow.position))
         )
         return tuple(_run(row) for row in self._session.exec(query))
+
+    def count_of_owner(self, valset_id: str, org_id: str) -> int:
+        """How many of an organisation's models a validation set has scored, readable ones only."""
+        query = (
+            select(RunRow.model)
+            .join(RequestRow, col(RequestRow.id) == col(RunRow.request_id))
+            .where(RequestRow.valset_id == valset_id, RunRow.kind == "score")
+        )
+        models = [json.loads(model) for model in self._session.exec(query)]
+        return sum(model["org_id"] == org_id and bool(model["edges"]) for model in models)
 
     def release(self, run_id: str, result: dict[str, object]) -> None:
         """Record what a run released."""

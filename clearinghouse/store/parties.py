@@ -56,6 +56,13 @@ class Parties:
         row.suspended = row.suspended or reason
         self._session.flush()
 
+    def reinstate(self, org_id: str) -> None:
+        """End a suspension."""
+        row = self._session.get(OrgRow, org_id)
+        if row is not None:
+            row.suspended = ""
+            self._session.flush()
+
     def by_key(self, key_id: str) -> Org | None:
         """Return the organisation that owns a key."""
         row = self._session.exec(select(OrgRow).where(OrgRow.key_id == key_id)).first()

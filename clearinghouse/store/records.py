@@ -10,6 +10,7 @@ TaskState = Literal["open", "answered", "refused", "expired", "void"]
 RunKind = Literal["target", "score"]
 RunState = Literal["running", "released", "failed"]
 RequestState = Literal["running", "done", "failed"]
+DisputeState = Literal["open", "answered", "resolved", "expired"]
 Verdict = Literal["untested", "passed", "failed"]
 
 
@@ -191,6 +192,67 @@ class Posting:
     transfer: str
     account: str
     amount_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting as a statement lists it; `at_s` is 0 where the time is not known."""
+
+    transfer: str
+    account: str
+    request_id: str
+    amount_micro: int
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A claim and what became of it; texts are canonical JSON, empty while there is none.
+
+    Attributes:
+        subject: The order, run or request it is about.
+        deadline: While open for the answer, while answered for the ruling; seconds since 1970.
+        finding: What the replay of the evidence said.
+        ruling: The decision as a signed statement.
+    """
+
+    id: str
+    request_id: str
+    opener_id: str
+    respondent_id: str
+    subject: str
+    reason: str
+    remedy: str
+    state: DisputeState
+    opened_s: int
+    deadline: int
+    claim: str
+    answer: str = ""
+    finding: str = ""
+    ruling: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An attested outcome; `digest` is that of the receipt or log entry that proves it."""
+
+    digest: str
+    subject_id: str
+    attester_id: str
+    request_id: str
+    kind: str
+    good: bool
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastPrice:
+    """A source's price in one request, as canonical JSON."""
+
+    source_id: str
+    request_id: str
+    at_s: int
+    body: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from clearinghouse.store import engine
 from clearinghouse.store.access import Access
 from clearinghouse.store.anchor import Anchor
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
+from clearinghouse.store.disputes import Disputes, Outcomes, Prices
 from clearinghouse.store.erasure import Erasure
 from clearinghouse.store.faults import RolledBackError, translated
 from clearinghouse.store.grants import Grants
@@ -44,6 +45,8 @@ class Tx:
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
         self.grants, self.erasure = Grants(session), Erasure(session)
         self.ledger, self.log = Ledger(session), Logbook(session)
+        self.disputes, self.outcomes = Disputes(session), Outcomes(session)
+        self.prices = Prices(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

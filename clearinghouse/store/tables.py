@@ -7,8 +7,18 @@ integer has 64 bits, and text is ordered by its code points, whatever language t
 A change of any table needs a migration in `store.migrations.versions`; tests compare the two.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Integer, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Integer,
+    Text,
+    UniqueConstraint,
+)
 from sqlmodel import AutoString, Field, SQLModel
+
+from clearinghouse.store import conservation
 
 SCHEMA_VERSION = "0007"
 """The newest migration."""
@@ -269,13 +279,37 @@ class AccountRow(SQLModel, table=True):
     balance_micro: int = 0
 
 
+class ZeroRow(SQLModel, table=True):
+    """The one value that a transfer may sum to."""
+
+    __tablename__ = "zero"
+    __table_args__ = (_check("value = 0", "zero"),)
+    value: int = _counted()
+
+
+class TransferRow(SQLModel, table=True):
+    """A double entry; `total_micro` follows its postings and is zero at every commit."""
+
+    __tablename__ = "transfer"
+    name: str = Field(primary_key=True)
+    total_micro: int = Field(
+        default=0,
+        sa_column=Column(
+            BigInteger,
+            ForeignKey("zero.value", deferrable=True, initially="DEFERRED"),
+            nullable=False,
+        ),
+    )
+    at_s: int = 0
+
+
 class PostingRow(SQLModel, table=True):
     """One side of a double entry."""
 
     __tablename__ = "posting"
     __table_args__ = (_check("amount_micro <> 0", "moves"),)
-    transfer: str = Field(primary_key=True)
-    account: str = Field(primary_key=True, foreign_key="account.name")
+    transfer: str = Field(primary_key=True, foreign_key="transfer.name")
+    account: str = Field(primary_key=True, foreign_key="account.name", index=True)
     request_id: str = Field(foreign_key="request.id", index=True)
     position: int
     amount_micro: int
@@ -378,6 +412,51 @@ class StaleRow(SQLModel, table=True):
     __tablename__ = "stale"
     request_id: str = Field(primary_key=True, foreign_key="request.id")
 
+
+class DisputeRow(SQLModel, table=True):
+    """A claim against a delivery, a score, a payment or a failed test, and what became of it."""
+
+    __tablename__ = "dispute"
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    opener_id: str = Field(foreign_key="org.id", index=True)
+    respondent_id: str = Field(foreign_key="org.id", index=True)
+    subject: str = Field(index=True)
+    reason: str
+    remedy: str
+    state: str = Field(index=True)
+    opened_s: int
+    deadline: int
+    claim: str
+    answer: str = ""
+    finding: str = ""
+    ruling: str = ""
+
+
+class OutcomeRow(SQLModel, table=True):
+    """A promise that was kept or broken, as somebody else attests."""
+
+    __tablename__ = "outcome"
+    digest: str = Field(primary_key=True)
+    subject_id: str = Field(foreign_key="org.id", index=True)
+    attester_id: str = Field(foreign_key="org.id")
+    request_id: str = Field(foreign_key="request.id")
+    kind: str
+    good: bool
+    at_s: int
+
+
+class PriceRow(SQLModel, table=True):
+    """A source's price in one request, as canonical JSON."""
+
+    __tablename__ = "price"
+    source_id: str = Field(primary_key=True, foreign_key="source.id")
+    request_id: str = Field(primary_key=True, foreign_key="request.id")
+    at_s: int = Field(index=True)
+    body: str
+
+
+conservation.attach(SQLModel.metadata.tables["zero"], SQLModel.metadata.tables["posting"])
 
 for _table in SQLModel.metadata.tables.values():
     for _column in _table.columns:

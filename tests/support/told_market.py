@@ -12,6 +12,7 @@ from clearinghouse.money import format_money
 from clearinghouse.signing import SigningKey
 
 NOW_S = 1_900_000_000
+BID = 200_000_000
 ASKS = {"a": 2_000_000, "b": 1_250_000}
 TERMS = {"attributes": digest(["age", "ill"]), "purpose": digest("train models")}
 
@@ -198,7 +199,34 @@ class Market:
 
     def _score(self) -> list[Entry]:
         trained = [self.use("trained", name) for name in ASKS]
-        return [*trained, self.submit(), self.release(), self.receipt()]
+        return [
+            *trained,
+            self.submit(),
+            self.commit_bid(),
+            self.release(),
+            self.receipt(),
+            self.reveal_bid(),
+        ]
+
+    def of_bid(self) -> dict[str, str]:
+        owner = {"owner": self.developer.org}
+        return {"model": self.model, "request": self.request} | owner
+
+    def commit_bid(self) -> Entry:
+        salt = bytes.fromhex(digest(b"bid"))
+        return self.developer.write(
+            "bid.committed",
+            objects=self.of_bid(),
+            commit=ask_commitment(salt, self.request, self.developer.org, BID),
+        )
+
+    def reveal_bid(self, bid: int | None = None) -> Entry:
+        return self.developer.write(
+            "bid.revealed",
+            objects=self.of_bid(),
+            hashes={"salt": digest(b"bid")},
+            amounts={"ask": format_money(BID if bid is None else bid)},
+        )
 
     def submit(self) -> Entry:
         return self.developer.write(

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from clearinghouse.ids import new_id
+from clearinghouse.rounds import disputes
 
 EVERYBODY = {"hospital", "provider", "developer", "outsider"}
 INSIDE = EVERYBODY - {"outsider"}
@@ -29,6 +30,12 @@ READS = {
     "/v1/requests/{request_id}/runs": INSIDE,
     "/v1/requests/{request_id}/statement": INSIDE,
     "/v1/receipts/{receipt_id}": INSIDE,
+    "/v1/disputes": EVERYBODY,
+    "/v1/disputes/{dispute_id}": INSIDE,
+    "/v1/reputation": EVERYBODY,
+    "/v1/orgs/{org_id}/statement": {"hospital"},
+    "/v1/orgs/{org_id}/statement.html": {"hospital"},
+    "/v1/sources/{source_id}/prices": EVERYBODY,
     "/v1/agent/tasks": EVERYBODY,
     "/v1/log/entries": EVERYBODY,
 }
@@ -76,7 +83,20 @@ def ids(market, app):
         from clearinghouse.store.records import Receipt
 
         tx.runs.add_receipt(Receipt(receipt_id, request_id, new_id("run"), "text"))
+        desk = app.state.desk
+        request = tx.requests.get(request_id)
+        dispute = disputes.open_dispute(
+            tx,
+            desk,
+            request,
+            new_id("ord"),
+            "delivery",
+            {},
+            opener=tx.parties.get(market.hospital.org_id),
+            respondent_id=market.provider.org_id,
+        )
     return {
+        "dispute_id": dispute.id,
         "org_id": market.hospital.org_id,
         "schema_id": market.schema_id,
         "source_id": market.source_id,
@@ -96,6 +116,8 @@ def test_every_route_is_in_the_matrix(app):
 @pytest.mark.parametrize("path", READS)
 def test_reading(market, ids, path, problem):
     filled = path.format(**ids)
+    if path == "/v1/reputation":
+        filled += f"?org_id={ids['org_id']}"
     for role in sorted(EVERYBODY):
         answer = getattr(market, role).get(filled)
         if role in READS[path]:
@@ -168,3 +190,35 @@ def test_parties_see_only_their_own_tasks(market):
     market.wait_for_task()
     for other in (market.provider, market.developer, market.outsider):
         assert other.get("/v1/agent/tasks").json() == {"tasks": []}
+
+
+def test_disputes_are_opened_answered_and_resolved_by_those_who_may(market, ids, problem, app):
+    """Outsiders find nothing; parties cannot rule; the operator's key can."""
+    opened = {
+        "request_id": ids["request_id"],
+        "subject": new_id("ord"),
+        "reason": "delivery",
+        "remedy": "refund",
+        "words": "nothing came",
+    }
+    problem(market.outsider.post("/v1/disputes", opened), 404, "not-found")
+    problem(market.hospital.post("/v1/disputes", opened), 404, "not-found")
+    path = f"/v1/disputes/{ids['dispute_id']}"
+    ruling = {"outcome": "refund", "words": "so it is"}
+    for stranger in (market.hospital, market.provider, market.developer):
+        problem(stranger.post(f"{path}/resolve", ruling), 409, "refused")
+    problem(market.outsider.post(f"{path}/resolve", ruling), 404, "not-found")
+    problem(market.outsider.post(f"{path}/answer", {"words": "no"}), 404, "not-found")
+    problem(market.hospital.post(f"{path}/answer", {"words": "no"}), 409, "refused")
+    assert market.provider.post(f"{path}/answer", {"words": "no"}).json()["state"] == "answered"
+    operator = type(market.hospital)(market.hospital.client, market.hospital.clock)
+    operator.key = app.state.desk.key
+    assert [item["id"] for item in operator.get("/v1/disputes").json()["disputes"]] == [
+        ids["dispute_id"]
+    ]
+    assert operator.get(path).status_code == 200
+    done = operator.post(f"{path}/resolve", ruling).json()
+    assert (done["state"], done["ruling"]["outcome"]) == ("resolved", "refund")
+    mine = market.hospital.get("/v1/disputes").json()["disputes"]
+    assert [item["state"] for item in mine] == ["resolved"]
+    assert market.developer.get("/v1/disputes").json() == {"disputes": []}

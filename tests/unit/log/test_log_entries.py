@@ -26,6 +26,7 @@ NOUNS = {
     "org": "org", "owner": "org", "key": "key", "source": "src", "valset": "val", "model": "mod",
     "request": "req", "delivery": "dlv", "run": "run", "receipt": "rcp",
     "grant": "grt", "sender": "org", "recipient": "org", "order": "ord",
+    "dispute": "dsp", "opener": "org", "respondent": "org",
 }  # fmt: skip
 KEY = SigningKey.generate()
 ORG = new_id("org")

@@ -64,7 +64,7 @@ def test_log_replay_a_request_that_failed_has_a_statement_but_no_award(market: M
 def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market) -> None:
     run = new_id("run")
     failed = market.release(run, digest({"run": run, "failed": True}))
-    place = market.at("award.decided")
+    place = market.at("bid.revealed")
     entries = [*market.entries[:place], failed, *market.entries[place:]]
     assert verify_replay(entries).epsilon_by_owner[market.hospital.org] == 2_000_000
     entries.insert(place + 1, market.receipt(run))
@@ -76,7 +76,7 @@ def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market
 
 def used_twice(market: Market) -> int:
     """A second run gets a receipt under the first one's number."""
-    run, place = new_id("run"), market.at("award.decided")
+    run, place = new_id("run"), market.at("bid.revealed")
     first = market.entries[market.at("receipt.issued")].objects["receipt"]
     market.entries[place:place] = [market.release(run), market.receipt(run, receipt=first)]
     return place + 1
@@ -283,7 +283,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     ),
     "model submitted twice": (after("model.submitted", lambda m: m.submit()), "submitted before"),
     "release of a model never submitted": (
-        without("model.submitted", blamed="run.released"),
+        without("model.submitted", "bid.committed", "bid.revealed", blamed="run.released"),
         "was never submitted to this request",
     ),
     "release of other bytes than submitted": (
@@ -325,6 +325,41 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "receipt for another model": (
         changed("receipt.issued", objects={"model": new_id("mod")}),
         "names another model or set",
+    ),
+    # bids
+    "bid on a model never submitted": (
+        changed("bid.committed", objects={"model": new_id("mod")}),
+        "was never submitted",
+    ),
+    "bid committed twice": (
+        after("bid.committed", lambda m: m.commit_bid()),
+        "has committed a bid already",
+    ),
+    "bid for another developer": (
+        changed("bid.committed", objects={"owner": new_id("org")}),
+        "not by the owner",
+    ),
+    "bid opened as another": (
+        instead("bid.revealed", lambda m: m.reveal_bid(1)),
+        "is not the one that was committed",
+    ),
+    "bid opened twice": (after("bid.revealed", lambda m: m.reveal_bid()), "was opened before"),
+    "bid never committed": (
+        without("bid.committed", blamed="bid.revealed"),
+        "that was never committed",
+    ),
+    "bid below zero": (changed("bid.revealed", amounts={"ask": "-1.00"}), "must be a decimal"),
+    "bid committed after others were opened": (
+        moved("bid.revealed", "bid.committed", "bid.revealed"),
+        "that was never committed",
+    ),
+    "score after the bids were opened": (
+        after("bid.revealed", lambda m: m.release(new_id("run"))),
+        "released after bids were opened",
+    ),
+    "bid opened after the award": (
+        moved("bid.revealed", "statement.settled", "bid.revealed"),
+        "opened after the award",
     ),
     # settle and audit
     "second award": (after("award.decided", lambda m: m.award()), "was awarded at entry"),
@@ -386,7 +421,13 @@ def test_log_replay_leaving_out_any_entry_is_found_where_a_later_one_needs_it(
 ) -> None:
     # Registrations are `verify_entries`' to miss (no key may act without); a confirmation, a
     # receipt and an end that have not come yet are no breach.
-    may_lack = {"org.registered", "delivery.received", "receipt.issued", "request.closed"}
+    may_lack = {
+        "org.registered",
+        "delivery.received",
+        "receipt.issued",
+        "bid.revealed",
+        "request.closed",
+    }
     for place, entry in enumerate(market.entries[1:], start=1):
         rest = market.entries[:place] + market.entries[place + 1 :]
         assert bool(replay(rest).violations) == (entry.type not in may_lack), entry.type

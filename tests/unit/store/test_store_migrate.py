@@ -91,7 +91,16 @@ def shape(url):
         indexes = connection.execute(
             text("SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'")
         ).all()
-        found = [tuple(row) for row in (*columns, *rules, *indexes)]
+        triggers = connection.execute(
+            text(
+                "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger "
+                "WHERE NOT tgisinternal"
+            )
+        ).all()
+        functions = connection.execute(
+            text("SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+        ).all()
+        found = [tuple(row) for row in (*columns, *rules, *indexes, *triggers, *functions)]
         return sorted(repr(row) for row in found if row[0] != VERSION_TABLE)
 
 

@@ -149,8 +149,20 @@ BAD = {
     "recipe twice": (lambda d: d.update(developers=["gam", "gam"]), "'gam' twice"),
     "no developers": (lambda d: d.update(developers=[]), "developers"),
     "absent model": (lambda d: d.update(developers=["none.onnx"]), "none.onnx"),
-    "contest": (lambda d: d.update(purse={"kind": "contest"}), "acceptance purses only"),
-    "procurement": (lambda d: d.update(purse={"kind": "procurement"}), "acceptance purses only"),
+    "rising prizes": (
+        lambda d: d.update(purse={"kind": "contest", "prizes": [20, 30]}),
+        "purse.prizes",
+    ),
+    "prizes of no contest": (lambda d: d.update(purse={"prizes": [50]}), "purse.prizes"),
+    "asks of no procurement": (lambda d: d.update(purse={"asks": {"gam": "1.00"}}), "purse.asks"),
+    "ask of nobody": (
+        lambda d: d.update(purse={"kind": "procurement", "asks": {"nobody": "1.00"}}),
+        "no developer here",
+    ),
+    "floor of no subgroup": (
+        lambda d: d.update(purse={"fairness": {"attribute": "shoes"}}),
+        "purse.fairness.attribute",
+    ),
     "purse kind": (lambda d: d.update(purse={"kind": "gift"}), "purse.kind"),
     "purse metric": (lambda d: d.update(purse={"metric": "f1"}), "purse.metric"),
     "purse threshold": (lambda d: d.update(purse={"threshold": 1.1}), "purse.threshold"),

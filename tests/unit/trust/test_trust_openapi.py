@@ -135,10 +135,28 @@ class Server:
                 {"answer": {"kind": "ask.commit", "commitment": "4" * 64}},
             ),
             "/v1/agent/tasks/{task_id}/refuse": ("hospital", {"reason": "no"}),
+            "/v1/disputes": (
+                "hospital",
+                {
+                    "request_id": new_id("req"),
+                    "subject": new_id("ord"),
+                    "reason": "delivery",
+                    "remedy": "refund",
+                    "words": "nothing came",
+                    "receipts": [],
+                    "evidence": {"blob": "5" * 64},
+                },
+            ),
+            "/v1/disputes/{dispute_id}/answer": ("provider", {"words": "it did", "evidence": {}}),
+            "/v1/disputes/{dispute_id}/resolve": (
+                "hospital",
+                {"outcome": "refund", "words": "so it is", "reinstate": False},
+            ),
         }
 
     def path(self, route: str) -> str:
         known = {"source_id": self.ids["source"], "task_id": new_id("tsk")}
+        known["dispute_id"] = new_id("dsp")
         return re.sub(r"\{(\w+)\}", lambda found: known[found[1]], route)
 
 

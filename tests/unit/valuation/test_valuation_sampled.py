@@ -1,5 +1,6 @@
 """Sampled Shapley values: never over budget, exact where it can be, honest errors elsewhere."""
 
+import json
 import subprocess
 import sys
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 import valuation
-from valuation import Estimate, sampled_shapley, semivalue
+from valuation import Estimate, Progress, sampled_shapley, semivalue
+from valuation.sampled import from_json, to_json
 
 
 class Counted:
@@ -99,6 +101,62 @@ def test_same_seed_same_estimate() -> None:
     a, b, c = (sampled_shapley(game, 15, 400, seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(a.values, b.values)
     assert (a.values != c.values).any()
+
+
+class StopError(Exception):
+    """Raised to interrupt a run."""
+
+
+@pytest.mark.parametrize(("players", "calls"), [(6, 64), (12, 700), (30, 3000)])
+def test_an_interrupted_run_ends_with_the_same_numbers_and_repeats_no_call(
+    players: int, calls: int
+) -> None:
+    whole = sampled_shapley(Counted(players, 3), players, calls, seed=4)
+    game, kept = Counted(players, 3), {}
+
+    def interrupt(state: Progress) -> None:
+        if state.calls > 0.3 * state.limit:
+            raise StopError
+
+    with pytest.raises(StopError):
+        sampled_shapley(game, players, calls, seed=4, known=kept, progress=interrupt)
+    assert 0 < len(kept) < whole.calls
+    text = json.dumps(to_json(kept))  # a file between two processes
+    seen: list[Progress] = []
+    again = sampled_shapley(
+        game, players, calls, seed=4, known=from_json(json.loads(text)), progress=seen.append
+    )
+    np.testing.assert_array_equal(again.values, whole.values)
+    np.testing.assert_array_equal(again.standard_errors, whole.standard_errors)
+    assert game.calls == again.calls == whole.calls
+    told = [state.calls for state in seen]
+    assert told == sorted(told)
+    assert seen[-1].limit <= max(calls, 1 << players)
+
+
+def test_a_run_stops_at_its_target_width() -> None:
+    for seed in range(3):
+        wide = sampled_shapley(Counted(20, seed), 20, 20_000, seed, width=0.02)
+        narrow = sampled_shapley(Counted(20, seed), 20, 20_000, seed, width=0.008)
+        assert wide.calls < narrow.calls < 20_000
+        for estimate, width in ((wide, 0.02), (narrow, 0.008)):
+            assert estimate.standard_errors.max() * 1.6449 <= width
+            inside = np.abs(estimate.values - Counted(20, seed).exact()) <= width
+            assert inside.mean() >= 0.8
+    with pytest.raises(ValueError, match="width"):
+        sampled_shapley(Counted(20, 0), 20, 100, 0, width=-1.0)
+
+
+def test_the_ridge_accuracy_game_is_within_a_tenth_at_twenty_thousand_calls() -> None:
+    """The game of `benchmarks.valuation`, 12 sources; and the sampler itself, at fewer calls."""
+    from benchmarks.valuation import relative, ridge_game
+
+    errors = []
+    for seed in range(3):
+        utility, exact = ridge_game(seed, 12)
+        assert relative(sampled_shapley(utility, 12, 20_000, seed).values, exact) <= 0.12
+        errors.append(relative(sampled_shapley(utility, 12, 4095, seed).values, exact))
+    assert np.median(errors) <= 0.12
 
 
 @pytest.mark.parametrize(("players", "calls"), [(0, 10), (5, 5), (5, 0)])
