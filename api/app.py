@@ -6,10 +6,26 @@ from contextlib import asynccontextmanager, contextmanager
 from fastapi import FastAPI
 
 from api import bodies, problems
+from api.console.app import create_console
+from api.console.oidc import Provider
+from api.limits import Limits
 from api.recorder import Recorder
-from api.routes import blobs, consent, disputes, health, intake, log, requests, tasks
+from api.routes import (
+    blobs,
+    budgets,
+    consent,
+    disputes,
+    health,
+    identity,
+    intake,
+    log,
+    requests,
+    tasks,
+)
+from api.stalls import Stalls
 from clearinghouse.clock import Clock
-from clearinghouse.rounds.desk import open_desk
+from clearinghouse.errors import InputError
+from clearinghouse.rounds.desk import Desk, open_desk
 from clearinghouse.rounds.runner import Runner
 from clearinghouse.settings import Settings
 from clearinghouse.worker import make_worker
@@ -38,14 +54,35 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.desk, app.state.runner = desk, runner
+    app.state.limits = Limits(settings)
+    app.mount("/console", create_console(desk, app.state.limits, _provider(desk)))
     problems.install(app)
-    for module in (intake, consent, blobs, requests, tasks, disputes, log):
+    for module in (intake, identity, consent, blobs, requests, budgets, tasks, disputes, log):
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     if settings.record_bodies is not None:
         app.add_middleware(Recorder, folder=settings.record_bodies)
+    app.add_middleware(Stalls, stall_s=settings.stall_s)
     bodies.describe(app)
     return app
+
+
+def _provider(desk: Desk) -> Provider | None:
+    """The OpenID provider that the settings name.
+
+    Raises:
+        InputError: Its address or secret cannot be used.
+    """
+    settings = desk.settings
+    if not settings.oidc_issuer:
+        return None
+    secret = ""
+    if settings.oidc_secret is not None:
+        try:
+            secret = settings.oidc_secret.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InputError(f"cannot read {settings.oidc_secret}: {error.strerror}") from None
+    return Provider(settings.oidc_issuer, settings.oidc_client_id, secret, desk.clock)
 
 
 @contextmanager

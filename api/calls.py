@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from api.limits import Limits
+from api.tokens import check_token
 from clearinghouse.blobs import TooLargeError
 from clearinghouse.canonical import digest, parse_strict
 from clearinghouse.errors import AuthenticationError, InputError
@@ -29,6 +31,12 @@ def get_desk(request: Request) -> Desk:
     """The server's tools."""
     desk: Desk = request.app.state.desk
     return desk
+
+
+def get_limits(request: Request) -> Limits:
+    """The limits of this process."""
+    limits: Limits = request.app.state.limits
+    return limits
 
 
 DeskOf = Annotated[Desk, Depends(get_desk)]
@@ -99,10 +107,11 @@ def verify(
 
 
 def find_caller(request: Request, desk: Desk, body: bytes | None, body_digest: bytes | None) -> Org:
-    """The registered organisation that signed a call.
+    """The registered organisation that signed a call, with the key that did.
 
     Raises:
-        AuthenticationError: Nobody registered did.
+        AuthenticationError: Nobody registered did, or the key is revoked.
+        RateError: The organisation calls too often.
     """
     found: list[Org] = []
 
@@ -117,8 +126,33 @@ def find_caller(request: Request, desk: Desk, body: bytes | None, body_digest: b
     key_id = verify(request, desk, resolve, body=body, body_digest=body_digest)
     for org in found:
         if org.key_id == key_id:
+            get_limits(request).count(org.id, request.method)
             return org
     raise AuthenticationError(f"the key {key_id} is not registered")
+
+
+def find_reader(request: Request, desk: Desk) -> Org:
+    """The organisation whose API key a call brings.
+
+    Raises:
+        AuthenticationError: There is no such key, or it has ended.
+        ScopeError: It may not read this.
+        RateError: It calls too often.
+    """
+    key = check_token(request, desk)
+    get_limits(request).count_key(key.id, key.org_id)
+    with desk.store.read() as tx:
+        return tx.parties.get(key.org_id)
+
+
+def check_key(tx: Tx, org: Org) -> None:
+    """Check again, inside the writing transaction, that the caller's key still acts for it.
+
+    Raises:
+        AuthenticationError: It was revoked since the call's signature was checked.
+    """
+    if tx.parties.by_key(org.key_id) is None:
+        raise AuthenticationError(f"the key {org.key_id} was revoked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +192,7 @@ class Call:
             raise InputError("an Idempotency-Key has 1 to 200 printable ASCII characters")
         told = digest({"route": self.route, "body": digest(self.body)})
         with self.desk.store.write() as tx:
+            check_key(tx, self.org)
             kept = None if key is None else tx.guards.reply(self.org.id, key, told)
             if kept is not None:
                 return Response(kept, media_type=JSON)
@@ -181,8 +216,11 @@ def parse_message(body: bytes, kind: type[Body]) -> Body:
 
 
 def signed_call(request: Request, desk: DeskOf, body: BodyOf) -> Call:
-    """The verified call of a registered organisation."""
-    org = find_caller(request, desk, body, None)
+    """The verified call of a registered organisation: signed, or with an API key that may."""
+    if "authorization" in request.headers:
+        org = find_reader(request, desk)
+    else:
+        org = find_caller(request, desk, body, None)
     route = f"{request.method} {request.url.path}"
     return Call(desk, org, body, request.headers.get("idempotency-key"), route)
 

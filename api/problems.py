@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from clearinghouse.errors import ClearinghouseError
+from clearinghouse.errors import ClearinghouseError, QuotaError, RateError
 from clearinghouse.journal import journal
 
 MEDIA_TYPE = "application/problem+json"
@@ -36,6 +36,13 @@ def explain(error: ValidationError) -> str:
     return f"{place}: {first['msg']}"
 
 
+def _after_s(error: ClearinghouseError) -> int:
+    """Seconds after which the same call may do: room in a quota comes less soon than a token."""
+    if isinstance(error, QuotaError):
+        return 3600
+    return error.after_s if isinstance(error, RateError) else 1
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem document."""
 
@@ -43,7 +50,9 @@ def install(app: FastAPI) -> None:
     def _ours(_request: Request, error: ClearinghouseError) -> Any:
         if error.status >= 500:
             _log.warning("problem", kind=error.problem_type)
-        headers = {"Retry-After": "1"} if error.status == 503 else None
+        headers = None
+        if error.status in (429, 503):
+            headers = {"Retry-After": str(_after_s(error))}
         return problem(error.status, error.problem_type, str(error), headers)
 
     @app.exception_handler(ValidationError)

@@ -1,19 +1,14 @@
 """Attack meter: what an attacker reaches on published numbers, beside what theory allows."""
 
 import secrets
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tasks import heart_tables
-from clearinghouse import cells
-from clearinghouse.canonical import canonical_bytes, parse_canonical
-from clearinghouse.columns import NumberColumn
+from clearinghouse.cli.attacks import exhibit, opened_path, summary_path
 from clearinghouse.rounds.turns import noise_tables
-from clearinghouse.schema import Schema
-from clearinghouse.tables import Table
-from dp.attack_report import Exhibit, attack_report, attack_table
+from dp.attack_report import attack_report, attack_table
 from dp.audit import audit_release
 from dp.noise import geometric
 from secure_eval.noise import Table as NoisedTable
@@ -31,14 +26,14 @@ RUNS = 2
 def run(quick: bool) -> str:
     """The meter on one real hospital's rows, then audits of the release paths as a whole."""
     schema, tables = heart_tables()
-    shown = exhibit(schema, tables[SITE])
+    shown = exhibit(schema, tables[SITE], LEVEL)
     report = attack_report(
         shown,
         runs=RUNS,
         trials=400 if quick else 4000,
         boards=20 if quick else 100,
-        release=summary_path,
-        score_release=score_path,
+        release=summary_path(MICRO),
+        score_release=opened_path("histogram", MICRO),
     )
     head = (
         f"{SITE}: {len(shown.rows)} patients, {shown.rows.shape[1]} coordinates, "
@@ -47,44 +42,6 @@ def run(quick: bool) -> str:
     )
     foot = "nothing is surely above its bound" if report["holds"] else "A BOUND IS BROKEN"
     return "\n".join([head, attack_table(report), foot, "", *_audits(quick)])
-
-
-def exhibit(schema: Schema, table: Table) -> Exhibit:
-    """One hospital's rows in the market's embedding, its places, and codewords as all see them.
-
-    A codeword stands at its strata; in every other column the schema tells no more than the middle
-    of a number's range and the levels of a category, of which the first one is guessed.
-    """
-    book = cells.codebook(schema, LEVEL)
-    parts = []
-    for column in schema.columns:
-        if column.name in LEVEL:
-            strata = book.codes()[:, LEVEL.index(column.name)]
-            parts.append(column.stratum_coordinates()[strata])
-        elif isinstance(column, NumberColumn):
-            parts.append(column.embed(np.full(book.n_cells, (column.low + column.high) / 2)))
-        else:
-            parts.append(column.embed(np.zeros(book.n_cells, np.int64)))
-    codewords = np.repeat(np.hstack(parts), cells.n_labels(schema), axis=0)
-    rows = schema.embedding(table)
-    anchors = np.random.default_rng(0).normal(size=(rows.shape[1] + 2, rows.shape[1]))
-    return Exhibit(rows, cells.places(table, LEVEL), codewords, anchors)
-
-
-def summary_path(counts: Ints) -> Ints:
-    """Counts as a provider publishes them: noised, encoded, read again."""
-    sent = canonical_bytes([int(value) for value in geometric(counts, Fraction(1))])
-    return np.array(parse_canonical(sent), np.int64)
-
-
-def target_path(counts: Ints) -> Ints:
-    """Counts as an opening shows them: the derived noise of a fresh key and two nonces."""
-    return counts + _derived([NoisedTable("target", len(counts), MICRO)])
-
-
-def score_path(counts: Ints) -> Ints:
-    """A score run without subgroups: the whole epsilon is the histogram's."""
-    return counts + _derived([NoisedTable("histogram", len(counts), MICRO)])
 
 
 def split_path(places: Ints) -> Ints:
@@ -113,8 +70,8 @@ def _audits(quick: bool) -> list[str]:
     }
     lines = [f"audits of whole paths, claimed epsilon 1, {n} runs a side, confidence {confidence}"]
     for name, path, pairs in (
-        ("summary", summary_path, tables),
-        ("target", target_path, tables),
+        ("summary", summary_path(MICRO), tables),
+        ("target", opened_path("target", MICRO), tables),
         ("score with subgroups", split_path, rows),
         ("planted: half the noise", lambda values: geometric(values, 2), tables),
     ):

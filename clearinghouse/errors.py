@@ -60,6 +60,19 @@ class NoGrantError(RefusedError):
     """No grant of the records' owner covers this use; the message says what is wrong."""
 
     problem_type = "no-grant"
+
+
+class QuotaError(RefusedError):
+    """The organisation has as much open or stored as it may; waiting alone may not help."""
+
+    problem_type = "quota-exceeded"
+    status = 429
+
+
+class ScopeError(RefusedError):
+    """An API key was used for something that its scopes do not name."""
+
+    problem_type = "out-of-scope"
     status = 403
 
 
@@ -91,6 +104,17 @@ class TryAgainError(ClearinghouseError):
     problem_type = "try-again"
     status = 503
     exit_code = 5
+
+
+class RateError(TryAgainError):
+    """The organisation calls more often than it may; `after_s` says when to try again."""
+
+    problem_type = "rate-limited"
+    status = 429
+
+    def __init__(self, message: str, after_s: int = 1) -> None:
+        super().__init__(message)
+        self.after_s = after_s
 
 
 class ProtocolError(ClearinghouseError):

@@ -7,6 +7,7 @@ from typing import Literal
 Noun = Literal[
     "org",
     "key",
+    "apk",
     "sch",
     "src",
     "val",

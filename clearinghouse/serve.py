@@ -8,6 +8,7 @@ from typing import TextIO
 import uvicorn
 
 from api.app import create_app
+from clearinghouse.connections import patient_protocol
 from clearinghouse.journal import write_logs
 from clearinghouse.settings import Settings
 
@@ -47,6 +48,7 @@ def serve(
         bound.bind((host, port))
         config = uvicorn.Config(
             app,
+            http=patient_protocol(settings.stall_s),
             log_config=None,
             access_log=False,
             lifespan="on",

@@ -28,6 +28,19 @@ class Settings:
         blob_bytes: Largest blob.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
+        owner_epsilon_micro: Quota: no request is opened that could bring its owner, over all of its
+            data, beyond so many millionths of epsilon; 0 leaves it to the owners' own ledgers.
+        reads_per_s: Reads an organisation may make in a second, in each process.
+        writes_per_s: Signed writes, likewise.
+        key_reads_per_s: Reads with one API key, likewise.
+        inflight_bytes: Bytes an organisation may be uploading at once, in each process.
+        stored_bytes: Bytes of uploads an organisation may have stored; exact.
+        open_requests: Requests an organisation may have running; exact.
+        stall_s: Seconds after which a connection that sends or takes nothing is ended.
+        oidc_issuer: Address of the OpenID provider whose people the console lets in; off if empty.
+        oidc_client_id: The client id that the provider gave this server.
+        oidc_secret: File of the client secret; None for a public client.
+        console_operators: Addresses of the operator's own people, with commas between them.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
         keep_ciphertexts_days: So long the ciphertexts of a finished request stay; its validation
             set stays longer. Audits and disputes need them.
@@ -46,6 +59,18 @@ class Settings:
     blob_bytes: int = 512 * MEBIBYTE
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
+    owner_epsilon_micro: int = 0
+    reads_per_s: int = 200
+    writes_per_s: int = 100
+    key_reads_per_s: int = 50
+    inflight_bytes: int = 2048 * MEBIBYTE
+    stored_bytes: int = 256 * 1024 * MEBIBYTE
+    open_requests: int = 100
+    stall_s: int = 30
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_secret: Path | None = None
+    console_operators: str = ""
     idle_s: float = 0.5
     keep_ciphertexts_days: int = 180
     keep_deliveries_days: int = 90

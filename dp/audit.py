@@ -26,12 +26,14 @@ def epsilon_lower_bound(
     right: Data,
     n: int,
     confidence: float,
+    *,
+    delta: float = 0.0,
 ) -> float:
     """A number that epsilon is at least, with the given confidence.
 
     The mechanism runs n times on each of two neighbouring data sets. Half of the outputs choose
     one event {statistic >= t} or {statistic <= t}; the other half bound its two probabilities by
-    Clopper-Pearson, and epsilon >= ln(P[event] / P'[event]).
+    Clopper-Pearson, and epsilon >= ln((P[event] - delta) / P'[event]).
 
     Statistics tried: the output itself or, for arrays, the coordinates whose mean or variance
     differ most, the sum, the projection on the difference of means, and the votes of all
@@ -39,8 +41,8 @@ def epsilon_lower_bound(
     whether the number lies on the grid of 2**-53, which betrays naive float noise.
 
     Guarantee:
-        If the mechanism is epsilon-DP for the pair, the result exceeds epsilon with probability at
-        most 1 - confidence.
+        If the mechanism is (epsilon, delta)-DP for the pair, the result exceeds epsilon with
+        probability at most 1 - confidence.
     Assumes:
         Runs are independent.
     Proof:
@@ -54,25 +56,31 @@ def epsilon_lower_bound(
         right: Its neighbour.
         n: Runs on each side, at least 100.
         confidence: Between 0 and 1, such as 0.999.
+        delta: Claimed beside epsilon; 0 for a pure mechanism.
 
     Returns:
         The bound, at least 0.
 
     Raises:
-        ValueError: n or confidence is out of range, or an output is empty or not finite.
+        ValueError: n, confidence or delta is out of range, or an output is empty or not finite.
     """
-    if n < 100 or not 0 < confidence < 1:
-        raise ValueError(f"n must be at least 100 and confidence in (0, 1), not {n}, {confidence}")
+    if n < 100 or not 0 < confidence < 1 or not 0 <= delta < 1:
+        raise ValueError(
+            f"n must be at least 100, confidence in (0, 1) and delta in [0, 1), not {n}, "
+            f"{confidence}, {delta}"
+        )
     outputs = [_outputs(mechanism, data, n) for data in (left, right)]
     half = n // 2
     first = (outputs[0][:half], outputs[1][:half])
     second = (outputs[0][half:], outputs[1][half:])
-    events = [_best_event(statistic, *first, confidence) for statistic in _statistics(*first)]
+    events = [
+        _best_event(statistic, *first, confidence, delta) for statistic in _statistics(*first)
+    ]
     _, (statistic, sign, threshold, swapped) = max(events, key=lambda scored: scored[0])
     hits = [int(np.sum(sign * statistic(part) >= sign * threshold)) for part in second]
     if swapped:
         hits.reverse()
-    bound = _log_ratio_bound(np.array(hits[0]), np.array(hits[1]), n - half, confidence)
+    bound = _log_ratio_bound(np.array(hits[0]), np.array(hits[1]), n - half, confidence, delta)
     return max(0.0, float(bound))
 
 
@@ -143,6 +151,7 @@ def _best_event(
     left: NDArray[np.float64],
     right: NDArray[np.float64],
     confidence: float,
+    delta: float,
 ) -> tuple[float, _Event]:
     """The threshold event with the largest bound on the first half."""
     a, b = np.sort(statistic(left)), np.sort(statistic(right))
@@ -165,21 +174,25 @@ def _best_event(
             hits = [np.searchsorted(x, values, side="right") for x in (a, b)]
         for swapped in (False, True):
             over, under = (hits[1], hits[0]) if swapped else (hits[0], hits[1])
-            bounds = _log_ratio_bound(over, under, len(a), confidence)
+            bounds = _log_ratio_bound(over, under, len(a), confidence, delta)
             i = int(np.argmax(bounds))
             events.append((float(bounds[i]), (statistic, sign, float(values[i]), swapped)))
     return max(events, key=lambda scored: scored[0])
 
 
 def _log_ratio_bound(
-    over: NDArray[np.int64], under: NDArray[np.int64], n: int, confidence: float
+    over: NDArray[np.int64],
+    under: NDArray[np.int64],
+    n: int,
+    confidence: float,
+    delta: float,
 ) -> NDArray[np.float64]:
-    """Log of the least P[event] over the largest P'[event] that n runs each allow."""
+    """Log of the least P[event] - delta over the largest P'[event] that n runs each allow."""
     tail = (1 - confidence) / 2
     least = np.where(over > 0, beta.ppf(tail, np.maximum(over, 1), n - over + 1), 0.0)
     most = np.where(under < n, beta.ppf(1 - tail, under + 1, np.maximum(n - under, 1)), 1.0)
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(least) - np.log(most), dtype=np.float64)
+        return np.asarray(np.log(np.maximum(least - delta, 0.0)) - np.log(most), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +231,7 @@ def audit_release(
     *,
     n: int,
     confidence: float,
+    delta: float = 0.0,
 ) -> Verdict:
     """Audit a release path as a whole: from a table to the numbers that leave the owner.
 
@@ -236,6 +250,7 @@ def audit_release(
         claimed: Epsilon that the path claims, above 0.
         n: Runs on each side of each pair, at least 100.
         confidence: For all pairs together.
+        delta: Claimed beside epsilon.
 
     Raises:
         ValueError: No pairs, or as `epsilon_lower_bound`.
@@ -252,7 +267,7 @@ def audit_release(
 
     each = 1 - (1 - confidence) / len(pairs)
     bounds = {
-        name: epsilon_lower_bound(watched, left, right, n, each)
+        name: epsilon_lower_bound(watched, left, right, n, each, delta=delta)
         for name, (left, right) in pairs.items()
     }
     return Verdict(claimed, bounds, off_grid, n, confidence)

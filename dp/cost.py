@@ -61,17 +61,23 @@ def parallel(costs: "tuple[Cost, ...]") -> Cost:
     )
 
 
-def epsilon_of(rho: float, delta: float) -> float:
-    """For reports only: an epsilon such that rho-zCDP implies (epsilon, delta)-DP.
+def epsilon_of(rho: float, delta: float, most_order: float = math.inf) -> float:
+    """An epsilon such that rho-zCDP implies (epsilon, delta)-DP.
 
     The minimum over a > 1 of rho a + (ln(1/delta) + (a - 1) ln(1 - 1/a) - ln a) / (a - 1)
     (Canonne, Kamath, Steinke 2020, proposition 12). Any a gives a valid epsilon, so an imperfect
     search is never unsafe.
 
+    Args:
+        rho: At least 0.
+        delta: Between 0 and 1.
+        most_order: Orders a that may be used: the bound of a truncated zCDP guarantee
+            (Bun, Dwork, Rothblum, Steinke 2018), such as that of committed coins.
+
     Raises:
-        ValueError: rho is negative or delta is not between 0 and 1.
+        ValueError: rho is negative, delta is not between 0 and 1, or most_order is not above 1.
     """
-    if not rho >= 0 or not math.isfinite(rho) or not 0 < delta < 1:
+    if not rho >= 0 or not math.isfinite(rho) or not 0 < delta < 1 or not most_order > 1:
         raise ValueError(f"rho must be finite and >= 0 and delta in (0, 1), not {rho}, {delta}")
     if rho == 0:
         return 0.0
@@ -82,7 +88,8 @@ def epsilon_of(rho: float, delta: float) -> float:
         tail = -math.log(delta) + excess * math.log(excess / a) - math.log(a)
         return rho * a + tail / excess
 
-    low, high = -20.0, 30.0  # golden-section search; the bound has one valley in ln(a - 1)
+    # golden-section search; the bound has one valley in ln(a - 1)
+    low, high = -20.0, min(30.0, math.log(most_order - 1))
     ratio = (math.sqrt(5) - 1) / 2
     for _ in range(120):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
@@ -91,6 +98,39 @@ def epsilon_of(rho: float, delta: float) -> float:
         else:
             low = left
     return max(0.0, bound((low + high) / 2))
+
+
+def lanes(total_micro: int, delta: float, pure_micro: int, most_order: float = math.inf) -> Cost:
+    """Split a budget of (total, delta) at its creation: what the pure lane gets, the rest in rho.
+
+    Guarantee:
+        Whatever is later spent within both lanes is (total_micro / 10**6, delta)-DP together.
+    Proof:
+        The pure lane is (E, 0)-DP and the zCDP lane (epsilon_of(rho), delta)-DP; basic composition
+        adds them (Dwork et al. 2006), and rho is the largest number of millionths that fits.
+
+    Args:
+        total_micro: Millionths of epsilon that the whole budget may mean.
+        delta: Of the zCDP lane; nothing is split off where it is 0.
+        pure_micro: Millionths kept for pure releases, at most the total.
+        most_order: As in `epsilon_of`.
+
+    Raises:
+        ValueError: pure_micro is not between 0 and the total.
+    """
+    if not 0 <= pure_micro <= total_micro:
+        raise ValueError(f"expected 0 to {total_micro} pure millionths, got {pure_micro}")
+    room = (total_micro - pure_micro) / MICRO
+    if not room or not delta:
+        return Cost(pure_micro, 0)
+    low, high = 0, total_micro  # rho is below epsilon wherever delta is below 1/2
+    while low < high:
+        middle = (low + high + 1) // 2
+        if epsilon_of(middle / MICRO, delta, most_order) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return Cost(pure_micro, low)
 
 
 def _micro(value: Fraction | int | str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The owner's privacy ledger: an SQLite file in which every release is paid before it is drawn.
+"""The owner's privacy ledger: every release is paid before it is drawn, on SQLite or PostgreSQL.
 
 The order of steps is the safety argument; each arrow is a durable commit:
 
@@ -11,63 +11,28 @@ asking again.
 """
 
 import hashlib
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-Lane = Literal["epsilon", "rho"]
-State = Literal["charged", "started", "answered", "voided"]
-
-BUSY_SECONDS = 30.0
+from dp.ledger_books import Books, Lane, LedgerError, State, Unavailable, storage_at
 
 ERASED = b"\x00erased"
 """Stands where an answer was that its owner had to forget."""
 
-_FORWARD = """
-CREATE TRIGGER IF NOT EXISTS release_moves_forward BEFORE UPDATE ON release
-  WHEN NEW.key IS NOT OLD.key OR NEW.body_digest IS NOT OLD.body_digest
-    OR NEW.purpose IS NOT OLD.purpose OR NEW.lane IS NOT OLD.lane OR NEW.cost IS NOT OLD.cost
-    OR OLD.state || '>' || NEW.state
-       NOT IN ('charged>started', 'charged>voided', 'started>answered')
-  BEGIN SELECT RAISE(ABORT, 'a release only moves forward'); END;
-"""
-
-_SCHEMA = (
-    """
-CREATE TABLE IF NOT EXISTS account (
-  lane TEXT PRIMARY KEY CHECK (lane IN ('epsilon', 'rho')),
-  spent INTEGER NOT NULL CHECK (typeof(spent) = 'integer'),
-  allowed INTEGER NOT NULL CHECK (typeof(allowed) = 'integer' AND allowed >= 0),
-  CHECK (spent BETWEEN 0 AND allowed));
-CREATE TABLE IF NOT EXISTS release (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  key TEXT NOT NULL UNIQUE,
-  body_digest TEXT NOT NULL,
-  purpose TEXT NOT NULL,
-  lane TEXT NOT NULL REFERENCES account,
-  cost INTEGER NOT NULL CHECK (typeof(cost) = 'integer' AND cost > 0),
-  state TEXT NOT NULL CHECK (state IN ('charged', 'started', 'answered', 'voided')),
-  answer BLOB,
-  CHECK ((state = 'answered') = (answer IS NOT NULL)));
-CREATE TRIGGER IF NOT EXISTS release_stays BEFORE DELETE ON release
-  BEGIN SELECT RAISE(ABORT, 'releases are never deleted'); END;
-CREATE TRIGGER IF NOT EXISTS limit_stays BEFORE UPDATE ON account
-  WHEN NEW.allowed IS NOT OLD.allowed OR NEW.lane IS NOT OLD.lane
-  BEGIN SELECT RAISE(ABORT, 'a budget is fixed for life'); END;
-CREATE TRIGGER IF NOT EXISTS account_stays BEFORE DELETE ON account
-  BEGIN SELECT RAISE(ABORT, 'a budget is fixed for life'); END;
-"""
-    + _FORWARD
-)
-
-
-class LedgerError(Exception):
-    """Root of the ledger's errors."""
+__all__ = [
+    "Conflict",
+    "Damaged",
+    "Entry",
+    "Interrupted",
+    "Lane",
+    "Ledger",
+    "LedgerError",
+    "Refused",
+    "State",
+    "Unavailable",
+]
 
 
 class Refused(LedgerError):  # noqa: N818 - the word of the protocol
@@ -120,7 +85,7 @@ class Ledger:
         stays at most limit_micro / 10**6 (and the total zCDP at most rho_limit_micro / 10**6).
     Assumes:
         Each `draw` is as private as its stated cost and is called for data of this owner only; the
-        file is neither restored from a copy nor edited; SQLite's commits are durable on this disk.
+        books are neither restored from a copy nor edited; the database's commits are durable.
     Proof:
         `draw` runs only after this process alone moved the release from charged to started, and
         that row exists only in a commit that raised `spent` by its cost under a conditional update
@@ -128,20 +93,30 @@ class Ledger:
         so a cost is given back only when no draw began.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, where: Path | str, unit: str = "") -> None:
+        self.where = where
+        self._storage = storage_at(where, unit)
 
     @classmethod
-    def open(cls, path: Path | str, *, limit_micro: int, rho_limit_micro: int = 0) -> "Ledger":
+    def open(
+        cls, where: Path | str, *, limit_micro: int, rho_limit_micro: int = 0, unit: str = ""
+    ) -> "Ledger":
         """Open or make the ledger; both lanes are fixed when it is made.
+
+        Args:
+            where: A file, or a `postgresql://` URL.
+            limit_micro: Pure lane: millionths of epsilon that may ever be spent.
+            rho_limit_micro: zCDP lane: millionths of rho.
+            unit: Names the patients' table in a database that holds several.
 
         Raises:
             ValueError: A limit is negative, or differs from the one the ledger was made with.
+            Unavailable: The database does not answer.
         """
         for limit in (limit_micro, rho_limit_micro):
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
                 raise ValueError(f"a limit must be a whole number of millionths, not {limit!r}")
-        ledger = cls(Path(path))
+        ledger = cls(where, unit)
         ledger._create({"epsilon": limit_micro, "rho": rho_limit_micro})
         return ledger
 
@@ -176,18 +151,16 @@ class Ledger:
             raise ValueError(f"a cost must be a whole number above 0, not {cost_micro!r}")
         if not key or not body_digest:
             raise ValueError("a release needs a key and a digest of its body")
-        with self._connection() as connection:
-            stored = self._charge(connection, key, body_digest, cost_micro, purpose, lane)
-            if stored is not None:
-                return stored
-            self._start(connection, key)
-            answer = draw()
-            if not isinstance(answer, bytes):
-                raise ValueError(f"a draw must return bytes, not {type(answer).__name__}")
-            with _transaction(connection):
-                connection.execute(
-                    "UPDATE release SET state = 'answered', answer = ? WHERE key = ?", (answer, key)
-                )
+        stored = self._charge(key, body_digest, cost_micro, purpose, lane)
+        if stored is not None:
+            return stored
+        self._start(key)
+        answer = draw()
+        if not isinstance(answer, bytes):
+            raise ValueError(f"a draw must return bytes, not {type(answer).__name__}")
+        with self._storage.writing() as books:
+            if not books.move(key, "started", "answered", answer):
+                raise Damaged(f"release '{key}' was begun here and is not marked as such")
         return answer
 
     def void(self, key: str) -> None:
@@ -196,15 +169,11 @@ class Ledger:
         Raises:
             Interrupted: The draw had begun, so the cost stays spent; or there is no such charge.
         """
-        with self._connection() as connection, _transaction(connection):
-            row = connection.execute(
-                "SELECT lane, cost FROM release WHERE key = ? AND state = 'charged'", (key,)
-            ).fetchone()
-            if row is None:
+        with self._storage.writing() as books:
+            known = books.find(key)
+            if known is None or not books.move(key, "charged", "voided"):
                 raise Interrupted(f"release '{key}' is no charge that waits for its draw")
-            lane, cost = row
-            connection.execute("UPDATE release SET state = 'voided' WHERE key = ?", (key,))
-            connection.execute("UPDATE account SET spent = spent - ? WHERE lane = ?", (cost, lane))
+            books.give_back(known[2], known[1])
 
     def erase(self) -> None:
         """Overwrite every stored answer, on the disk too; costs and keys stay.
@@ -212,17 +181,7 @@ class Ledger:
         For an owner that takes its data back. A repeated request is refused from then on, so no
         second draw replaces what was forgotten.
         """
-        with self._connection() as connection:
-            connection.execute("PRAGMA secure_delete = ON")
-            with _transaction(connection):
-                connection.execute("DROP TRIGGER release_moves_forward")
-                connection.execute(
-                    "UPDATE release SET answer = ? WHERE state = 'answered'", (ERASED,)
-                )
-                connection.execute(_FORWARD)
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._storage.erase(ERASED)
 
     def balance(self, lane: Lane = "epsilon") -> tuple[int, int]:
         """(spent, limit) of a lane in millionths.
@@ -230,149 +189,76 @@ class Ledger:
         Raises:
             Damaged: The entries do not sum to what is spent.
         """
-        with self._connection() as connection, _transaction(connection):
-            return _balance(connection, lane)
+        with self._storage.writing() as books:
+            return _balance(books, lane)
 
     def entries(self) -> tuple[Entry, ...]:
         """Every release in the order of charging."""
-        with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT sequence, key, body_digest, purpose, lane, cost, state, answer "
-                "FROM release ORDER BY sequence"
-            ).fetchall()
+        with self._storage.writing() as books:
+            rows = books.entries()
         return tuple(
             Entry(number, key, body, purpose, lane, cost, state, _digest(answer))
             for number, key, body, purpose, lane, cost, state, answer in rows
         )
 
     def _charge(
-        self,
-        connection: sqlite3.Connection,
-        key: str,
-        body_digest: str,
-        cost: int,
-        purpose: str,
-        lane: Lane,
+        self, key: str, body_digest: str, cost: int, purpose: str, lane: Lane
     ) -> bytes | None:
         """Take the cost, or find the key: its stored answer, or None where it may be started."""
-        with _transaction(connection):
-            known = connection.execute(
-                "SELECT body_digest, cost, lane, state, answer FROM release WHERE key = ?", (key,)
-            ).fetchone()
+        with self._storage.writing() as books:
+            known = books.find(key)
             if known is not None:
                 return _known_answer(key, known, (body_digest, cost, lane))
-            spent, allowed = _balance(connection, lane)
-            paid = connection.execute(
-                "UPDATE account SET spent = spent + ? WHERE lane = ? AND spent + ? <= allowed",
-                (cost, lane, cost),
-            ).rowcount
-            if paid != 1:
+            spent, allowed = _balance(books, lane)
+            if not books.take(lane, cost):
                 raise Refused(
                     f"'{purpose}' costs {cost} millionths of {lane}, and {allowed - spent} of "
                     f"{allowed} are left"
                 )
-            connection.execute(
-                "INSERT INTO release (key, body_digest, purpose, lane, cost, state) "
-                "VALUES (?, ?, ?, ?, ?, 'charged')",
-                (key, body_digest, purpose, lane, cost),
-            )
+            books.add(key, body_digest, purpose, lane, cost)
         return None
 
-    def _start(self, connection: sqlite3.Connection, key: str) -> None:
+    def _start(self, key: str) -> None:
         """Mark the draw as begun; of several processes one succeeds."""
-        with _transaction(connection):
-            begun = connection.execute(
-                "UPDATE release SET state = 'started' WHERE key = ? AND state = 'charged'", (key,)
-            ).rowcount
-        if begun != 1:
+        with self._storage.writing() as books:
+            begun = books.move(key, "charged", "started")
+        if not begun:
             raise Interrupted(f"release '{key}' is being drawn by another process")
 
-    def _create(self, limits: dict[str, int]) -> None:
-        # Stored answers are private to their owner until sent.
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        with self._connection() as connection:
-            _enter_wal(connection)
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            with _transaction(connection):
-                for lane, limit in limits.items():
-                    connection.execute(
-                        "INSERT OR IGNORE INTO account (lane, spent, allowed) VALUES (?, 0, ?)",
-                        (lane, limit),
-                    )
-                made = dict(connection.execute("SELECT lane, allowed FROM account").fetchall())
+    def _create(self, limits: dict[Lane, int]) -> None:
+        self._storage.create()
+        with self._storage.writing() as books:
+            made = {lane: books.open_account(lane, limit) for lane, limit in limits.items()}
         if made != limits:
             raise ValueError(
-                f"{self.path} was made with limits {made}, not {limits}: a budget is fixed for life"
+                f"this ledger was made with limits {made}, not {limits}: a budget is fixed for life"
             )
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one call: nothing is shared between threads or over a fork."""
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            yield connection
-        finally:
-            connection.close()
 
 
 def _digest(answer: bytes | None) -> str | None:
-    return None if answer is None else hashlib.sha256(answer).hexdigest()
+    return None if answer is None else hashlib.sha256(bytes(answer)).hexdigest()
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end, rolled back on any exception."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log; SQLite does not wait for others here, so wait ourselves."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _known_answer(
-    key: str, known: tuple[str, int, str, State, bytes | None], wanted: tuple[str, int, str]
-) -> bytes | None:
+def _known_answer(key: str, known: tuple[Any, ...], wanted: tuple[str, int, str]) -> bytes | None:
     """What a key that is in the ledger gives: its answer, None to go on, or an error."""
     body_digest, cost, lane, state, answer = known
     if (body_digest, cost, lane) != wanted:
         raise Conflict(f"release '{key}' was used for another request")
-    if answer == ERASED:
+    if answer is not None and bytes(answer) == ERASED:
         raise Interrupted(f"release '{key}' was erased by its owner and is never drawn again")
     if state == "answered":
-        return answer
+        return bytes(answer)
     if state == "charged":
         return None  # it was paid and a crash came before the mark: nothing was drawn
     raise Interrupted(f"release '{key}' is {state} and has no answer; ask again with a new key")
 
 
-def _balance(connection: sqlite3.Connection, lane: Lane) -> tuple[int, int]:
+def _balance(books: Books, lane: Lane) -> tuple[int, int]:
     """(spent, allowed), after checking that the entries sum to it."""
-    row = connection.execute(
-        "SELECT spent, allowed, (SELECT coalesce(sum(cost), 0) FROM release "
-        "WHERE release.lane = account.lane AND state <> 'voided') FROM account WHERE lane = ?",
-        (lane,),
-    ).fetchone()
-    if row is None:
+    found = books.account(lane)
+    if found is None:
         raise ValueError(f"lane must be epsilon or rho, not {lane!r}")
-    spent, allowed, total = row
+    spent, allowed, total = found
     if spent != total:
         raise Damaged(f"the ledger has spent {spent} and its entries sum to {total}")
-    return int(spent), int(allowed)
+    return spent, allowed

@@ -43,11 +43,7 @@ def geometric(
     Raises:
         ValueError: A count is not an integer, or epsilon or sensitivity is not positive.
     """
-    values = np.asarray(counts)
-    if values.dtype.kind not in "iuf" or (values != np.floor(values)).any():
-        raise ValueError(f"counts must be integers, not {values.dtype} with fractions")
-    if values.size and not (values.min() > -EXACT_LIMIT and values.max() < EXACT_LIMIT):
-        raise ValueError("counts must be below 2**52 in absolute value")
+    values = whole_counts(counts)
     if isinstance(sensitivity, bool) or not isinstance(sensitivity, int) or sensitivity < 1:
         raise ValueError(f"sensitivity must be a whole number of at least 1, not {sensitivity!r}")
     # Imported here: it loads scikit-learn, which a reader of costs and ledgers does not need.
@@ -57,6 +53,20 @@ def geometric(
     mechanism = Geometric(epsilon=float_below(epsilon), sensitivity=sensitivity)
     noised = [int(mechanism.randomise(int(value))) for value in values.ravel()]
     return np.array(noised, dtype=np.int64).reshape(values.shape)
+
+
+def whole_counts(counts: ArrayLike) -> NDArray[np.generic]:
+    """The counts as an array, all of them whole and small enough to add noise to.
+
+    Raises:
+        ValueError: They are not.
+    """
+    values = np.asarray(counts)
+    if values.dtype.kind not in "iuf" or (values != np.floor(values)).any():
+        raise ValueError(f"counts must be integers, not {values.dtype} with fractions")
+    if values.size and not (values.min() > -EXACT_LIMIT and values.max() < EXACT_LIMIT):
+        raise ValueError("counts must be below 2**52 in absolute value")
+    return values
 
 
 def float_below(epsilon: Fraction | float | str) -> float:

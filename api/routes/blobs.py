@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request, status
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from api.calls import CallOf, DeskOf, find_caller
+from api.calls import CallOf, DeskOf, check_key, find_caller, get_limits
 from clearinghouse.blobs import CHUNK, TooLargeError, Upload
 from clearinghouse.errors import InputError, NoGrantError
 from clearinghouse.rounds import training
 from clearinghouse.rounds.desk import Desk
+from clearinghouse.store.records import Org
 
 router = APIRouter(tags=["blobs"])
 
@@ -31,9 +32,12 @@ async def put_blob(request: Request, desk: DeskOf, digest: str, kind: str) -> Re
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > desk.settings.blob_bytes:
         raise TooLargeError(f"a blob may have at most {desk.settings.blob_bytes} bytes")
-    with desk.blobs.upload() as upload:
+    size = int(declared) if declared.isdigit() else None
+    await run_in_threadpool(_check_room, desk, caller.id, digest, size or 0)
+    expected = desk.settings.blob_bytes if size is None else size
+    with get_limits(request).uploading(caller.id, expected), desk.blobs.upload() as upload:
         await _receive(request, upload)
-        is_new = await run_in_threadpool(_keep, desk, upload, digest, caller.id)
+        is_new = await run_in_threadpool(_keep, desk, upload, digest, caller)
     return Response(status_code=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
 
 
@@ -48,12 +52,22 @@ async def _receive(request: Request, upload: Upload) -> None:
     await run_in_threadpool(upload.write, bytes(pending))
 
 
-def _keep(desk: Desk, upload: Upload, digest: str, org_id: str) -> bool:
+def _check_room(desk: Desk, org_id: str, digest: str, size: int) -> None:
+    """Refuse before the first byte what could not be kept after the last."""
+    with desk.store.read() as tx:
+        tx.quotas.check_stored(org_id, digest, size, desk.settings.stored_bytes)
+
+
+def _keep(desk: Desk, upload: Upload, digest: str, caller: Org) -> bool:
+    _check_room(desk, caller.id, digest, upload.size)
     size = upload.finish(digest)
     with desk.store.write() as tx:
-        is_new = tx.blobs.add(digest, size, org_id)
+        check_key(tx, caller)
+        is_new = tx.blobs.add(digest, size, caller.id)
         desk.blobs.size(digest)  # the same bytes may just have been erased: then it is not stored
-        return is_new
+        # Exact at last: of two uploads that race for the same room, the later one is undone here.
+        tx.quotas.store(caller.id, digest, size, desk.settings.stored_bytes)
+    return is_new
 
 
 @router.get("/blobs/{digest}", response_class=Response)

@@ -179,8 +179,12 @@ def valset_seal(
     epsilon_target: Annotated[
         str | None, typer.Option("--epsilon-target", help="Cost of opening a target; 0.5.")
     ] = None,
+    epsilon_size: Annotated[
+        str | None,
+        typer.Option("--epsilon-size", help="Release the number of rows with noise instead."),
+    ] = None,
     limit: Annotated[
-        str | None, typer.Option("--limit", help="Most epsilon ever, fixed for life; 5.0.")
+        str | None, typer.Option("--limit", help="Most epsilon ever, fixed for life; 3.0.")
     ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
@@ -188,31 +192,25 @@ def valset_seal(
     no_progress: Quiet = False,
 ) -> None:
     """Encrypt the rows, upload and register them, once."""
-    _seal(table, schema, size_class, epsilon_target, limit, home, server, as_json, no_progress)
+    from clearinghouse.cli.hospital import SealOptions
+
+    options = SealOptions(table, schema, size_class, epsilon_target, limit, epsilon_size)
+    _seal(options, home, server, as_json, no_progress)
 
 
 @valset_app.command("upload")
 def valset_upload(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
     """Finish a sealing whose upload broke off."""
-    _seal(None, None, None, None, None, home, server, as_json, False)
+    from clearinghouse.cli.hospital import SealOptions
+
+    _seal(SealOptions(None, None, None, None, None), home, server, as_json, False)
 
 
-def _seal(
-    table: Path | None,
-    schema: Path | None,
-    size_class: int | None,
-    epsilon_target: str | None,
-    limit: str | None,
-    home: Path,
-    server: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from clearinghouse.cli.hospital import SealOptions, seal
+def _seal(options: Any, home: Path, server: str | None, as_json: bool, quiet: bool) -> None:
+    from clearinghouse.cli.hospital import seal
     from clearinghouse.cli.loop import alone
     from clearinghouse.cli.profile import session
 
-    options = SealOptions(table, schema, size_class, epsilon_target, limit)
     with session(home, server, role="hospital") as opened, alone(opened.keystore):
         progress(as_json, quiet, "encrypting and uploading; some seconds for each 8192 rows")
         emit(as_json, *seal(opened, options))

@@ -33,12 +33,16 @@ def init(
     name: Annotated[str, typer.Option("--name", help="As other organisations see you.")],
     home: Home = DEFAULT_HOME,
     server: Server = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option("--ledger", help="postgresql:// URL of the owner's ledgers; else a file."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a home: keys, server, name and role."""
     from clearinghouse.cli.party import init as run
 
-    emit(as_json, *run(home, role, name, server))
+    emit(as_json, *run(home, role, name, server, ledger))
 
 
 def doctor(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
@@ -97,9 +101,40 @@ def org_show(
 @budget_app.command("show")
 def budget_show(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """Show the epsilon spent and what it means; offline."""
-    from clearinghouse.cli.party import budget
+    from clearinghouse.cli.budget import budget
 
     emit(as_json, *budget(home))
+
+
+@budget_app.command("attacks")
+def budget_attacks(
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Another table than this home's own.")
+    ] = None,
+    schema: Annotated[Path | None, typer.Option("--schema", help="Its schema.yaml.")] = None,
+    epsilon: Annotated[str, typer.Option("--epsilon", help="Of each release.")] = "1.0",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Score runs that are paid for.")] = 2,
+    full: Annotated[bool, typer.Option("--full", help="Ten times the trials.")] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Attack what this home's table would publish; offline, free.
+
+    Prints how often each attack succeeds beside the most that theory allows; exit 3 if more.
+    """
+    from clearinghouse.cli.attacks import attacks, verdict
+    from clearinghouse.cli.hospital import epsilon_option
+
+    value, words = attacks(
+        home,
+        table=table,
+        schema=schema,
+        epsilon_micro=epsilon_option(epsilon, "--epsilon"),
+        runs=runs,
+        full=full,
+    )
+    emit(as_json, value, words)
+    verdict(value)
 
 
 def schema_infer(

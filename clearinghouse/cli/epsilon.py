@@ -38,3 +38,23 @@ def meaning(epsilon_micro: int) -> Meaning:
     sd = math.sqrt(2 * a) / -math.expm1(-epsilon)
     half = max(0, math.ceil(math.log((1 - CONFIDENCE) * (1 + a) / 2) / -epsilon) - 1)
     return Meaning(sd, half, 1 / (1 + a))
+
+
+def auc_half_width(patients: int, bins: int, epsilon_micro: int) -> float:
+    """Half of the 90% interval of an AUC near 0.8 whose histogram has noise of this epsilon.
+
+    For planning, before anything is known: half of the patients have each label and the scores
+    fill the bins evenly. The sampling part is Hanley and McNeil's (1982); the noise adds, for each
+    label, `bins` draws weighed by ranks that are spread evenly: sd^2 bins / 12 over the label's
+    patients squared. A released score has its own interval (`secure_eval.score_intervals`).
+
+    Raises:
+        ValueError: There are fewer than 2 patients.
+    """
+    if patients < 2 or bins < 1:
+        raise ValueError(f"expected at least 2 patients and a bin, got {patients} and {bins}")
+    auc, each = 0.8, patients / 2
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    sampling = (auc * (1 - auc) + (each - 1) * (q1 - auc**2 + q2 - auc**2)) / each**2
+    noise = 2 * meaning(epsilon_micro).sd ** 2 * bins / 12 / each**2
+    return min(0.5, 1.645 * math.sqrt(sampling + noise))

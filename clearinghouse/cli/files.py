@@ -1,7 +1,9 @@
 """Values that the files people write share: paths, money, epsilon, size classes."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from clearinghouse.documents import Fields, exact_number
 from clearinghouse.errors import InputError
@@ -46,6 +48,12 @@ def size_class(fields: Fields) -> int | None:
         below = 1 << (size.bit_length() - 1)
         raise fields.fail("size_class", "a power of two", size, f"Write size_class: {below}")
     return size
+
+
+def public_size_class(terms: Mapping[str, Any]) -> int | None:
+    """The size class that others know of a home's table: declared, or after a noised release."""
+    known = terms.get("public_size_class", terms["size_class"])
+    return None if known is None else int(known)
 
 
 def choose_size_class(declared: int | None, rows: int, place: str) -> int:

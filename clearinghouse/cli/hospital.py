@@ -11,6 +11,7 @@ from clearinghouse.cli.loop import Say, Worker
 from clearinghouse.cli.options import Result
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
+from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
 from clearinghouse.documents import exact_number, shown
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import RequestView, ValsetView
@@ -30,6 +31,7 @@ class SealOptions:
     size_class: int | None
     epsilon_target: str | None
     limit: str | None
+    epsilon_size: str | None = None
 
 
 def epsilon_option(text: str, option: str) -> int:
@@ -64,6 +66,8 @@ def seal(session: Session, options: SealOptions) -> Result:
     session.keystore.remember(TERMS, terms)
     hospital = make_hospital(session, terms, table)
     hospital.seal()
+    public = {**terms, "public_size_class": hospital.size.size_class}
+    session.keystore.remember(TERMS, public)
     return show(session, None)
 
 
@@ -85,23 +89,32 @@ def _terms(
     old: dict[str, Any] = known or {}
     size = old.get("size_class") if declared is None else declared
     target, limit = options.epsilon_target, options.limit
+    noised = old.get("epsilon_size_micro", 0)
+    if options.epsilon_size is not None:
+        noised = epsilon_option(options.epsilon_size, "--epsilon-size")
+    if noised and declared is not None:
+        raise InputError(
+            "--size-class and --epsilon-size exclude each other: a size is declared or released "
+            "with noise. Leave one out"
+        )
     terms: dict[str, Any] = {
         "table": str(path.resolve()),
-        "size_class": choose_size_class(size, table.n, str(path)),
-        "epsilon_target_micro": old.get("epsilon_target_micro", 500_000)
+        "size_class": None if noised else choose_size_class(size, table.n, str(path)),
+        "epsilon_size_micro": noised,
+        "epsilon_target_micro": old.get("epsilon_target_micro", DEFAULT_TARGET_MICRO)
         if target is None
         else epsilon_option(target, "--epsilon-target"),
-        "limit_micro": old.get("limit_micro", 5_000_000)
+        "limit_micro": old.get("limit_micro", DEFAULT_LIMIT_MICRO)
         if limit is None
         else epsilon_option(limit, "--limit"),
     }
     # the ledger fixes its limit when it is made; the rest may change until the set is sealed
     is_sealed = session.keystore.recall("valset") is not None
-    fixed = ("limit_micro", "size_class", "epsilon_target_micro") if is_sealed else ("limit_micro",)
-    for key in fixed:
-        if old and old[key] != terms[key]:
+    public = ("size_class", "epsilon_size_micro", "epsilon_target_micro") if is_sealed else ()
+    for key in ("limit_micro", *public):
+        if old and old.get(key, 0) != terms[key]:
             raise InputError(
-                f"this home sealed with {key} {old[key]}, not {terms[key]}. "
+                f"this home sealed with {key} {old.get(key)}, not {terms[key]}. "
                 "Leave the option out, or use another --home for another set"
             )
     return terms, table
@@ -115,9 +128,10 @@ def make_hospital(session: Session, terms: dict[str, Any], table: Table) -> Hosp
         session.transport,
         table,
         HospitalTerms(
-            size_class=int(terms["size_class"]),
+            size_class=terms["size_class"],
             epsilon_target_micro=int(terms["epsilon_target_micro"]),
             limit_micro=int(terms["limit_micro"]),
+            epsilon_size_micro=int(terms.get("epsilon_size_micro", 0)),
         ),
     )
 

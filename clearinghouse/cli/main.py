@@ -15,7 +15,13 @@ from typing import Annotated
 
 import typer
 
-from clearinghouse.cli import commands_consent, commands_market, commands_party, commands_results
+from clearinghouse.cli import (
+    commands_consent,
+    commands_identity,
+    commands_market,
+    commands_party,
+    commands_results,
+)
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
 
@@ -42,6 +48,7 @@ app.add_typer(schema_app, name="schema")
 app.add_typer(log_app, name="log")
 
 commands_party.declare(app, schema_app)
+commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
 commands_consent.declare(app, commands_market.source_app)
 commands_results.declare(app, commands_market.model_app)
@@ -147,6 +154,28 @@ def serve(
         raise InputError(
             f"port {port} of {host} is taken. Give another --port; 0 takes a free one"
         ) from None
+
+
+@app.command("dev-issuer")
+def dev_issuer(
+    port: Annotated[int, typer.Option("--port", help="Port of loopback; 0 takes a free one.")] = 0,
+    parent: Annotated[
+        int | None, typer.Option("--parent", help="End with this process, which started us.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign-in without passwords, for rehearsing the console.
+
+    On this machine only; never for real people.
+    """
+    from clearinghouse.cli.operator import run_dev_issuer
+    from clearinghouse.lifeline import die_with
+
+    if parent is not None:
+        die_with(parent)
+    run_dev_issuer(
+        port, lambda url: emit(as_json, {"event": "listening", "url": url}, f"issuer {url}")
+    )
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from clearinghouse.errors import InputError
 
 if TYPE_CHECKING:
     from clearinghouse.rounds.desk import Desk
+
+from clearinghouse.cli.options import Result
 
 
 def run_server(
@@ -98,3 +100,31 @@ def sweep_retention(data: Path) -> tuple[dict[str, Any], str]:
     value = {"blobs": blobs, "clean": is_clean}
     rest = "" if is_clean else "; a reader kept some of it alive: run this again"
     return value, f"{blobs} blobs were kept long enough and are erased{rest}"
+
+
+def rotate_key(data: Path) -> Result:
+    """Replace a stopped server's own key; both entries are in its log.
+
+    Raises:
+        InputError: There is no server's folder.
+        TryAgainError: Models are being scored.
+    """
+    from clearinghouse.rounds.server_key import rotate_server_key
+    from clearinghouse.settings import settings_from_environment
+    from clearinghouse.worker import make_worker
+
+    settings = settings_from_environment(data)
+    done = rotate_server_key(settings, make_worker(replace(settings, in_process=False)))
+    words = (
+        f"{done.key_id} is the server's key from log entry {done.added} on\n"
+        f"{done.old_key_id} is refused from log entry {done.revoked} on\n"
+        "start the server again, and copy server.key to where you keep the others"
+    )
+    return asdict(done), words
+
+
+def run_dev_issuer(port: int, announce: Callable[[str], None]) -> None:
+    """Let anybody on this machine sign in as anybody, until SIGINT or SIGTERM."""
+    from api.console.dev_issuer import serve
+
+    serve(port, announce)

@@ -81,7 +81,9 @@ def read_profile(home: Path) -> Profile:
 
 def write_profile(keystore: Keystore, profile: Profile) -> None:
     """Store a profile so that people can read and correct it."""
-    body = {"name": profile.name, "role": profile.role, "server": profile.server}
+    body = {"name": profile.name, "role": profile.role}
+    if profile.server:
+        body["server"] = profile.server
     keystore.write(PROFILE, (json.dumps(body, indent=2) + "\n").encode())
 
 

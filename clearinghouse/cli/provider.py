@@ -29,6 +29,7 @@ from clearinghouse.money import format_money, micro_epsilon
 from clearinghouse.rows import tree_size
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table
+from dp import size as dp_size
 from dp.noise import geometric
 
 TERMS = "source-terms"
@@ -45,6 +46,7 @@ class SourceFile:
         size_class: Declared power of two, or None for the largest not above the rows.
         ask_micro: Price per record.
         epsilon_micro: Spent once, on the summary.
+        epsilon_size_micro: Spent once on a noised number of rows, in place of a declared class.
         limit_micro: Most epsilon these rows may ever cost.
         grants: Who may get records, for what and how long.
     """
@@ -55,6 +57,7 @@ class SourceFile:
     size_class: int | None
     ask_micro: int
     epsilon_micro: int
+    epsilon_size_micro: int
     limit_micro: int
     grants: tuple[GrantTerms, ...]
 
@@ -67,6 +70,7 @@ def read_source_file(path: Path) -> SourceFile:
     """
     fields = Fields(load_document(path), file=str(path))
     cost = epsilon(fields, "epsilon", Fraction(1))
+    noised = epsilon(fields, "epsilon_size", Fraction(1)) if fields.has("epsilon_size") else 0
     found = SourceFile(
         name=fields.text("name"),
         table=file_beside(fields, "table", path.parent),
@@ -74,14 +78,20 @@ def read_source_file(path: Path) -> SourceFile:
         size_class=size_class(fields),
         ask_micro=money(fields, "price_per_record"),
         epsilon_micro=micro_epsilon(cost),
-        limit_micro=micro_epsilon(epsilon(fields, "epsilon_limit", cost)),
+        epsilon_size_micro=micro_epsilon(noised) if noised else 0,
+        limit_micro=micro_epsilon(epsilon(fields, "epsilon_limit", cost + noised)),
         grants=read_grants(fields),
     )
     fields.close()
-    if found.limit_micro < found.epsilon_micro:
+    if found.limit_micro < found.epsilon_micro + found.epsilon_size_micro:
         raise InputError(
-            f"{path}: key 'epsilon_limit' must be at least epsilon, for the summary alone costs "
-            "that. Raise it, or leave it out"
+            f"{path}: key 'epsilon_limit' must be at least epsilon (and epsilon_size), for the "
+            "summary alone costs that. Raise it, or leave it out"
+        )
+    if found.epsilon_size_micro and found.size_class is not None:
+        raise InputError(
+            f"{path}: keys 'size_class' and 'epsilon_size' exclude each other: a size is declared "
+            "or released with noise. Leave one out"
         )
     return found
 
@@ -100,7 +110,7 @@ def preview(path: Path, session: Session | None = None) -> Result:
     found = read_source_file(path)
     schema = load_schema(found.schema)
     table = read_table(found.table, schema)
-    size = choose_size_class(found.size_class, table.n, str(path))
+    size, leaves = _likely_size(found, table.n, str(path))
     level = cells.finest_level(
         schema, epsilon_micro=found.epsilon_micro, size_class=size, share=SUMMARY_SHARE
     )
@@ -111,7 +121,8 @@ def preview(path: Path, session: Session | None = None) -> Result:
         "schema": schema.name,
         "schema_digest": schema.digest(),
         "size_class": size,
-        "leaves": tree_size(size, table.n),
+        "leaves": leaves,
+        "epsilon_size": format_money(found.epsilon_size_micro),
         "level": list(level),
         "cells": n_cells,
         "labels": labels,
@@ -128,6 +139,15 @@ def preview(path: Path, session: Session | None = None) -> Result:
         "kept_here": {"rows": table.n, "warnings": list(table.warnings)},
     }
     return value, _preview_words(value, schema)
+
+
+def _likely_size(found: SourceFile, rows: int, place: str) -> tuple[int, int]:
+    """Size class and leaves; where they will follow from a noised n, as without its noise."""
+    cost = found.epsilon_size_micro
+    if cost:
+        return dp_size.size_class(rows, cost), dp_size.room(rows, cost)
+    size = choose_size_class(found.size_class, rows, place)
+    return size, tree_size(size, rows)
 
 
 def _preview_words(value: dict[str, Any], schema: Schema) -> str:
@@ -153,6 +173,12 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
         f"such counts look like this (an invented table, nothing of yours): {value['example']}",
         *request_words(value["open_requests"]),
     ]
+    if value["epsilon_size"] != format_money(0):
+        lines.insert(
+            2,
+            f"  the number of {schema.unit}s with noise, for epsilon {value['epsilon_size']} more: "
+            "size class, level and leaves follow from it and may differ from these",
+        )
     lines += [f"  note: {warning}" for warning in value["kept_here"]["warnings"]]
     return "\n".join([*lines, "this preview cost nothing"])
 
@@ -179,20 +205,24 @@ def register(session: Session, path: Path) -> Result:
     terms: dict[str, Any] = {
         "name": found.name,
         "table": str(found.table.resolve()),
-        "size_class": choose_size_class(found.size_class, table.n, str(path)),
+        "size_class": None
+        if found.epsilon_size_micro
+        else choose_size_class(found.size_class, table.n, str(path)),
         "ask_micro": found.ask_micro,
         "epsilon_micro": found.epsilon_micro,
+        "epsilon_size_micro": found.epsilon_size_micro,
         "limit_micro": found.limit_micro,
         "grants": [grant_value(item) for item in found.grants],
     }
     known = session.keystore.recall(TERMS)
     # the ledger fixes its limit when it is made; the rest may change until it is published
     is_published = session.keystore.recall("source") is not None
-    public = ("name", "size_class", "epsilon_micro", "grants") if is_published else ()
+    fixed = ("name", "size_class", "epsilon_micro", "epsilon_size_micro", "grants")
+    public = fixed if is_published else ()
     for key in ("limit_micro", *public):
-        if known is not None and known[key] != terms[key]:
+        if known is not None and known.get(key, 0) != terms[key]:
             raise InputError(
-                f"{path}: '{key}' differs from what this home published ({known[key]}). Only "
+                f"{path}: '{key}' differs from what this home published ({known.get(key)}). Only "
                 "price_per_record and the table's place may change; grants have commands of their "
                 "own (grant give, grant withdraw); use another --home for another source"
             )
@@ -200,6 +230,7 @@ def register(session: Session, path: Path) -> Result:
     session.keystore.remember(TERMS, terms)
     provider = make_provider(session, terms, table)
     source_id = provider.publish()
+    session.keystore.remember(TERMS, {**terms, "public_size_class": provider.size.size_class})
     view = session.transport.get(f"/sources/{source_id}", SourceView)
     spent, limit = provider.budget.spent, provider.budget.limit
     value = {**view.model_dump(), "spent": format_money(spent), "limit": format_money(limit)}
@@ -257,10 +288,11 @@ def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Prov
         session.transport,
         table,
         SourceTerms(
-            int(terms["size_class"]),
+            terms["size_class"],
             int(terms["ask_micro"]),
             int(terms["epsilon_micro"]),
             int(terms["limit_micro"]),
+            int(terms.get("epsilon_size_micro", 0)),
             tuple(
                 GrantTerms(**{**item, "attributes": tuple(item["attributes"])})
                 for item in terms["grants"]

@@ -85,6 +85,7 @@ def _terms(fields: Fields, epsilon_target_micro: int) -> dict[str, Any]:
         "fairness_pot_micro": _share(fields, "fairness_pot", "0", 0, Fraction(1, 10)),
         "epsilon_target_micro": target,
         "epsilon_score_micro": score,
+        **({"runs": fields.integer("runs", least=1)} if fields.has("runs") else {}),
         "purse": read_purse(fields).wire,
         "purpose": _purpose(fields),
         **_quota(fields),

@@ -41,12 +41,13 @@ def open_request(session: Session, path: Path) -> Result:
     view = session.transport.get(f"/requests/{request_id}", RequestView)
     value = {**view.model_dump(), "most_micro": _most(view)}
     terms = view.terms
-    cost = terms.epsilon_target_micro + len(terms.developer_ids) * terms.epsilon_score_micro
+    runs = terms.most_runs
+    only = "" if runs == len(terms.developer_ids) else ", the first that come"
     words = (
         f"{request_id}: open, {len(sources)} sources and {len(terms.developer_ids)} developers "
         f"are admitted\n"
         f"it can cost at most {format_money(_most(view))} {terms.currency} and epsilon "
-        f"{format_money(cost)}\n"
+        f"{format_money(terms.most_epsilon_micro)}: one target and {runs} runs{only}\n"
         "next: clearinghouse agent run"
     )
     return value, words

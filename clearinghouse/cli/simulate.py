@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from clearinghouse.cli import budget
+from clearinghouse.cli.files import public_size_class
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import PROFILE, open_keys
+from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
 from clearinghouse.errors import InputError
 from valuation.contests import PRIZES, Simulation, simulate
 
@@ -22,7 +25,7 @@ def patients_of(home: Path) -> int | None:
     if not (home / PROFILE).is_file():
         return None
     terms = open_keys(home).recall("valset-terms")
-    return None if terms is None else int(terms["size_class"])
+    return None if terms is None else public_size_class(terms)
 
 
 def run(
@@ -66,8 +69,22 @@ def run(
         "gap": gap,
         "seed": seed,
         "rules": {name: _rule(item) for name, item in found.items()},
+        "runs": _runs(rows, home),
     }
     return value, _words(value, found)
+
+
+def _runs(patients: int, home: Path) -> dict[str, Any]:
+    """How many runs the set supports: what its budget has left, or a fresh default one."""
+    if (home / PROFILE).is_file():
+        keystore = open_keys(home)
+        terms = keystore.recall("valset-terms")
+        if terms is not None and public_size_class(terms) == patients:
+            found = budget.read_books(keystore, terms)
+            groups = budget.subgroups_of(keystore)
+            return budget.plans(found, int(terms["epsilon_target_micro"]), groups)
+    fresh = budget.Books(0, DEFAULT_LIMIT_MICRO, (), patients)
+    return budget.plans(fresh, DEFAULT_TARGET_MICRO, 0)
 
 
 def _rule(item: Simulation) -> dict[str, Any]:
@@ -94,7 +111,9 @@ def _words(value: dict[str, Any], found: dict[str, Simulation]) -> str:
         chance = f"{100 * wins:.0f}% +-{200 * item.error:.0f}"
         effort = f"{float(item.effort[0]):.2f}"
         rows.append([name, chance, f"{item.top_band_size:.1f}", *share, effort])
+    runs = "\n".join(budget.plan_words(value["runs"]))
     return (
+        f"{runs}\n\n"
         f"{value['developers']} models, true accuracy {value['best']:g} and each {value['gap']:g} "
         f"worse, scored on {value['patients']} patients\n{columns(rows)}\n"
         "effort: points of accuracy worth working for, where the first point costs 5% of the "

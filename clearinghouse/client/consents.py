@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clearinghouse import consent
-from clearinghouse.client.budget import Budget
+from clearinghouse.client.budget import erase_answers
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.transport import Transport
 from clearinghouse.consent import DEVELOPERS, Grant, Purpose, Use
@@ -143,7 +143,7 @@ class Consents:
             idempotency_key=f"{source_id}.withdraw",
         )
         self._wipe()
-        Budget(self.keystore.ledger_path, limit_micro).erase()
+        erase_answers(self.keystore, limit_micro)
         return view
 
     def _wipe(self) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 
 from clearinghouse import cells, model_columns
 from clearinghouse.canonical import canonical_bytes, commitment, digest
-from clearinghouse.client.budget import Budget
+from clearinghouse.client import sizes
+from clearinghouse.client.budget import open_budget
 from clearinghouse.client.key_agent import KeyAgent, Secrets, new_noise_key
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
+from clearinghouse.client.runs import plan_runs
 from clearinghouse.client.score_rounds import ScoreTask, answer_round
 from clearinghouse.client.statements import Known, check_claim
 from clearinghouse.client.transport import Transport
@@ -60,14 +62,17 @@ class HospitalTerms:
     """What a hospital decides about its validation set.
 
     Attributes:
-        size_class: Power of two not above its rows, stated without looking at them.
+        size_class: Power of two not above its rows, stated without looking at them; None to
+            release a noised number of rows instead.
         epsilon_target_micro: What opening a target will cost; fixes the strata level.
         limit_micro: Most epsilon these patients may ever cost.
+        epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
     """
 
-    size_class: int
+    size_class: int | None
     epsilon_target_micro: int
     limit_micro: int
+    epsilon_size_micro: int = 0
 
 
 class Hospital(Party):
@@ -83,11 +88,24 @@ class Hospital(Party):
     ) -> None:
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = Budget(keystore.ledger_path, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()
+        self._size: sizes.PublicSize | None = None
 
     # ---------------------------------------------------------------- sealing
+
+    @property
+    def size(self) -> sizes.PublicSize:
+        """What is published about the number of rows; a noised one is paid at the first call."""
+        if self._size is None:
+            declared, rows = self.terms.size_class, self.table.n
+            if declared is None:
+                epsilon = self.terms.epsilon_size_micro
+                self._size = sizes.released(self.budget, self._rows_digest(), rows, epsilon)
+            else:
+                self._size = sizes.declared(declared, rows)
+        return self._size
 
     @property
     def level(self) -> tuple[str, ...]:
@@ -95,7 +113,7 @@ class Hospital(Party):
         return cells.finest_level(
             self.schema,
             epsilon_micro=self.terms.epsilon_target_micro,
-            size_class=self.terms.size_class,
+            size_class=self.size.size_class,
             share=TARGET_SHARE,
             most=MOST_PLACES,
         )
@@ -130,7 +148,8 @@ class Hospital(Party):
         salt, committed = commitment(body)
         message = SealValset(
             schema_id=self.schema_id,
-            size_class=self.terms.size_class,
+            size_class=self.size.size_class,
+            size_release=self.size.release,
             level=list(self.level),
             layout=json.loads(sealed.layout.to_json()),
             keys_blob=keys_blob,
@@ -192,8 +211,11 @@ class Hospital(Party):
     ) -> str:
         """Open a request with the fields of `OpenRequest`, once for the same terms.
 
+        The number of runs is fixed here: see `plan_runs`.
+
         Raises:
             InputError: The terms are malformed.
+            BudgetExceededError: The lifetime budget does not hold them.
             ProtocolError: The server opened other terms than were sent.
         """
         body = {
@@ -202,12 +224,11 @@ class Hospital(Party):
             "source_ids": list(source_ids),
             "developer_ids": list(developer_ids),
         }
-        try:
-            message = OpenRequest.model_validate_json(json.dumps(body))
-        except ValueError as error:
-            raise InputError(f"the terms of the request are malformed: {error}") from None
+        message = _request(body)
         if message.epsilon_target_micro != self.terms.epsilon_target_micro:
             raise InputError("epsilon_target_micro is not the one the set was sealed for")
+        planned = message.model_dump(mode="json", exclude_none=True)
+        message = _request({**body, "runs": plan_runs(self.keystore, self.budget, planned)})
         terms_digest = digest(message.model_dump(mode="json"))
         key = f"{self.org_id}.request.{terms_digest[:32]}"
         view = self.transport.post("/requests", message, RequestView, idempotency_key=key)
@@ -321,10 +342,9 @@ class Hospital(Party):
         record = self.agent.record(task.run_id)
         if record["request_id"] != request_id or record["kind"] != "score":
             raise ProtocolError(f"run {task.run_id} is no scoring run of this request")
-        key = self.keystore.signing_key
-        signature = key.sign(
-            pre_authentication_encoding(PAYLOAD_TYPE, b64decode_strict(task.payload))
-        )
+        payload = b64decode_strict(task.payload)
+        key = self.keystore.key_named_in(payload)
+        signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
         answer = ReceiptSignAnswer(key_id=key.key_id, signature=b64encode(signature))
         # Read by the code that verifies receipts, under this signature, before it leaves.
         envelope = {
@@ -339,11 +359,15 @@ class Hospital(Party):
         views = [view for view in found if view.id == task.run_id]
         if len(views) != 1:
             raise ProtocolError("the run to sign is not among the request's runs")
-        exact = check_claim(claim, views[0], self._known_run(request_id, task.run_id, record))
+        exact = check_claim(
+            claim, views[0], self._known_run(request_id, task.run_id, record, key.key_id)
+        )
         self.agent.finish(task.run_id, exact)
         return answer
 
-    def _known_run(self, request_id: str, run_id: str, record: Mapping[str, Any]) -> Known:
+    def _known_run(
+        self, request_id: str, run_id: str, record: Mapping[str, Any], key_id: str
+    ) -> Known:
         valset, terms = self._valset(), self._terms(request_id)
         labels = np.asarray(self.table.labels, dtype=np.int64)
         classes = cells.n_labels(self.schema)
@@ -366,10 +390,17 @@ class Hospital(Party):
                 "valset_commitment": valset["commitment"],
                 "policy_sha256": digest(terms.model_dump(mode="json")),
             },
-            key_id=self.keystore.signing_key.key_id,
+            key_id=key_id,
             developer_ids=terms.developer_ids,
             epsilon_micro=terms.epsilon_score_micro,
             record=record,
             labels=np.bincount(labels, minlength=classes),
             levels=levels,
         )
+
+
+def _request(body: Mapping[str, Any]) -> OpenRequest:
+    try:
+        return OpenRequest.model_validate_json(json.dumps(body))
+    except ValueError as error:
+        raise InputError(f"the terms of the request are malformed: {error}") from None

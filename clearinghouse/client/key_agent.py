@@ -228,8 +228,8 @@ class KeyAgent:
         mine = [known for known in others.values() if known["request"] == request_id]
         if not any(known["model"] == "" for known in mine):
             raise RefusedError("no model is scored before the request's target was opened")
-        if sum(known["model"] != "" for known in mine) >= len(terms.developer_ids):
-            raise RefusedError(f"all {len(terms.developer_ids)} runs of this request are used")
+        if sum(known["model"] != "" for known in mine) >= terms.most_runs:
+            raise RefusedError(f"all {terms.most_runs} runs of this request are used")
 
     def score_early(self, run_id: str, checks: bytes) -> bytes:
         """The three opened tests of a run's digits."""

@@ -15,6 +15,8 @@ from clearinghouse.errors import InputError
 from clearinghouse.signing import SigningKey
 
 _SIGNING = "signing.pem"
+_NEXT = "signing.next.pem"
+_OLD = "signing.old.pem"
 _AGE = "age.txt"
 
 
@@ -26,11 +28,13 @@ class Keystore:
         directory: Mode 0700.
         signing_key: Ed25519; signs requests and statements.
         age_identity: X25519; opens what is sealed to this party.
+        old_key: The signing key before a rotation that is not finished, if there is one.
     """
 
     directory: Path
     signing_key: SigningKey
     age_identity: Any = field(repr=False)
+    old_key: SigningKey | None = None
 
     @classmethod
     def open(cls, directory: Path) -> "Keystore":
@@ -52,7 +56,51 @@ class Keystore:
             identity = pyrage.x25519.Identity.from_str(age.read_text().strip())
         except (pyrage.IdentityError, UnicodeDecodeError):
             raise InputError(f"{age} holds no age identity. Restore it from a backup") from None
-        return cls(directory, SigningKey.load(signing), identity)
+        old = directory / _OLD
+        old_key = SigningKey.load(old) if old.exists() else None
+        return cls(directory, SigningKey.load(signing), identity, old_key)
+
+    def reopened(self) -> "Keystore":
+        """The same directory as it is now."""
+        return Keystore.open(self.directory)
+
+    @property
+    def is_rotating(self) -> bool:
+        """Whether a next key is made that is not in use yet."""
+        return (self.directory / _NEXT).exists()
+
+    def next_key(self) -> SigningKey:
+        """The key that will replace the signing key: on the disk before anybody hears of it."""
+        path = self.directory / _NEXT
+        if not path.exists():
+            unfinished = self.directory / f"{_NEXT}.new"
+            unfinished.unlink(missing_ok=True)
+            SigningKey.generate().save(unfinished)
+            os.replace(unfinished, path)
+            _sync(self.directory)
+        return SigningKey.load(path)
+
+    def use_next_key(self) -> None:
+        """Sign with the next key from now on; the old one stays on the disk as `old_key`."""
+        old = self.directory / _OLD
+        old.unlink(missing_ok=True)
+        os.link(self.directory / _SIGNING, old)
+        os.replace(self.directory / _NEXT, self.directory / _SIGNING)
+        _sync(self.directory)
+
+    def forget_old_key(self) -> None:
+        """Remove the old signing key, once nobody accepts it any more."""
+        (self.directory / _OLD).unlink(missing_ok=True)
+        _sync(self.directory)
+
+    def key_named_in(self, statement: bytes) -> SigningKey:
+        """The signing key that a statement names as its signer; the current one if it names none.
+
+        Whether the statement may be signed, and by this key, is for its reader to check.
+        """
+        if self.old_key is not None and self.old_key.key_id.encode() in statement:
+            return self.old_key
+        return self.signing_key
 
     @property
     def age_recipient(self) -> str:
@@ -63,6 +111,19 @@ class Keystore:
     def ledger_path(self) -> Path:
         """The file of this party's epsilon ledger."""
         return self.directory / "ledger.sqlite"
+
+    @property
+    def ledger_place(self) -> Path | str:
+        """Where the ledger is: its file, or the URL of the owner's database if one was named."""
+        known = self.recall("ledger")
+        return self.ledger_path if known is None else str(known["url"])
+
+    @property
+    def ledger_words(self) -> str:
+        """The same for people: a URL without user and password."""
+        place = str(self.ledger_place)
+        scheme, mark, rest = place.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if mark else place
 
     def unseal(self, sealed: bytes) -> bytes:
         """Open an age file sealed to this party.
@@ -121,8 +182,13 @@ def _write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make new names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

@@ -1,5 +1,6 @@
 """A provider: one source, its committed rows, its single DP summary, its asks and deliveries."""
 
+import hashlib
 import json
 import secrets
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from clearinghouse import cells
 from clearinghouse.asks import ask_commitment
 from clearinghouse.canonical import canonical_bytes
-from clearinghouse.client.budget import Budget
+from clearinghouse.client import sizes
+from clearinghouse.client.budget import open_budget
 from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
@@ -38,7 +40,6 @@ from clearinghouse.rows import (
     RowProof,
     commit_rows,
     draw_key,
-    tree_size,
     write_proofs,
 )
 from clearinghouse.tables import Table
@@ -53,17 +54,20 @@ class SourceTerms:
     """What a provider decides about its source.
 
     Attributes:
-        size_class: Power of two not above its rows, stated without looking at them.
+        size_class: Power of two not above its rows, stated without looking at them; None to
+            release a noised number of rows instead.
         ask_micro: Standing ask in micro-money per record.
         epsilon_micro: Spent once, on the summary.
         limit_micro: Most epsilon its rows may ever cost.
+        epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
         grants: Given when the source is published; more can be given and all withdrawn later.
     """
 
-    size_class: int
+    size_class: int | None
     ask_micro: int
     epsilon_micro: int
     limit_micro: int
+    epsilon_size_micro: int = 0
     grants: tuple[GrantTerms, ...] = (GrantTerms(),)
 
 
@@ -75,9 +79,23 @@ class Provider(Party):
     ) -> None:
         super().__init__(name, "provider", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = Budget(keystore.ledger_path, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro)
         self._records = table.records()
         self._commitments: RowCommitments | None = None
+        self._size: sizes.PublicSize | None = None
+
+    @property
+    def size(self) -> sizes.PublicSize:
+        """What is published about the number of rows; a noised one is paid at the first call."""
+        if self._size is None:
+            declared, rows = self.terms.size_class, self.table.n
+            if declared is None:
+                whole = hashlib.sha256(canonical_bytes(self._records)).hexdigest()
+                epsilon = self.terms.epsilon_size_micro
+                self._size = sizes.released(self.budget, whole, rows, epsilon)
+            else:
+                self._size = sizes.declared(declared, rows)
+        return self._size
 
     @property
     def commitments(self) -> RowCommitments:
@@ -93,8 +111,7 @@ class Provider(Party):
                 check_room(self.schema, self._records)
                 seed = secrets.token_bytes(32)
                 self.keystore.write("rows.seed", seed)
-            size = tree_size(self.terms.size_class, self.table.n)
-            self._commitments = commit_rows(self._records, seed, size)
+            self._commitments = commit_rows(self._records, seed, self.size.leaves)
         return self._commitments
 
     @property
@@ -118,9 +135,10 @@ class Provider(Party):
             message = RegisterSource(
                 name=self.name,
                 schema_id=self.schema_id,
-                size_class=self.terms.size_class,
+                size_class=self.size.size_class,
                 rows_root=self.commitments.root.hex(),
                 leaves=self.commitments.size,
+                size_release=self.size.release,
             )
             key = f"{self.org_id}.source.{self.schema_id}"
             view = self.transport.post("/sources", message, SourceView, idempotency_key=key)
@@ -164,7 +182,7 @@ class Provider(Party):
         level = cells.finest_level(
             self.schema,
             epsilon_micro=terms.epsilon_micro,
-            size_class=terms.size_class,
+            size_class=self.size.size_class,
             share=SUMMARY_SHARE,
         )
         body = {"source": self.source_id, "level": list(level), "epsilon": terms.epsilon_micro}

@@ -36,10 +36,13 @@ _ERRORS: dict[str, type[ClearinghouseError]] = {
         errors.RefusedError,
         errors.BudgetExceededError,
         errors.NoGrantError,
+        errors.QuotaError,
+        errors.ScopeError,
         errors.ConflictError,
         errors.AuthenticationError,
         errors.NotFoundError,
         errors.TryAgainError,
+        errors.RateError,
         errors.ProtocolError,
         errors.VerificationError,
     )
@@ -124,6 +127,11 @@ class Transport:
         body = message.model_dump_json().encode()
         return self._call("POST", path, body=body, headers=headers)
 
+    def delete(self, path: str, reply: type[Reply]) -> Reply:
+        """DELETE /v1{path} and read the answer strictly; errors as `get`."""
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        return _read(self._call("DELETE", path, headers=headers), reply)
+
     def put_blob(self, data: bytes, kind: str) -> str:
         """Store bytes under their SHA-256 and return it in hex; errors as `get`."""
         name = hashlib.sha256(data).hexdigest()
@@ -158,16 +166,17 @@ class Transport:
         limit: int = MAX_MESSAGE_BYTES,
     ) -> bytes:
         url = f"{self.base_url}/v1{path}" + (f"?{query}" if query else "")
-        reason = "it never answered"
+        reason, asked_s = "it never answered", 0.0
         for attempt in range(self.attempts):
             if attempt:
-                self.pause(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempt - 1)))
+                pause_s = max(asked_s, FIRST_PAUSE_S * 2 ** (attempt - 1))
+                self.pause(min(LONGEST_PAUSE_S, pause_s))
             try:
-                status, answer = self._once(method, url, body, headers or {}, limit)
+                status, answer, asked_s = self._once(method, url, body, headers or {}, limit)
             except httpx.TransportError as error:
                 reason = type(error).__name__
                 continue
-            if status in _LATER:
+            if status in _LATER and not _is_final(answer):
                 reason = f"status {status}"
                 continue
             if status >= 300:
@@ -180,7 +189,7 @@ class Transport:
 
     def _once(
         self, method: str, url: str, body: bytes, headers: dict[str, str], limit: int
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, float]:
         request = self.client.build_request(
             method, url, content=body, headers={**headers, "Accept-Encoding": "identity"}
         )
@@ -199,7 +208,8 @@ class Transport:
                 parts.append(part)
         finally:
             response.close()
-        return response.status_code, b"".join(parts)
+        asked = response.headers.get("retry-after", "")
+        return response.status_code, b"".join(parts), float(asked) if asked.isdigit() else 0.0
 
 
 def _read(data: bytes, reply: type[Reply]) -> Reply:
@@ -210,6 +220,11 @@ def _read(data: bytes, reply: type[Reply]) -> Reply:
         raise ProtocolError(
             f"the server's answer is not a {reply.__name__}: {error.errors()[0]['msg']} at {place}"
         ) from None
+
+
+def _is_final(answer: bytes) -> bool:
+    """Whether a busy answer is about a quota, which another try in a second does not change."""
+    return isinstance(_problem(429, answer), errors.QuotaError)
 
 
 def _problem(status: int, answer: bytes) -> ClearinghouseError:

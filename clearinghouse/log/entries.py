@@ -81,6 +81,7 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "key.added": EntryType("intake", ("org", "key"), ("public_key",)),
     "key.revoked": EntryType("intake", ("org", "key")),
     "source.registered": EntryType("intake", ("source", "owner")),
+    "size.released": EntryType("intake", ("owner",), ("release",), _RELEASE),
     "summary.released": EntryType("intake", ("source", "owner"), ("release",), _RELEASE),
     "valset.sealed": EntryType("intake", ("valset", "owner"), ("manifest",), commit=True),
     "model.submitted": EntryType("intake", ("model", "owner"), ("model",)),
@@ -111,7 +112,7 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
 }
 
 # Nouns whose ids these names must hold wherever they occur.
-_OBJECT_NOUNS: Mapping[str, Noun] = {
+OBJECT_NOUNS: Mapping[str, Noun] = {
     "org": "org",
     "owner": "org",
     "opener": "org",
@@ -333,7 +334,7 @@ def _is_id(value: Any, noun: Noun) -> bool:
 
 
 def _is_object(name: str, value: Any) -> bool:
-    noun = _OBJECT_NOUNS.get(name)
+    noun = OBJECT_NOUNS.get(name)
     if noun is not None:
         return _is_id(value, noun)
     return isinstance(value, str) and value[:3] in _NOUNS and is_id(value, value[:3])  # type: ignore[arg-type]

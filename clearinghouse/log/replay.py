@@ -8,13 +8,14 @@ operator, so an auditor's answer does not depend on what the operator's server s
 |---|---|
 | acts | by the owner of the thing; decisions by the operator (the log's first organisation) |
 | summaries | one release for each source, by its owner |
+| sizes | one release for each source or set, by its owner |
 | requests | on the owner's own sealed set, with an escrow; nothing after they are closed |
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
 | consent | see `consents`: no use without a grant that covers it then |
 | bids | committed with their model, opened after the last score, as committed |
-| runs | of a model submitted to that request; one release each |
+| runs | of a model submitted to that request; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
@@ -110,6 +111,7 @@ _BY_OPERATOR = {
 } | consents.BY_OPERATOR
 _BY_OWNER = {
     "source.registered",
+    "size.released",
     "summary.released",
     "valset.sealed",
     "model.submitted",
@@ -130,6 +132,7 @@ class _State:
         self.operator: str | None = None
         self.sources: dict[str, str] = {}
         self.published: set[str] = set()
+        self.sized: set[str] = set()
         self.valsets: dict[str, str] = {}
         self.runs: set[str] = set()
         self.receipts: set[str] = set()
@@ -140,6 +143,7 @@ class _State:
         self.disputes = Disputes()
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
             "source.registered": self._source,
+            "size.released": self._size,
             "summary.released": self._summary,
             "valset.sealed": self._valset,
             "request.opened": self._open,
@@ -208,6 +212,14 @@ class _State:
             yield f"{source} has released its summary already: its rows would pay twice"
         self.published.add(source)
 
+    def _size(self, _index: int, entry: Entry) -> Problems:
+        data = entry.objects.get("source") or entry.objects.get("valset", "")
+        if {**self.sources, **self.valsets}.get(data) != entry.objects["owner"]:
+            yield f"{data or 'no table'} is no source or sealed set of that owner"
+        if data in self.sized:
+            yield f"the size of {data} was released before: its rows would pay twice"
+        self.sized.add(data)
+
     def _valset(self, _index: int, entry: Entry) -> Problems:
         valset = entry.objects["valset"]
         if valset in self.valsets:
@@ -226,7 +238,9 @@ class _State:
         if not isinstance(escrow, int):
             yield "no escrow is recorded"
             escrow = 0
-        self.requests[request] = RequestStory(owner, valset, escrow, index)
+        runs = entry.amounts.get("runs")
+        most = runs if isinstance(runs, int) else None
+        self.requests[request] = RequestStory(owner, valset, escrow, index, most_runs=most)
 
     # ------------------------------------------------------------ consent
 
@@ -358,6 +372,8 @@ class _State:
             yield f"released after the award (entry {story.award})"
         if story.first_bid is not None:
             yield f"released after bids were opened (entry {story.first_bid})"
+        if story.most_runs is not None and len(story.runs) >= story.most_runs:
+            yield f"is released after all {story.most_runs} runs of the request were"
         yield from self._release_of(entry, story)
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})

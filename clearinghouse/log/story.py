@@ -19,6 +19,7 @@ class RequestStory:
         first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
+        most_runs: Scoring runs fixed at opening; None where an old log does not say.
     """
 
     owner: str
@@ -45,3 +46,4 @@ class RequestStory:
     statements: list[int] = field(default_factory=list)
     closed: int | None = None
     failed: bool | None = None
+    most_runs: int | None = None

@@ -60,6 +60,13 @@ class SchemaView(Message):
     body: dict[str, Any]
 
 
+class SizeRelease(Message):
+    """A noised number of rows, from an owner that declares no size class: one DP release."""
+
+    noised: SignedCount
+    epsilon_micro: Micro
+
+
 class RegisterSource(Message):
     """POST /v1/sources: a cohort, committed row by row before anything is matched or priced."""
 
@@ -70,6 +77,8 @@ class RegisterSource(Message):
     """RFC 6962 root over salted row commitments, padded with random leaves to `leaves`."""
     leaves: SizeClass
     """A power of two that depends on the size class only, so the root tells nothing about n."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n; `leaves` then follows from it too."""
 
 
 class SourceView(Message):
@@ -119,6 +128,8 @@ class SealValset(Message):
     """Salted commitment to the sealed rows and seeds."""
     target_noise_commitment: Sha256
     """Commitment to the key of the target's noise, made before any nonce is known."""
+    size_release: SizeRelease | None = None
+    """Where the size class follows from a noised n."""
 
 
 class ValsetView(Message):
@@ -194,6 +205,8 @@ class OpenRequest(Message):
     """Share of records x tariff, fixed before asks."""
     epsilon_target_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
+    runs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
     purse: Purse
     purpose: Purpose = "train models"
     """What delivered records are for; only sources that granted this take part."""
@@ -203,6 +216,16 @@ class OpenRequest(Message):
     arbiter: Literal["operator"] = "operator"
     """Who resolves disputes; every party agrees by taking part."""
     deadlines: Deadlines = Deadlines()
+
+    @property
+    def most_runs(self) -> int:
+        """N: run N + 1 is refused, by the server and by the hospital's agent."""
+        return len(self.developer_ids) if self.runs is None else self.runs
+
+    @property
+    def most_epsilon_micro(self) -> int:
+        """What the request can cost the hospital's patients: the target and every run."""
+        return self.epsilon_target_micro + self.most_runs * self.epsilon_score_micro
 
 
 class RequestView(Message):

@@ -9,14 +9,17 @@ from typing import Any, Protocol
 
 from clearinghouse.blobs import BlobStore
 from clearinghouse.clock import Clock, SystemClock
-from clearinghouse.errors import InputError
+from clearinghouse.errors import AuthenticationError, InputError
 from clearinghouse.ids import new_id
 from clearinghouse.log.checkpoint import log_key
-from clearinghouse.log.entries import make_entry
+from clearinghouse.log.entries import is_release, make_entry
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
 from clearinghouse.store.records import Org
 from clearinghouse.store.store import Store, Tx
+
+SERVER_KEY = "server.key"
+NEXT_KEY = "server.key.next"
 
 
 class Worker(Protocol):
@@ -87,7 +90,14 @@ class Desk:
         amounts: Mapping[str, int | str] | None = None,
         commit: str | None = None,
     ) -> int:
-        """Append a log entry to the transaction and return its index."""
+        """Append a log entry to the transaction and return its index.
+
+        Raises:
+            AuthenticationError: The actor's key was revoked meanwhile: no entry may name it, or
+                the whole log would not verify any more.
+        """
+        if tx.parties.by_key(actor.key_id) is None:
+            raise AuthenticationError(f"the key {actor.key_id} of {actor.words} was revoked")
         entry = make_entry(
             entry_type,
             now_s=self.clock.now(),
@@ -98,7 +108,10 @@ class Desk:
             amounts=amounts,
             commit=commit,
         )
-        return tx.log.append(entry.data)
+        position = tx.log.append(entry.data)
+        if is_release(entry_type):
+            tx.releases.add(position, entry)
+        return position
 
     def checkpoint(self, tx: Tx) -> str:
         """Return the signed head of the log as the transaction sees it."""
@@ -116,13 +129,14 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
     blobs = BlobStore(settings.data / "blobs", max_bytes=settings.blob_bytes)
     blobs.sweep(time.time())
     store = Store(settings.url, settings.published)
-    key = _key(settings.data / "server.key")
+    finish_rotation(settings.data, store)
+    key = _key(settings.data / SERVER_KEY)
     head_key = _key(settings.data / "log.key")
     with store.write() as tx:
         org = _own_org(tx, settings, key)
         desk = Desk(settings, store, blobs, clock, worker, key, head_key, org)
         if tx.parties.by_key(key.key_id) is None:
-            tx.parties.add(org)
+            tx.parties.add(org, tx.log.size())
             tx.set_meta("server_org", org.id)
             desk.record(
                 tx,
@@ -133,6 +147,16 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
             )
         tx.requests.mark_all_due()
     return desk
+
+
+def finish_rotation(data: Path, store: Store) -> None:
+    """Use the server's next key where its log entry is written but its file is not in place yet."""
+    waiting = data / NEXT_KEY
+    if waiting.exists():
+        with store.read() as tx:
+            is_valid = tx.parties.by_key(SigningKey.load(waiting).key_id) is not None
+        if is_valid:
+            waiting.replace(data / SERVER_KEY)
 
 
 def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:
@@ -148,7 +172,7 @@ def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:
         )
     org = tx.parties.get(known)
     if org.key_id != key.key_id:
-        raise InputError("server.key is not the key this database was made with; restore it")
+        raise InputError("server.key is not the key that this database knows; restore it")
     return org
 
 

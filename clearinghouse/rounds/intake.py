@@ -18,12 +18,13 @@ from clearinghouse.messages.intake import (
     RegisterSource,
     SchemaView,
     SealValset,
+    SizeRelease,
     SourceView,
     ValsetView,
 )
 from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
-from clearinghouse.rounds import views
+from clearinghouse.rounds import budgets, views
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import label_classes, read_schema
 from clearinghouse.rounds.terms import budget_micro
@@ -31,6 +32,7 @@ from clearinghouse.schema import Schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
+from dp import size
 from secure_eval.params import PARAMETERS
 
 MOST_ROWS = 2**31 - 1
@@ -62,7 +64,7 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     org = Org(
         new_id("org"), message.name, message.role, key.key_id, key.base64, message.age_recipient
     )
-    tx.parties.add(org)
+    tx.parties.add(org, tx.log.size())
     hashes = {"public_key": key.digest}
     desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
     return views.org(org)
@@ -91,8 +93,11 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
     """
     _need_role(caller, "provider")
     tx.cohorts.schema(message.schema_id)
-    _check_power("size_class", message.size_class)
+    _check_size(message.size_class, message.size_release)
     _check_power("leaves", message.leaves)
+    released = message.size_release
+    if released and message.leaves != size.room(released.noised, released.epsilon_micro):
+        raise InputError("leaves must follow from the noised size that was released")
     if message.leaves < 2 * message.size_class:
         raise InputError("leaves must be at least twice the size class, so that padding hides n")
     source = Source(
@@ -114,6 +119,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         hashes={"rows_root": source.rows_root},
         amounts={"leaves": source.leaves, "size_class": source.size_class},
     )
+    _record_size(tx, desk, caller, "source", source.id, message.size_release)
     return views.source(source)
 
 
@@ -168,7 +174,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
     _need_role(caller, "hospital")
     _need_standing(caller)
     schema = read_schema(tx.cohorts.schema(message.schema_id))
-    _check_power("size_class", message.size_class)
+    _check_size(message.size_class, message.size_release)
     check_layout(schema, message)
     for blob in (message.keys_blob, *message.upload_blobs):
         tx.blobs.size(blob, caller.id)
@@ -189,6 +195,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
         hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
         commit=message.commitment,
     )
+    _record_size(tx, desk, caller, "valset", valset.id, message.size_release)
     return views.valset(valset)
 
 
@@ -221,14 +228,17 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         RefusedError: The caller is no hospital or is suspended, its validation set failed its
             tests, or a source has not published.
         InputError: The terms do not fit together.
+        QuotaError: The caller has as many requests running as it may.
     """
     _need_role(caller, "hospital")
     _need_standing(caller)
+    tx.quotas.check_open(caller.id, desk.settings.open_requests)
     valset = tx.access.own_valset(message.valset_id, caller.id)
     if valset.verdict == "failed":
         raise RefusedError(f"validation set {valset.id} failed its tests: {valset.reason}")
     sealed = SealValset.model_validate(json.loads(valset.body))
     party_ids = _check_request(tx, message, valset, sealed)
+    budgets.check_quota(tx, desk, caller, message)
     told = digest(message.model_dump(mode="json"))
     request = Request(
         new_id("req"), caller.id, valset.id, message, told, "intake", "running", "", 0
@@ -248,7 +258,11 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         caller,
         objects={"request": request.id, "valset": valset.id, "owner": caller.id},
         hashes={"terms": request.terms_digest},
-        amounts={"escrow_micro": budget},
+        amounts={
+            "escrow_micro": budget,
+            "runs": message.most_runs,
+            "most_epsilon_micro": message.most_epsilon_micro,
+        },
     )
     tx.requests.enter(request.id, "match", now)
     return tx.requests.get(request.id)
@@ -289,6 +303,8 @@ def check_terms(
     for org in developers:
         if org.role != "developer" or org.age_recipient is None:
             raise InputError(f"{org.id} is no developer; only developers score models")
+    if terms.most_runs > len(terms.developer_ids):
+        raise InputError("runs goes up to the number of developers: each model is scored once")
     if terms.tariff_micro < 1:
         raise InputError("tariff_micro must be above 0")
     if terms.fairness_pot_micro > MOST_POT_MICRO:
@@ -344,6 +360,32 @@ def check_size(terms: OpenRequest, longest: float) -> None:
         )
     if budget_micro(terms) >= 2**53:
         raise InputError("the budget is beyond 2**53 micro-units; ask for fewer records")
+
+
+def _check_size(size_class: int, released: SizeRelease | None) -> None:
+    """A declared size class is a power of two; one that was released follows from its number."""
+    _check_power("size_class", size_class)
+    if released is None:
+        return
+    if released.epsilon_micro < size.LEAST_EPSILON_MICRO:
+        raise InputError(f"a size costs at least {size.LEAST_EPSILON_MICRO} millionths of epsilon")
+    if size_class != size.size_class(released.noised, released.epsilon_micro):
+        raise InputError("size_class must follow from the noised size that was released")
+
+
+def _record_size(
+    tx: Tx, desk: Desk, caller: Org, kind: str, data_id: str, released: SizeRelease | None
+) -> None:
+    """Log the release of a noised n: it cost its owner epsilon."""
+    if released is not None:
+        desk.record(
+            tx,
+            "size.released",
+            caller,
+            objects={kind: data_id, "owner": caller.id},
+            hashes={"release": digest(released.model_dump(mode="json"))},
+            amounts={"epsilon_micro": released.epsilon_micro},
+        )
 
 
 def _need_role(caller: Org, role: str) -> None:

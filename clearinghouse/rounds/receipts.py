@@ -14,7 +14,7 @@ from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ReceiptSignAnswer
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.signing import VerifyKey
-from clearinghouse.store.records import Org, Receipt, Request, Run
+from clearinghouse.store.records import Receipt, Request, Run
 from clearinghouse.store.store import Tx
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "brier")
@@ -71,14 +71,15 @@ def countersigned(
     return whole
 
 
-def signer_keys(*orgs: Org) -> dict[str, VerifyKey]:
-    """The keys of those who sign a receipt."""
-    return {org.key_id: VerifyKey.from_base64(org.public_key) for org in orgs}
+def signer_keys(tx: Tx, *org_ids: str) -> dict[str, VerifyKey]:
+    """The keys that may sign a receipt for these organisations now."""
+    keys = [key for org_id in org_ids for key in tx.parties.keys(org_id) if key.revoked is None]
+    return {key.id: VerifyKey.from_base64(key.public_key) for key in keys}
 
 
 def issue(tx: Tx, desk: Desk, request: Request, run: Run, whole: Mapping[str, Any]) -> Receipt:
     """Log a fully signed statement and write its receipt, in one transaction."""
-    signers = signer_keys(desk.org, tx.parties.get(request.org_id))
+    signers = signer_keys(tx, desk.org.id, request.org_id)
     claim = read_claim(whole, signers)
     objects = {name: claim.ids[name] for name in ("receipt", "request", "run", "model", "valset")}
     index = desk.record(

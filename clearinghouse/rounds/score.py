@@ -224,7 +224,7 @@ def _issue(tx: Tx, desk: Desk, request: Request, found: Unsigned, _result: None)
     if not isinstance(found.answer, ReceiptSignAnswer):
         tx.runs.note(found.run.id, found.reason)
         return False
-    signers = signer_keys(desk.org, tx.parties.get(request.org_id))
+    signers = signer_keys(tx, desk.org.id, request.org_id)
     signed: Any = found.run.result["envelope"]
     try:
         whole = countersigned(signed, found.answer, signers)

@@ -16,15 +16,13 @@ from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError
 from clearinghouse.rounds.twins import SAME_AS, original_of
 from clearinghouse.schema import Schema
+from clearinghouse.score_bins import published_bins
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
 
 NONCE_BYTES = 16
-
-
-def published_bins(size_class: int) -> int:
-    """How many bins a release may have, so that noise does not drown small sets."""
-    return 8 if size_class < 256 else 16 if size_class < 2048 else 32
+UNREADABLE = "unreadable"
+"""The kind of a model that is not scored: it cannot be read, or no run is left for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +131,21 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
 def take_model(
     tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
 ) -> bool:
-    """Store the run with its seed before anything comes of it; none beyond the owner's quota."""
+    """Store the run with its seed before anything comes of it; none beyond the owner's quota.
+
+    Run N + 1 of a request is refused: N was fixed when it was opened. A model that came before gets
+    the stored answer, which costs nothing more.
+    """
     quota = request.terms.scores_per_owner
     if tx.runs.count_of_owner(request.valset_id, found.org_id) >= quota:
         words = f"{quota} models of this developer were scored on this validation set: its quota"
         refuse_model(tx, desk, request, found, words)
         return False
     original = original_of(tx, request, found.answer.model_blob)
+    most = request.terms.most_runs
+    if original is None and runs_used(tx, request) >= most:
+        refuse_model(tx, desk, request, found, f"all {most} runs of this request are taken")
+        return False
     twin = {} if original is None else {SAME_AS: original.id}
     run = _run_of(request, found, {**details, **twin})
     tx.runs.add(run)
@@ -158,8 +164,16 @@ def take_model(
     return False
 
 
+def runs_used(tx: Tx, request: Request) -> int:
+    """Models of a request that were or are scored; neither unreadable ones nor repeated ones."""
+    return sum(
+        run.model["kind"] != UNREADABLE and SAME_AS not in run.model
+        for run in tx.runs.of(request.id, "score")
+    )
+
+
 def refuse_model(tx: Tx, _desk: Desk, request: Request, found: Submitted, reason: str) -> None:
     """A model that cannot be read is a run that failed before it began."""
-    run = _run_of(request, found, {"kind": "unreadable", "edges": [], "threshold_edge": 0})
+    run = _run_of(request, found, {"kind": UNREADABLE, "edges": [], "threshold_edge": 0})
     tx.runs.add(run)
     tx.runs.fail(run.id, reason)

@@ -14,9 +14,7 @@ from clearinghouse.rounds.submissions import schema_of, sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
 from clearinghouse.store.store import Tx
-
-HISTOGRAM_PERCENT = 60
-"""The histogram's part of a run's epsilon; the subgroups share the rest equally."""
+from dp.laws import HISTOGRAM_PERCENT
 
 ROUNDS = {
     "score.digits": ("digits", "digits_blob"),

@@ -6,8 +6,11 @@ from clearinghouse.errors import NotFoundError
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
 from clearinghouse.store.disputes import Disputes
 from clearinghouse.store.market import Runs
-from clearinghouse.store.records import Dispute, Receipt, Request, Source, Valset
+from clearinghouse.store.records import Dispute, Org, Receipt, Request, Source, Valset
 from clearinghouse.store.requests import Requests
+
+MOST_SHOWN = 200
+"""Requests on one page."""
 
 
 class Access:
@@ -27,6 +30,16 @@ class Access:
         if not self._requests.is_party(request_id, org_id):
             raise NotFoundError(f"no request {request_id}")
         return self._requests.get(request_id)
+
+    def requests(self, org: Org) -> tuple[Request, ...]:
+        """Return the requests an organisation takes part in, newest first; the operator's are all.
+
+        At most `MOST_SHOWN`. Of others' requests the operator sees here what `/metrics` counts:
+        that they are there and where they stand.
+        """
+        if org.role == "clearinghouse":
+            return self._requests.newest(MOST_SHOWN)
+        return self._requests.of(org.id, MOST_SHOWN)
 
     def own_source(self, source_id: str, org_id: str) -> Source:
         """Return a source that belongs to the organisation."""

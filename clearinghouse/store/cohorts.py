@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import ConflictError, InputError, NotFoundError
+from clearinghouse.messages.intake import SealValset
 from clearinghouse.store.records import SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.tables import (
     BlobAccessRow,
@@ -159,6 +160,14 @@ class Cohorts:
             row.verdict,  # type: ignore[arg-type]
             row.reason,
         )
+
+    def sealed(self, valset_id: str) -> SealValset:
+        """Return what was said when a validation set was sealed.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return SealValset.model_validate_json(self._valset(valset_id).body)
 
     def judge_valset(self, valset_id: str, reason: str) -> None:
         """Record what the tests of a validation set said: it passed, or why not.

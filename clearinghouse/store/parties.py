@@ -1,25 +1,27 @@
-"""Organisations, and what protects their calls: nonces and stored answers."""
+"""Organisations and their keys, and what protects their calls: nonces and stored answers."""
+
+from dataclasses import replace
 
 from sqlmodel import Session, col, delete, select
 
 from clearinghouse.errors import ConflictError, NotFoundError
-from clearinghouse.store.records import Org
-from clearinghouse.store.tables import NonceRow, OrgRow, ReplyRow
+from clearinghouse.store.records import Org, OrgKey
+from clearinghouse.store.tables import NonceRow, OrgKeyRow, OrgRow, ReplyRow
 
 
 class Parties:
-    """Queries about organisations."""
+    """Queries about organisations and their keys."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, org: Org) -> None:
-        """Register an organisation.
+    def add(self, org: Org, entry: int = 0) -> None:
+        """Register an organisation; `entry` is the index of the log entry that says so.
 
         Raises:
-            ConflictError: Its key is registered already.
+            ConflictError: Its key is registered already, or was.
         """
-        if self.by_key(org.key_id) is not None:
+        if self._session.get(OrgKeyRow, org.key_id) is not None:
             raise ConflictError(f"the key {org.key_id} is registered already")
         self._session.add(
             OrgRow(
@@ -32,6 +34,7 @@ class Parties:
             )
         )
         self._session.flush()
+        self.add_key(OrgKey(org.key_id, org.id, org.public_key, entry, None))
 
     def get(self, org_id: str) -> Org:
         """Return an organisation.
@@ -64,9 +67,53 @@ class Parties:
             self._session.flush()
 
     def by_key(self, key_id: str) -> Org | None:
-        """Return the organisation that owns a key."""
-        row = self._session.exec(select(OrgRow).where(OrgRow.key_id == key_id)).first()
-        return None if row is None else _org(row)
+        """Return the organisation that a key acts for now, with that key; None if revoked."""
+        key = self._session.get(OrgKeyRow, key_id)
+        if key is None or key.revoked is not None:
+            return None
+        return replace(self.get(key.org_id), key_id=key.id, public_key=key.public_key)
+
+    def keys(self, org_id: str) -> tuple[OrgKey, ...]:
+        """Return all keys an organisation has or had, in the order of the log."""
+        query = select(OrgKeyRow).where(OrgKeyRow.org_id == org_id)
+        rows = self._session.exec(query.order_by(col(OrgKeyRow.added), col(OrgKeyRow.id)))
+        return tuple(_key(row) for row in rows)
+
+    def key(self, key_id: str) -> OrgKey | None:
+        """Return a key, whoever's it is."""
+        row = self._session.get(OrgKeyRow, key_id)
+        return None if row is None else _key(row)
+
+    def add_key(self, key: OrgKey) -> None:
+        """Store a key; from now on it is the one that signs for its organisation.
+
+        Raises:
+            ConflictError: It is registered already.
+        """
+        if self._session.get(OrgKeyRow, key.id) is not None:
+            raise ConflictError(f"the key {key.id} is registered already")
+        self._session.add(
+            OrgKeyRow(id=key.id, org_id=key.org_id, public_key=key.public_key, added=key.added)
+        )
+        self._session.flush()
+        self._use_newest(key.org_id)
+
+    def revoke_key(self, key_id: str, entry: int) -> None:
+        """Mark a key as revoked by the log entry with this index."""
+        row = self._session.get(OrgKeyRow, key_id)
+        if row is None:
+            raise NotFoundError(f"no key {key_id}")
+        row.revoked = entry
+        self._session.flush()
+        self._use_newest(row.org_id)
+
+    def _use_newest(self, org_id: str) -> None:
+        """What the server records for an organisation must name a key that acts for it."""
+        valid = [key for key in self.keys(org_id) if key.revoked is None]
+        row = self._session.get(OrgRow, org_id)
+        if row is not None and valid:
+            row.key_id, row.public_key = valid[-1].id, valid[-1].public_key
+            self._session.flush()
 
 
 class Guards:
@@ -115,3 +162,7 @@ def _org(row: OrgRow) -> Org:
         row.age_recipient,
         row.suspended,
     )
+
+
+def _key(row: OrgKeyRow) -> OrgKey:
+    return OrgKey(row.id, row.org_id, row.public_key, row.added, row.revoked)

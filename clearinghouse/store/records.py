@@ -16,7 +16,10 @@ Verdict = Literal["untested", "passed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An organisation; `public_key` is base64, `suspended` says why it is, if it is."""
+    """An organisation and one of its keys: the one that signed a call, or the one in use now.
+
+    `public_key` is base64, `suspended` says why it is, if it is.
+    """
 
     id: str
     name: str
@@ -30,6 +33,48 @@ class Org:
     def words(self) -> str:
         """How sentences name it."""
         return f"{self.name} ({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class OrgKey:
+    """A key of an organisation; `added` and `revoked` are indexes of log entries."""
+
+    id: str
+    org_id: str
+    public_key: str
+    added: int
+    revoked: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A bearer token for reading; times are seconds since 1970.
+
+    Attributes:
+        prefix: The token's public beginning, by which it is found.
+        digest: SHA-256 of the whole token, in hex.
+        scopes: What it may read.
+    """
+
+    id: str
+    org_id: str
+    name: str
+    prefix: str
+    digest: str
+    scopes: tuple[str, ...]
+    created: int
+    expires: int
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person's session in the console: who, for which organisation, until when."""
+
+    email: str
+    org_id: str
+    expires: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +228,20 @@ class MessageRecord:
     kind: str
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A logged release: `position` in the log, `data` the source or validation set."""
+
+    position: int
+    owner: str
+    data: str
+    kind: str
+    request_id: str | None
+    run_id: str | None
+    epsilon_micro: int
+    time: str
 
 
 @dataclass(frozen=True, slots=True)

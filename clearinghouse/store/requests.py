@@ -48,6 +48,11 @@ class Requests:
             raise NotFoundError(f"no request {request_id}")
         return _request(row)
 
+    def running_of(self, org_id: str) -> tuple[Request, ...]:
+        """Return an organisation's requests that have not ended."""
+        query = select(RequestRow).where(RequestRow.org_id == org_id, RequestRow.state == "running")
+        return tuple(_request(row) for row in self._session.exec(query))
+
     def is_party(self, request_id: str, org_id: str) -> bool:
         """Whether an organisation takes part in a request."""
         return self._session.get(PartyRow, (request_id, org_id)) is not None
@@ -65,6 +70,29 @@ class Requests:
         """Return the running requests that something happened to, oldest id first."""
         query = select(RequestRow.id).where(col(RequestRow.due), RequestRow.state == "running")
         return tuple(sorted(self._session.exec(query)))
+
+    def running_in(self, step: str) -> tuple[str, ...]:
+        """Return the running requests that are in a step, in order of id."""
+        query = select(RequestRow.id).where(RequestRow.step == step, RequestRow.state == "running")
+        return tuple(sorted(self._session.exec(query)))
+
+    def of(self, org_id: str, most: int) -> tuple[Request, ...]:
+        """Return the newest requests that an organisation takes part in, newest first."""
+        query = self._newest().join(PartyRow, col(PartyRow.request_id) == col(RequestRow.id))
+        rows = self._session.exec(query.where(PartyRow.org_id == org_id).limit(most))
+        return tuple(_request(row) for row in rows)
+
+    def newest(self, most: int) -> tuple[Request, ...]:
+        """Return the newest requests of all, newest first."""
+        return tuple(_request(row) for row in self._session.exec(self._newest().limit(most)))
+
+    def _newest(self) -> Any:
+        return (
+            select(RequestRow)
+            .join(StepRow, col(StepRow.request_id) == col(RequestRow.id))
+            .where(StepRow.step == "intake")
+            .order_by(col(StepRow.started).desc(), col(RequestRow.id))
+        )
 
     def mark_due(self, request_id: str, *, due: bool = True) -> None:
         """Say that the request may be able to move, or that it was looked at."""

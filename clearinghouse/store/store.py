@@ -23,6 +23,9 @@ from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.quotas import Quotas
+from clearinghouse.store.readers import ApiKeys, People
+from clearinghouse.store.releases import Releases
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
@@ -40,6 +43,8 @@ class Tx:
     def __init__(self, session: Session) -> None:
         self.access = Access(session)
         self.parties, self.guards = Parties(session), Guards(session)
+        self.apikeys, self.people = ApiKeys(session), People(session)
+        self.quotas = Quotas(session)
         self.cohorts, self.blobs = Cohorts(session), BlobIndex(session)
         self.requests, self.tasks = Requests(session), Tasks(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
@@ -47,6 +52,7 @@ class Tx:
         self.ledger, self.log = Ledger(session), Logbook(session)
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
+        self.releases = Releases(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

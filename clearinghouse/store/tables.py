@@ -53,7 +53,7 @@ class MetaRow(SQLModel, table=True):
 
 
 class OrgRow(SQLModel, table=True):
-    """An organisation and its key."""
+    """An organisation and the key that signs for it now."""
 
     __tablename__ = "org"
     id: str = Field(primary_key=True)
@@ -63,6 +63,52 @@ class OrgRow(SQLModel, table=True):
     public_key: str
     age_recipient: str | None = None
     suspended: str = ""
+
+
+class OrgKeyRow(SQLModel, table=True):
+    """A key an organisation has or had; `added` and `revoked` are indexes of log entries."""
+
+    __tablename__ = "org_key"
+    __table_args__ = (_check("revoked IS NULL OR revoked > added", "order"),)
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    public_key: str
+    added: int
+    revoked: int | None = None
+
+
+class ApiKeyRow(SQLModel, table=True):
+    """A bearer token for reading: its public beginning and the SHA-256 of the whole."""
+
+    __tablename__ = "api_key"
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id", index=True)
+    name: str
+    prefix: str = Field(unique=True)
+    digest: str
+    scopes: str
+    created: int
+    expires: int
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+class PersonRow(SQLModel, table=True):
+    """A person who may look at an organisation's part of the console."""
+
+    __tablename__ = "person"
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+    email: str = Field(primary_key=True, index=True)
+
+
+class SessionRow(SQLModel, table=True):
+    """A person's session in the console, by the SHA-256 of its cookie's token."""
+
+    __tablename__ = "session"
+    digest: str = Field(primary_key=True)
+    email: str
+    org_id: str = Field(foreign_key="org.id")
+    expires: int = Field(index=True)
 
 
 class NonceRow(SQLModel, table=True):
@@ -146,6 +192,16 @@ class BlobAccessRow(SQLModel, table=True):
     __tablename__ = "blob_access"
     digest: str = Field(primary_key=True, foreign_key="blob.digest")
     org_id: str = Field(primary_key=True, foreign_key="org.id")
+
+
+class UploadRow(SQLModel, table=True):
+    """What an organisation stored here: the bytes that count against its quota."""
+
+    __tablename__ = "upload"
+    __table_args__ = (_check("size >= 0", "size"),)
+    org_id: str = Field(primary_key=True, foreign_key="org.id")
+    digest: str = Field(primary_key=True, foreign_key="blob.digest", ondelete="CASCADE")
+    size: int
 
 
 class RequestRow(SQLModel, table=True):
@@ -321,6 +377,25 @@ class EntryRow(SQLModel, table=True):
     __tablename__ = "entry"
     position: int = _counted()
     body: bytes
+
+
+class ReleaseRow(SQLModel, table=True):
+    """A release of an owner's data: what its log entry says, for sums by owner."""
+
+    __tablename__ = "release"
+    __table_args__ = (_check("epsilon_micro >= 0", "epsilon"),)
+    position: int = Field(
+        primary_key=True,
+        foreign_key="entry.position",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    owner: str = Field(index=True)
+    data: str
+    kind: str
+    request_id: str | None = None
+    run_id: str | None = None
+    epsilon_micro: int
+    time: str
 
 
 class NodeRow(SQLModel, table=True):

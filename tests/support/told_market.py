@@ -135,6 +135,14 @@ class Market:
         entries += [self.reveal(name) for name in ASKS]
         return [*entries, self.clearing()]
 
+    def size(self) -> Entry:
+        return self.hospital.write(
+            "size.released",
+            objects={"valset": self.valset, "owner": self.hospital.org},
+            hashes={"release": digest(b"size")},
+            amounts={"epsilon_micro": 100_000},
+        )
+
     def target(self) -> Entry:
         return self.operator.write(
             "target.released",

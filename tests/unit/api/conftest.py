@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from api.app import at_work, create_app
+from clearinghouse.apikeys import make_token, prefix_of, token_digest
 from clearinghouse.client.loopback import app_client
 from clearinghouse.clock import FixedClock
 from clearinghouse.httpsig import sign_request
@@ -45,6 +46,7 @@ class Party:
     key: SigningKey = field(default_factory=SigningKey.generate)
     org_id: str = ""
     count: int = 0
+    made: dict = field(default_factory=dict)
 
     def headers(self, method, path, body=b"", *, key=None, digest=None, **extra):
         """All headers of a signed call."""
@@ -78,16 +80,43 @@ class Party:
         headers = self.headers("PUT", path, data)
         return self.client.put(path, content=data, headers=headers)
 
+    def delete(self, path):
+        headers = self.headers("DELETE", path)
+        return self.client.delete(path, headers=headers)
+
+    def api_key(self, scopes, lifetime_s=3600):
+        """A new API key's id and token."""
+        token = make_token()
+        message = {
+            "name": "a dashboard",
+            "prefix": prefix_of(token),
+            "digest": token_digest(token),
+            "scopes": scopes,
+            "lifetime_s": lifetime_s,
+        }
+        answer = self.post("/v1/apikeys", message)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["id"], token
+
+    def tokens(self, scopes):
+        """A token with these scopes, made once."""
+        if tuple(scopes) not in self.made:
+            self.made[tuple(scopes)] = self.api_key(scopes)[1]
+        return self.made[tuple(scopes)]
+
+    def get_by_key(self, path, token):
+        return self.client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+    def registration(self):
+        return {
+            "name": f"a {self.role}",
+            "role": self.role,
+            "public_key": self.key.verify_key.base64,
+            "age_recipient": AGE if self.role == "developer" else None,
+        }
+
     def register(self):
-        answer = self.post(
-            "/v1/orgs",
-            {
-                "name": f"a {self.role}",
-                "role": self.role,
-                "public_key": self.key.verify_key.base64,
-                "age_recipient": AGE if self.role == "developer" else None,
-            },
-        )
+        answer = self.post("/v1/orgs", self.registration())
         assert answer.status_code == 200, answer.text
         self.org_id = answer.json()["id"]
         return self
@@ -163,6 +192,7 @@ class Market:
     """One hospital, provider and developer, and their objects."""
 
     def __init__(self, party, schema, store):
+        self.store = store
         self.hospital, self.provider = party("hospital"), party("provider")
         self.developer, self.outsider = party("developer"), party("provider")
         self.schema_id = self.hospital.post("/v1/schemas", {"body": schema}).json()["id"]

@@ -1,10 +1,13 @@
 """Who may read what: every route x every role, and foreign ids answered like unknown ones."""
 
+import hashlib
 import json
 import re
 
 import pytest
 
+from api.tokens import ROUTES
+from clearinghouse.apikeys import SCOPES
 from clearinghouse.ids import new_id
 from clearinghouse.rounds import disputes
 
@@ -37,7 +40,11 @@ READS = {
     "/v1/orgs/{org_id}/statement.html": {"hospital"},
     "/v1/sources/{source_id}/prices": EVERYBODY,
     "/v1/agent/tasks": EVERYBODY,
+    "/v1/budgets": EVERYBODY,
     "/v1/log/entries": EVERYBODY,
+    "/v1/keys": EVERYBODY,
+    "/v1/apikeys": EVERYBODY,
+    "/v1/people": EVERYBODY,
 }
 PUBLIC = {
     "/v1/log/checkpoint",
@@ -105,12 +112,51 @@ def ids(market, app):
         "digest": market.blob,
         "request_id": request_id,
         "receipt_id": receipt_id,
+        "task_id": new_id("tsk"),
+        "key_id": market.hospital.key.key_id,
+        "apikey_id": market.hospital.api_key(["log:read"])[0],
+        "email": "ada@example.org",
     }
 
 
+WRITES = {
+    ("post", "/v1/orgs"),
+    ("post", "/v1/schemas"),
+    ("post", "/v1/sources"),
+    ("post", "/v1/sources/{source_id}/summary"),
+    ("post", "/v1/sources/{source_id}/withdraw"),
+    ("post", "/v1/grants"),
+    ("post", "/v1/grants/{grant_id}/withdraw"),
+    ("post", "/v1/requests/{request_id}/training"),
+    ("post", "/v1/valsets"),
+    ("post", "/v1/requests"),
+    ("post", "/v1/agent/tasks/{task_id}"),
+    ("post", "/v1/agent/tasks/{task_id}/refuse"),
+    ("post", "/v1/disputes"),
+    ("post", "/v1/disputes/{dispute_id}/answer"),
+    ("post", "/v1/disputes/{dispute_id}/resolve"),
+    ("post", "/v1/keys"),
+    ("post", "/v1/apikeys"),
+    ("post", "/v1/people"),
+    ("put", "/v1/blobs/{digest}"),
+    ("delete", "/v1/keys/{key_id}"),
+    ("delete", "/v1/apikeys/{apikey_id}"),
+    ("delete", "/v1/people/{email}"),
+}
+"""All that changes something: signed by a key of an organisation, and by nothing else."""
+
+
 def test_every_route_is_in_the_matrix(app):
-    reads = {path for path, operations in app.openapi()["paths"].items() if "get" in operations}
-    assert reads | {"/v1/openapi.json"} == set(READS) | PUBLIC
+    """A new route must be added above before this passes."""
+    routes = {
+        (method, path)
+        for path, operations in app.openapi()["paths"].items()
+        for method in operations
+    }
+    reads = {("get", path) for path in set(READS) | PUBLIC} - {("get", "/v1/openapi.json")}
+    assert routes == reads | WRITES
+    assert set(ROUTES) <= set(READS)
+    assert set(ROUTES.values()) == set(SCOPES)
 
 
 @pytest.mark.parametrize("path", READS)
@@ -127,6 +173,81 @@ def test_reading(market, ids, path, problem):
         unknown_id = _unknown(filled)
         unknown = problem(getattr(market, role).get(unknown_id), 404, "not-found")
         assert _without_ids(foreign) == _without_ids(unknown)
+
+
+def test_reading_by_api_key(market, ids, problem):
+    """A key reads what its scope opens and its organisation may see, and nothing else."""
+    seen = 0
+    for path in READS:
+        filled, needed = path.format(**ids), ROUTES.get(path)
+        if path == "/v1/reputation":
+            filled += f"?org_id={ids['org_id']}"
+        for role in sorted(EVERYBODY):
+            party = getattr(market, role)
+            others = party.tokens([scope for scope in SCOPES if scope != needed])
+            problem(party.get_by_key(filled, others), 403, "out-of-scope")
+            if needed is None:
+                continue
+            seen += 1
+            answer = party.get_by_key(filled, party.tokens([needed]))
+            if role in READS[path]:
+                assert answer.status_code == 200, (role, answer.text)
+                assert answer.content == party.get(filled).content
+            else:
+                foreign = problem(answer, 404, "not-found")
+                unknown = party.get_by_key(_unknown(filled), party.tokens([needed]))
+                assert _without_ids(foreign) == _without_ids(problem(unknown, 404, "not-found"))
+    assert seen == len(ROUTES) * len(EVERYBODY)
+
+
+def test_an_api_key_changes_nothing(market, ids):
+    """Not even with every scope, whether alone or beside a signature."""
+    token = market.hospital.tokens(list(SCOPES))
+    bearer = {"Authorization": f"Bearer {token}"}
+    for method, path in sorted(WRITES):
+        filled = path.format(**ids) + ("?kind=test" if method == "put" else "")
+        signed = market.hospital.headers(method.upper(), filled, b"{}")
+        beside = path not in ("/v1/orgs", "/v1/blobs/{digest}")
+        for headers in (bearer, bearer | signed) if beside else (bearer,):
+            answer = market.hospital.client.request(method, filled, content=b"{}", headers=headers)
+            assert answer.status_code in (401, 403, 422), answer.text
+    with market.store.read() as tx:
+        assert tx.apikeys.get(ids["apikey_id"], market.hospital.org_id).revoked is None
+
+
+def test_no_write_is_replayed_or_taken_late(market, ids, clock, problem):
+    """Every route that changes something uses a nonce up and looks at the age of the signature."""
+    party = market.provider
+    for method, path in sorted(WRITES):
+        filled = path.format(**ids) + ("?kind=test" if method == "put" else "")
+        body = b"{}"
+        if path == "/v1/blobs/{digest}":
+            filled = f"/v1/blobs/{hashlib.sha256(body).hexdigest()}?kind=test"
+        if path == "/v1/orgs":
+            body = json.dumps(party.registration()).encode()
+
+        def send(headers, method=method, filled=filled, body=body):
+            return party.client.request(method, filled, content=body, headers=headers)
+
+        headers = party.headers(method.upper(), filled, body, idempotency_key=f"once {path}")
+        assert send(headers).status_code != 401, path
+        assert "nonce" in problem(send(headers), 401, "unauthenticated"), path
+        for seconds in (61, -61):
+            party.clock.advance(-seconds)
+            old = party.headers(method.upper(), filled, body)
+            party.clock.advance(seconds)
+            assert "s old" in problem(send(old), 401, "unauthenticated"), path
+
+
+def test_deleting_what_is_foreign(market, ids, problem):
+    for path, who in (("/v1/keys/{key_id}", "key"), ("/v1/apikeys/{apikey_id}", "API key")):
+        for role in sorted(EVERYBODY - {"hospital"}):
+            party = getattr(market, role)
+            filled = path.format(**ids)
+            foreign = problem(party.delete(filled), 404, "not-found")
+            unknown = problem(party.delete(_unknown(filled)), 404, "not-found")
+            assert _without_ids(foreign) == _without_ids(unknown) == f"no {who} ID"
+    problem(market.outsider.delete("/v1/people/ada@example.org"), 404, "not-found")
 
 
 def _unknown(path):

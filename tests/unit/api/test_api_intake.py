@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from dp import size
+
 
 def test_a_schema_has_one_id(market, party, schema, problem):
     again = party().post("/v1/schemas", {"body": schema}).json()
@@ -51,6 +53,30 @@ def test_a_summary_must_fit_its_schema(market, change, problem):
     path = f"/v1/sources/{fresh['id']}/summary"
     problem(market.provider.post(path, {**market.summary, **change}), 422, "bad-input")
     assert not market.provider.get(f"/v1/sources/{fresh['id']}").json()["published"]
+
+
+def test_a_noised_size_is_logged_with_its_cost_and_decides_class_and_leaves(market, problem):
+    cost = 100_000
+    body = {
+        "name": "shy",
+        "schema_id": market.schema_id,
+        "size_class": size.size_class(300, cost),
+        "rows_root": "2" * 64,
+        "leaves": size.room(300, cost),
+        "size_release": {"noised": 300, "epsilon_micro": cost},
+    }
+    for change in (
+        {"size_class": 2 * body["size_class"]},
+        {"leaves": 2 * body["leaves"]},
+        {"size_release": {"noised": 900, "epsilon_micro": cost}},
+        {"size_release": {"noised": 300, "epsilon_micro": 9_999}},
+    ):
+        problem(market.provider.post("/v1/sources", {**body, **change}), 422, "bad-input")
+    source = market.provider.post("/v1/sources", body).json()["id"]
+    entries = market.provider.get("/v1/log/entries").json()["entries"]
+    (released,) = [json.loads(entry) for entry in entries if "size.released" in entry]
+    assert released["objects"] == {"source": source, "owner": market.provider.org_id}
+    assert released["amounts"] == {"epsilon_micro": cost}
 
 
 @pytest.mark.parametrize(

@@ -334,3 +334,66 @@ def test_errors_are_json_where_json_was_asked_for(shell, tmp_path) -> None:
     done = shell("org", "show", "--json", cwd=tmp_path)
     assert done.code == 2
     assert done.errors[0].startswith('{"error": ".clearinghouse is no party')
+
+
+def spoil(rows: list[str], header: list[str], how: str) -> list[str]:
+    """A table with one fault; the header is kept."""
+    if how == "empty":
+        return []
+    if how == "out of bounds":
+        return [",".join(["999", *rows[0].split(",")[1:]]), *rows[1:]]
+    if how == "a value for no column":
+        return [f"{row},7" for row in rows]
+    if how == "all missing":
+        at = header.index("cp")
+        return [",".join([*(c := row.split(","))[:at], "", *c[at + 1 :]]) for row in rows]
+    if how == "unknown label":
+        return [",".join([*rows[0].split(",")[:-1], "7"]), *rows[1:]]
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("empty", "no rows"),
+        ("out of bounds", "outside the declared bounds"),
+        ("a value for no column", "cells"),
+        ("all missing", "missing"),
+        ("unknown label", "not a declared level"),
+    ],
+)
+def test_a_bad_table_publishes_nothing_and_costs_nothing(
+    cli, home, files, tmp_path, how, words
+) -> None:
+    header, *rows = (files / "cleveland.csv").read_text().splitlines()
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join([header, *spoil(rows, header.split(","), how)]) + "\n")
+    nothing_happens(cli, home, tmp_path, table, files / "schema.yaml", words)
+
+
+def test_a_repeated_patient_publishes_nothing_and_costs_nothing(cli, home, files, tmp_path) -> None:
+    schema = yaml.safe_load((files / "schema.yaml").read_text())
+    with_ids = tmp_path / "schema.yaml"
+    with_ids.write_text(yaml.safe_dump({**schema, "patient_id": "patient"}))
+    header, *rows = (files / "cleveland.csv").read_text().splitlines()
+    table = tmp_path / "table.csv"
+    ids = ["p1", "p2", "p1", *(f"q{i}" for i in range(len(rows) - 3))]
+    lines = [f"{row},{name}" for row, name in zip(rows, ids, strict=True)]
+    table.write_text("\n".join([f"{header},patient", *lines]) + "\n")
+    nothing_happens(cli, home, tmp_path, table, with_ids, "patient")
+
+
+def nothing_happens(cli, home, tmp_path: Path, table: Path, schema: Path, words: str) -> None:
+    """A provider and a hospital are both refused in words, before anything leaves or is paid."""
+    seller, clinic = home("provider", "seller"), home("hospital", "clinic")
+    file = tmp_path / "source.yaml"
+    terms = {**SOURCE, "table": str(table), "schema": str(schema)}
+    file.write_text(yaml.safe_dump({key: value for key, value in terms.items() if value}))
+    refused(cli("source", "preview", file), 2, words)
+    refused(cli("source", "register", file, "--home", seller), 2, words)
+    refused(cli("valset", "seal", table, "--schema", schema, "--home", clinic), 2, words)
+    for place in (seller, clinic):
+        left = {path.name for path in place.iterdir()}
+        assert not left & {"ledger.sqlite", "source.json", "valset.json", "rows.seed"}
+        told = cli("budget", "show", "--home", place, "--json").value
+        assert (told["spent"], told["releases"]) == ("0.00", [])

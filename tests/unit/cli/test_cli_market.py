@@ -127,8 +127,14 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     check_receipt(shell, cli, developer, submitted, tmp_path)
     check_developer(cli, developer, opened["id"], shown)
     spent = cli("budget", "show", "--home", hospital).out
-    assert "epsilon 1.50 of 5.00 spent" in spent
-    assert "a count of the score histogram, at epsilon 0.60" in spent
+    assert "epsilon 1.50 of 3.00 spent" in spent
+    told = ok(cli("budget", "show", "--home", hospital, "--json"))
+    target, score = told["releases"]
+    assert (target["purpose"], score["purpose"]) == ("target", "score")
+    parts = {count["what"]: count["epsilon"] for count in score["counts"]}
+    assert parts.pop("histogram") == "0.60"
+    assert len(parts) == told["subgroups"] > 0
+    assert told["runs"]["supported_at_epsilon_1"] == 1
     prices = ok(cli("price", "list", "--home", providers[0], "--json"))
     assert {price["source_id"] for price in prices["prices"]} == {s["id"] for s in sources}
     for home in (hospital, developer, *providers):

@@ -191,7 +191,7 @@ class Bench:
             }
         if path == "sources":
             self.source = {
-                **message,
+                **{name: value for name, value in message.items() if name != "size_release"},
                 "id": new_id("src"),
                 "org_id": self.ids[signer],
                 "published": False,

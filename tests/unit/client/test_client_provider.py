@@ -15,6 +15,7 @@ from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.sealed_body import entry_bytes, read_body, write_body
 from clearinghouse.errors import (
     BudgetExceededError,
+    ConflictError,
     InputError,
     ProtocolError,
     RefusedError,
@@ -29,6 +30,7 @@ from clearinghouse.messages.tasks import (
     TaskView,
 )
 from clearinghouse.rows import draw_key, verify_proofs
+from dp import size
 
 TERMS = SourceTerms(64, 2_000_000, 1_000_000, 1_000_000)
 REQUEST = new_id("req")
@@ -86,7 +88,38 @@ def test_registration_says_nothing_that_depends_on_the_rows(bench, connect, hear
         Provider(f"p{n}", keystore, transport, heart(n, seed=n), TERMS).publish()
         posted.append(next(body for path, body in reversed(bench.posts) if path == "sources"))
     assert posted[0]["leaves"] == posted[1]["leaves"] == 128
-    assert set(posted[0]) == {"name", "schema_id", "size_class", "rows_root", "leaves"}
+    said = {name for name, value in posted[0].items() if value is not None}
+    assert said == {"name", "schema_id", "size_class", "rows_root", "leaves"}
+
+
+def test_an_undeclared_size_is_released_with_noise_and_paid_once(bench, connect, heart):
+    """The noised n, class and leaves are published; n is not, and nothing else depends on it."""
+    keystore, transport = connect("shy")
+    terms = SourceTerms(None, 2_000_000, 800_000, 1_000_000, epsilon_size_micro=200_000)
+    shy = Provider("shy", keystore, transport, heart(90, seed=1), terms)
+    shy.publish()
+    posted = next(body for path, body in reversed(bench.posts) if path == "sources")
+    noised = posted["size_release"]["noised"]
+    assert posted["size_class"] == size.size_class(noised, 200_000)
+    assert posted["leaves"] == size.room(noised, 200_000)
+    assert (shy.budget.spent, shy.budget.limit) == (1_000_000, 1_000_000)
+    again = Provider("shy", keystore, transport, heart(90, seed=1), terms)
+    assert again.publish() == shy.source_id
+    assert again.size == shy.size
+    with pytest.raises(ConflictError):
+        Provider("shy", keystore, transport, heart(91, seed=1), terms).publish()
+
+
+def test_a_noised_size_beyond_the_budget_is_refused_and_free(bench, connect, heart):
+    keystore, transport = connect("poor and shy")
+    before = len(bench.posts)
+    for epsilon, error in ((1_000_001, BudgetExceededError), (9_999, InputError)):
+        terms = SourceTerms(None, 1, 1, 1_000_000, epsilon_size_micro=epsilon)
+        shy = Provider("poor and shy", keystore, transport, heart(90), terms)
+        with pytest.raises(error):
+            shy.publish()
+        assert shy.budget.spent == 0
+    assert not [path for path, _ in bench.posts[before:] if path == "sources"]
 
 
 def test_the_summary_is_published_once_and_replayed(bench, provider, connect, heart):

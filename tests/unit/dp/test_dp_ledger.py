@@ -5,11 +5,12 @@ import sqlite3
 import threading
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dp.ledger import Conflict, Damaged, Interrupted, Ledger, LedgerError, Refused
+from dp.ledger import Conflict, Damaged, Interrupted, Ledger, LedgerError, Refused, Unavailable
 
 
 def draws(answers: list[bytes]) -> Callable[[], bytes]:
@@ -23,8 +24,8 @@ def draws(answers: list[bytes]) -> Callable[[], bytes]:
 
 
 @pytest.fixture
-def ledger(tmp_path) -> Ledger:
-    return Ledger.open(tmp_path / "ledger.sqlite", limit_micro=1000, rho_limit_micro=10)
+def ledger(place) -> Ledger:
+    return place.open(limit_micro=1000, rho_limit_micro=10)
 
 
 def test_a_release_is_paid_and_a_repeat_is_replayed_free(ledger) -> None:
@@ -112,11 +113,11 @@ def test_lanes_are_apart(ledger) -> None:
         ledger.balance("delta")  # type: ignore[arg-type]
 
 
-def test_a_draw_sees_its_charge_already_committed(ledger) -> None:
+def test_a_draw_sees_its_charge_already_committed(ledger, place) -> None:
     seen = []
 
     def look() -> bytes:
-        other = Ledger.open(ledger.path, limit_micro=1000, rho_limit_micro=10)
+        other = place.open(limit_micro=1000, rho_limit_micro=10)
         seen.append((other.balance(), [entry.state for entry in other.entries()]))
         return b"x"
 
@@ -145,13 +146,13 @@ def test_a_second_caller_during_the_draw_gets_no_second_draw(ledger) -> None:
     assert ledger.balance() == (7, 1000)
 
 
-def test_a_budget_is_fixed_for_life(ledger) -> None:
+def test_a_budget_is_fixed_for_life(ledger, place) -> None:
     ledger.release("k", "b", 400, draws([]), "p")
-    again = Ledger.open(ledger.path, limit_micro=1000, rho_limit_micro=10)
+    again = place.open(limit_micro=1000, rho_limit_micro=10)
     assert again.balance() == (400, 1000)
     for limits in ({"limit_micro": 2000, "rho_limit_micro": 10}, {"limit_micro": 1000}):
         with pytest.raises(ValueError, match="fixed for life"):
-            Ledger.open(ledger.path, **limits)
+            place.open(**limits)
 
 
 @pytest.mark.parametrize(
@@ -161,28 +162,30 @@ def test_a_budget_is_fixed_for_life(ledger) -> None:
         "DELETE FROM account",
         "UPDATE release SET cost = 1",
         "UPDATE release SET state = 'charged', answer = NULL",
-        "UPDATE release SET answer = x'00'",
+        "UPDATE release SET answer = 'x'",
         "UPDATE account SET allowed = 9999",
         "UPDATE account SET spent = 1001",
         "UPDATE account SET spent = -1",
-        "UPDATE account SET spent = 0.5",
     ],
 )
-def test_the_file_itself_refuses_to_go_back(ledger, statement) -> None:
+def test_the_books_themselves_refuse_to_go_back(ledger, place, statement) -> None:
     ledger.release("k", "b", 400, draws([]), "p")
-    connection = sqlite3.connect(ledger.path)
-    try:
-        with pytest.raises(sqlite3.IntegrityError):
-            connection.execute(statement)
-    finally:
-        connection.close()
+    before = ledger.entries(), ledger.balance()
+    with pytest.raises((sqlite3.IntegrityError, psycopg.Error)):
+        place.run(statement)
+    assert (ledger.entries(), ledger.balance()) == before
 
 
-def test_totals_that_do_not_agree_stop_every_release(ledger) -> None:
+def test_half_a_millionth_is_no_amount(tmp_path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite", limit_micro=1000)
+    with sqlite3.connect(ledger.where) as other, pytest.raises(sqlite3.IntegrityError):
+        other.execute("UPDATE account SET spent = 0.5")
+    other.close()
+
+
+def test_totals_that_do_not_agree_stop_every_release(ledger, place) -> None:
     ledger.release("k", "b", 400, draws([]), "p")
-    connection = sqlite3.connect(ledger.path, isolation_level=None)
-    connection.execute("UPDATE account SET spent = 0 WHERE lane = 'epsilon'")
-    connection.close()
+    place.run("UPDATE account SET spent = 0 WHERE lane = 'epsilon'")
     made: list[bytes] = []
     with pytest.raises(Damaged):
         ledger.balance()
@@ -191,8 +194,9 @@ def test_totals_that_do_not_agree_stop_every_release(ledger) -> None:
     assert made == []
 
 
-def test_only_the_owner_can_read_the_file(ledger) -> None:
-    assert os.stat(ledger.path).st_mode & 0o077 == 0
+def test_only_the_owner_can_read_the_file(tmp_path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite", limit_micro=1)
+    assert os.stat(ledger.where).st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("cost", [0, -1, 1.5, True])
@@ -200,6 +204,32 @@ def test_refused_costs(ledger, cost) -> None:
     with pytest.raises(ValueError, match="cost"):
         ledger.release("k", "b", cost, draws([]), "p")
     assert ledger.entries() == ()
+
+
+def test_two_units_in_one_database_have_budgets_of_their_own(ledger_database) -> None:
+    first, second = (
+        Ledger.open(ledger_database, limit_micro=10, unit=f"{os.getpid()} {name}") for name in "ab"
+    )
+    first.release("k", "b", 10, draws([]), "p")
+    assert (first.balance(), second.balance()) == ((10, 10), (0, 10))
+    again = Ledger.open(ledger_database, limit_micro=10, unit=f"{os.getpid()} a")
+    with pytest.raises(Refused):
+        again.release("another home, same patients", "b", 1, draws([]), "p")
+
+
+def test_a_database_that_is_away_is_said_and_nothing_is_drawn(ledger_database) -> None:
+    with pytest.raises(ValueError, match="postgresql://"):
+        Ledger.open("mysql://127.0.0.1/x", limit_micro=1)
+    with pytest.raises(ValueError, match="malformed"):
+        Ledger.open("postgresql://a:secret@h/x?nonsense=1", limit_micro=1, unit="u")
+    with pytest.raises(ValueError, match="name of the patients"):
+        Ledger.open(ledger_database, limit_micro=1)
+    with pytest.raises(Unavailable, match="does not answer"):
+        Ledger.open("postgresql://nobody@127.0.0.1:9/x", limit_micro=1, unit="u")
+    ledger, made = Ledger("postgresql://nobody@127.0.0.1:9/x", "u"), []
+    with pytest.raises(Unavailable):
+        ledger.release("k", "b", 1, draws(made), "p")
+    assert made == []
 
 
 def test_refused_keys_and_limits(ledger, tmp_path) -> None:

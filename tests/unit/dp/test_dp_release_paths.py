@@ -1,5 +1,6 @@
 """Every release path from a table to what leaves its owner, audited as a whole.
 
+    size      a table's number of rows -> ledger -> noise -> size class, leaves and message
     summary   a provider's table -> cells -> ledger -> noise -> canonical bytes -> message
     target    a hospital's table -> cells -> counts + the derived noise of the opening
     score     labels, bins and subgroups -> histogram and group tables + their derived noise
@@ -12,6 +13,7 @@ a path together, so a right path fails a test with a probability of at most 1e-6
 import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations_with_replacement, count, product
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from clearinghouse.clock import SystemClock
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema, parse_schema
 from clearinghouse.tables import Table, from_records
+from dp import size as sizes
 from dp.audit import audit_release
 from dp.noise import geometric
 from secure_eval.agent import AgentTarget
@@ -87,9 +90,11 @@ def owners(tmp_path_factory) -> Iterator:
     first = Keystore.open(Path(folder) / "first")
     first.remember("source", {"source_id": "src_" + "0" * 20, "rows_root": "0" * 64})
 
-    def make(rows: Table, epsilon_micro: int = MICRO) -> Provider:
+    def make(rows: Table, epsilon_micro: int = MICRO, *, noised: bool = False) -> Provider:
         keystore = Keystore.open(shutil.copytree(first.directory, folder / str(next(numbers))))
         terms = SourceTerms(32, 2 * MICRO, epsilon_micro, epsilon_micro)
+        if noised:
+            terms = replace(terms, size_class=None, epsilon_size_micro=epsilon_micro)
         transport = Transport("http://127.0.0.1:9", keystore.signing_key, SystemClock(), client)
         return Provider("owner", keystore, transport, rows, terms)
 
@@ -164,6 +169,33 @@ def test_a_summary_that_is_asked_again_shows_nothing_new(owners) -> None:
     owner = owners(table(*BODY))
     first = owner.summary()
     assert [owner.summary() for _ in range(5)] == [first] * 5
+    assert owner.budget.spent == MICRO
+
+
+def test_noised_sizes_are_as_private_as_they_say_and_half_the_noise_is_caught(owners) -> None:
+    """n itself, from a table to the message: class and leaves follow from the one number."""
+
+    def publish(rows: Table, epsilon_micro: int = MICRO) -> list[int]:
+        size = owners(rows, epsilon_micro, noised=True).size
+        assert size.release is not None
+        noised = size.release.noised
+        assert size.size_class == sizes.size_class(noised, epsilon_micro)
+        assert size.leaves == sizes.room(noised, epsilon_micro)
+        return [noised, size.size_class, size.leaves]
+
+    pairs = {"one more": PAIRS["the only row of the table"]}
+    verdict = audit_release(publish, pairs, 1.0, n=100, confidence=SURE)
+    assert verdict.passed, verdict
+    law = audit_release(
+        lambda n: [sizes.noised_size(n, MICRO)], {"n": (40, 41)}, 1.0, n=3000, confidence=SURE
+    )
+    assert 0.3 < law.worst <= 1
+    under_noised = audit_release(
+        lambda n: [sizes.noised_size(n, 2 * MICRO)], {"n": (40, 41)}, 1.0, n=3000, confidence=SURE
+    )
+    assert under_noised.worst > 1
+    owner = owners(table(*BODY), noised=True)
+    assert [owner.size for _ in range(3)] == [owner.size] * 3
     assert owner.budget.spent == MICRO
 
 

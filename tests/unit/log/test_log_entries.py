@@ -12,6 +12,7 @@ from clearinghouse.errors import VerificationError
 from clearinghouse.ids import new_id
 from clearinghouse.log.entries import (
     ENTRY_TYPES,
+    OBJECT_NOUNS,
     KeyHistory,
     epsilon_by_owner,
     is_release,
@@ -22,19 +23,13 @@ from clearinghouse.log.entries import (
 from clearinghouse.signing import SigningKey
 
 NOW_S = 1_900_000_000.7
-NOUNS = {
-    "org": "org", "owner": "org", "key": "key", "source": "src", "valset": "val", "model": "mod",
-    "request": "req", "delivery": "dlv", "run": "run", "receipt": "rcp",
-    "grant": "grt", "sender": "org", "recipient": "org", "order": "ord",
-    "dispute": "dsp", "opener": "org", "respondent": "org",
-}  # fmt: skip
 KEY = SigningKey.generate()
 ORG = new_id("org")
 
 
 def fields_of(kind: str) -> dict[str, Any]:
     rules = ENTRY_TYPES[kind]
-    objects = {name: new_id(NOUNS[name]) for name in rules.objects}  # type: ignore[arg-type]
+    objects = {name: new_id(OBJECT_NOUNS[name]) for name in rules.objects}  # type: ignore[arg-type]
     hashes = {name: digest(name.encode()) for name in rules.hashes}
     if kind in ("org.registered", "key.added", "key.revoked"):
         objects["org"] = ORG
@@ -80,6 +75,7 @@ def test_log_entries_cover_the_steps() -> None:
     }  # fmt: skip
     assert required <= set(ENTRY_TYPES)
     assert {name for name in ENTRY_TYPES if is_release(name)} == {
+        "size.released",
         "summary.released",
         "target.released",
         "run.released",

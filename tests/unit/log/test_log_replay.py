@@ -104,6 +104,23 @@ def early_statement(market: Market) -> int:
     return market.at("request.closed")
 
 
+def size_twice(market: Market) -> int:
+    at = market.at("request.opened")
+    market.entries[at:at] = [market.size(), market.size()]
+    return at + 1
+
+
+def one_run_fixed(market: Market) -> int:
+    opened = market.at("request.opened")
+    amounts = {**market.entries[opened].amounts, "runs": 1}
+    market.entries[opened] = replace(market.entries[opened], amounts=amounts)
+    first = market.at("run.released")
+    other = market.entries[first]
+    objects = {**other.objects, "run": new_id("run")}
+    market.entries.insert(first + 1, replace(other, objects=objects))
+    return first + 1
+
+
 PLANTED: dict[str, tuple[Plant, str]] = {
     # intake
     "source registered twice": (
@@ -122,6 +139,12 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         before("valset.sealed", lambda m: m.summary("a")),
         "has released its summary already",
     ),
+    "size of a set released twice": (size_twice, "was released before"),
+    "size of a set never sealed": (
+        before("source.registered", lambda m: m.size()),
+        "is no source or sealed set",
+    ),
+    "a run beyond those that were fixed": (one_run_fixed, "after all 1 runs"),
     "set sealed twice": (
         after("valset.sealed", lambda m: m.entries[m.at("valset.sealed")]),
         "is sealed already",

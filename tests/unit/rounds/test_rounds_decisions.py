@@ -14,10 +14,10 @@ from clearinghouse.messages.intake import OpenRequest, Purse
 from clearinghouse.messages.results import TargetView
 from clearinghouse.rounds import awards, clear, deliver, pricing, settle
 from clearinghouse.rounds.frozen import freeze, spread, supply
-from clearinghouse.rounds.submissions import published_bins
 from clearinghouse.rounds.terms import budget_micro, pot_micro, reserve_micro
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import parse_schema
+from clearinghouse.score_bins import published_bins
 from clearinghouse.store.records import Order, Summary
 from matching.codebook import cell_map
 

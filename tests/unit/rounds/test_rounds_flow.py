@@ -201,6 +201,20 @@ def test_a_broken_model_fails_alone_and_an_unsigned_score_stands(world, monkeypa
     assert [winner["run_id"] for winner in statement.award["winners"]] == [stands.id]
 
 
+def test_run_n_plus_one_is_refused_and_costs_nothing(world):
+    """Two developers, one run: the first model that came is scored, the other is told why not."""
+    world.recipes = ("logistic", "trees")
+    world.gather(runs=1)
+    view = world.work(world.everybody)
+    assert view.state == "done", world.events
+    runs = read(world, "runs", RunList).runs
+    assert sorted(run.state for run in runs) == ["failed", "released"]
+    (refused,) = [run for run in runs if run.state == "failed"]
+    assert refused.reason == "all 1 runs of this request are taken"
+    assert world.hospital.budget.spent == 500_000 + 1_000_000
+    check_books(world)
+
+
 def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
     """Neither the database nor its journal holds the ask while asks are open."""
     world.gather()

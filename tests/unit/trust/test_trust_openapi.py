@@ -22,8 +22,9 @@ from clearinghouse.client.loopback import app_client
 from clearinghouse.clock import FixedClock
 from clearinghouse.httpsig import sign_request
 from clearinghouse.ids import new_id
+from clearinghouse.messages.identity import possession_bytes
 from clearinghouse.settings import Settings
-from clearinghouse.signing import SigningKey
+from clearinghouse.signing import SigningKey, b64encode
 
 URL = "http://testserver"
 SCHEMA = {
@@ -69,6 +70,12 @@ class Server:
             "public_key": self.keys[role].verify_key.base64,
             "age_recipient": "age1" + "q" * 58 if role == "developer" else None,
         }
+
+    def new_key(self, role: str) -> dict[str, Any]:
+        key = SigningKey.from_raw(bytes(range(32)))
+        public = key.verify_key.base64
+        signed = key.sign(possession_bytes(self.ids[role], public)) if role in self.ids else b""
+        return {"public_key": public, "possession": b64encode(signed)}
 
     def bodies(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Who sends what to which route; accepted as it stands, or but for its id."""
@@ -135,6 +142,18 @@ class Server:
                 {"answer": {"kind": "ask.commit", "commitment": "4" * 64}},
             ),
             "/v1/agent/tasks/{task_id}/refuse": ("hospital", {"reason": "no"}),
+            "/v1/keys": ("provider", self.new_key("provider")),
+            "/v1/apikeys": (
+                "provider",
+                {
+                    "name": "a dashboard",
+                    "prefix": "0" * 12,
+                    "digest": "5" * 64,
+                    "scopes": ["prices:read", "log:read"],
+                    "lifetime_s": 3600,
+                },
+            ),
+            "/v1/people": ("provider", {"email": "ada@example.org"}),
             "/v1/disputes": (
                 "hospital",
                 {

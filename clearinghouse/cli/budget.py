@@ -1,0 +1,265 @@
+"""`budget show`: the lifetime budget of a home's patients, and what each release means at its n.
+
+Offline: it reads the owner's own ledger. What the market's log says of the same owner is at
+`GET /v1/budgets`.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clearinghouse.cli.epsilon import auc_half_width, meaning
+from clearinghouse.cli.files import public_size_class
+from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.profile import open_keys, read_profile
+from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.runs import supported
+from clearinghouse.errors import InputError, RefusedError, TryAgainError
+from clearinghouse.money import MICRO, format_money
+from clearinghouse.score_bins import published_bins
+from dp.laws import HISTOGRAM_PERCENT, choose
+from dp.ledger import Entry, Ledger, LedgerError, Unavailable
+
+LIMITS = {"hospital": "valset-terms", "provider": "source-terms"}
+"""Where a role's lifetime budget is remembered."""
+
+SCORE_MICRO = MICRO
+"""Epsilon of a run where a request does not say."""
+
+PLANS = (1, 2, 3, 5, 10, 20)
+"""Numbers of runs that are laid out."""
+
+
+USEFUL_AUC = 0.15
+"""Half of an AUC's interval beyond which a score says little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a home's ledger says."""
+
+    spent: int
+    limit: int
+    entries: tuple[Entry, ...]
+    size_class: int
+
+
+def budget(home: Path) -> Result:
+    """What was spent of the lifetime budget of this home's patients, and what that means.
+
+    Raises:
+        InputError: The home was not set up.
+        RefusedError: Its ledger is damaged.
+    """
+    profile, keystore = read_profile(home), open_keys(home)
+    terms = keystore.recall(LIMITS.get(profile.role, "none"))
+    if terms is None:
+        words = f"{home}: no table of patients is in use here, so there is no epsilon to spend"
+        return {"role": profile.role, "spent": "0.00", "limit": None, "releases": []}, words
+    books = read_books(keystore, terms)
+    tables = _tables(keystore)
+    value: dict[str, Any] = {
+        "role": profile.role,
+        "spent": format_money(books.spent),
+        "limit": format_money(books.limit),
+        "size_class": books.size_class,
+        "guess_at_most": _guess(books.spent),
+        "guess_at_limit": _guess(books.limit),
+        "releases": [_release(entry, tables, books.size_class) for entry in books.entries],
+    }
+    if profile.role == "hospital":
+        groups = value["subgroups"] = subgroups_of(keystore)
+        value["runs"] = plans(books, int(terms["epsilon_target_micro"]), groups)
+    return value, _words(home, books, value)
+
+
+def read_books(keystore: Keystore, terms: dict[str, Any]) -> Books:
+    """What a home's ledger says.
+
+    Raises:
+        RefusedError: It is damaged.
+        TryAgainError: Its database does not answer.
+    """
+    place, known = keystore.ledger_words, keystore.recall("unit") or {}
+    limit = int(terms["limit_micro"])
+    try:
+        ledger = Ledger.open(
+            keystore.ledger_place, limit_micro=limit, unit=str(known.get("unit", ""))
+        )
+        spent, _ = ledger.balance()
+        entries = ledger.entries()
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
+    except Unavailable as error:
+        raise TryAgainError(f"{place}: {error}") from None
+    except (LedgerError, sqlite3.Error) as error:
+        raise RefusedError(
+            f"{place} is damaged ({error}): nothing can be released from this "
+            "table any more. Take the newest backup only if nothing was released since"
+        ) from None
+    return Books(spent, limit, entries, public_size_class(terms) or 1)
+
+
+def _guess(epsilon_micro: int) -> str:
+    return f"{meaning(epsilon_micro).guess:.4f}" if epsilon_micro else "0.5000"
+
+
+# ---------------------------------------------------------------- what a release means
+
+
+def _tables(keystore: Keystore) -> dict[str, list[tuple[str, int]]]:
+    """By run: what a score's tables count, with the epsilon of each; they share the run's."""
+    found = {}
+    for path in sorted(keystore.directory.glob("private/runs/run_*.json")):
+        record = keystore.recall(f"private/runs/{path.stem}")
+        if record["kind"] == "score":
+            found[path.stem] = [
+                (str(table["name"]).replace("group:", "subgroup "), int(table["epsilon_micro"]))
+                for table in record["tables"]
+            ]
+    return found
+
+
+def _release(
+    entry: Entry, tables: dict[str, list[tuple[str, int]]], size_class: int
+) -> dict[str, Any]:
+    """One release: its cost, how wrong its counts are at this n, how much it gives away."""
+    shown: dict[str, Any] = {
+        "purpose": entry.purpose,
+        "epsilon": format_money(entry.cost_micro),
+        "state": entry.state,
+        "guess_at_most": _guess(entry.cost_micro if entry.state != "voided" else 0),
+        "counts": [],
+    }
+    if entry.state != "answered":
+        return shown
+    for name, cost in tables.get(entry.key, [(entry.purpose, entry.cost_micro)]):
+        found = meaning(cost)
+        shown["counts"].append(
+            {
+                "what": name,
+                "epsilon": format_money(cost),
+                "half_width_90": found.half_width,
+                "sd": f"{found.sd:.2f}",
+                "percent_of_patients": f"{100 * found.half_width / size_class:.1f}",
+            }
+        )
+    return shown
+
+
+# ---------------------------------------------------------------- how many runs the set supports
+
+
+def plans(books: Books, target_micro: int, groups: int) -> dict[str, Any]:
+    """Runs that what is left pays for, and what each plan of N runs would show at this n.
+
+    What is left after one more target is divided among N runs; the law is the one with less noise.
+    """
+    room = books.limit - books.spent - target_micro
+    bins = published_bins(books.size_class)
+    laid_out: list[dict[str, Any]] = []
+    useful = 0
+    for runs in range(1, PLANS[-1] + 1) if room > 0 else ():
+        try:
+            law = choose(runs, room, labels=2, bins=bins, groups=groups, coins=())
+        except ValueError:  # a table would get next to nothing
+            break
+        each = law.cost.micro_epsilon
+        part = each * HISTOGRAM_PERCENT // 100 if groups else each
+        auc = auc_half_width(max(2, books.size_class), bins, part)
+        useful = runs if auc <= USEFUL_AUC else useful
+        if runs in PLANS:
+            laid_out.append(
+                {
+                    "runs": runs,
+                    "epsilon_each": format_money(each),
+                    "count_half_width_90": meaning(part).half_width,
+                    "auc_half_width_90": f"{auc:.3f}",
+                }
+            )
+    return {
+        "supported_at_epsilon_1": supported(books.limit, books.spent, target_micro, SCORE_MICRO),
+        "supported_within_auc_015": useful,
+        "bins": bins,
+        "plans": laid_out,
+    }
+
+
+def subgroups_of(keystore: Keystore) -> int:
+    """Subgroup tables of each run on the sealed set."""
+    known = keystore.recall("valset")
+    return len(json.loads(known["layout"])["groups"]) if known else 0
+
+
+# ---------------------------------------------------------------- words
+
+
+def _words(home: Path, books: Books, value: dict[str, Any]) -> str:
+    spent, limit = value["spent"], value["limit"]
+    lines = [
+        f"{home}: epsilon {spent} of {limit} spent, for life, on about {books.size_class} patients"
+    ]
+    if value["releases"]:
+        lines.append(_table_words(value["releases"]))
+        lines.append(
+            "+- holds for 9 of 10 counts; 'right guesses' is the most that someone who knows all "
+            "but one patient can be right about that one"
+        )
+    lines.append(_promise("all is spent" if books.spent == books.limit else "so far", books.spent))
+    if books.spent < books.limit:
+        lines.append(_promise("once all is spent", books.limit))
+    lines += plan_words(value["runs"]) if "runs" in value else []
+    return "\n".join(lines)
+
+
+def _table_words(releases: Sequence[dict[str, Any]]) -> str:
+    rows = [["release", "epsilon", "state", "right guesses", "a count of", "+-", "of patients"]]
+    for item in releases:
+        head = [item["purpose"], item["epsilon"], item["state"]]
+        head.append(f"{100 * float(item['guess_at_most']):.1f}%")
+        counts = item["counts"] or [{}]
+        for count in counts:
+            share = f"{count['percent_of_patients']}%" if count else ""
+            tail = [count.get("what", ""), str(count.get("half_width_90", "")), share]
+            rows.append([*head, *tail])
+            head = [""] * 4
+    return columns(rows)
+
+
+def _promise(when: str, epsilon_micro: int) -> str:
+    if epsilon_micro == 0:
+        return f"{when}: nothing about any patient has left that anyone could read"
+    return (
+        f"{when}: someone who knows everything but whether one patient is in the table, and would "
+        f"be right 50% of the time by guessing, is right at most "
+        f"{100 * meaning(epsilon_micro).guess:.1f}% of the time"
+    )
+
+
+def plan_words(runs: dict[str, Any]) -> list[str]:
+    """How many runs a set supports, and what each would show."""
+    fits, useful = runs["supported_at_epsilon_1"], runs["supported_within_auc_015"]
+    most = f"{PLANS[-1]} or more" if useful == PLANS[-1] else str(useful)
+    lines = [
+        f"what is left pays one more target and {fits} runs at epsilon 1 each; divided evenly, "
+        f"{most} {'run keeps' if useful == 1 else 'runs keep'} an AUC within +-{USEFUL_AUC:g}"
+    ]
+    if runs["plans"]:
+        rows = [["divided among", "epsilon a run", "a count +-", "an AUC +-"]]
+        rows += [
+            [
+                f"{plan['runs']} {'runs' if plan['runs'] > 1 else 'run'}",
+                plan["epsilon_each"],
+                str(plan["count_half_width_90"]),
+                plan["auc_half_width_90"],
+            ]
+            for plan in runs["plans"]
+        ]
+        lines.append(columns(rows))
+        lines.append(
+            "(9 of 10 cases; the AUC of an even set near 0.8, sampling and noise together)"
+        )
+    return lines

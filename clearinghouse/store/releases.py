@@ -1,0 +1,53 @@
+"""What was released of whose data, as the log has it: for budgets, not a budget itself.
+
+The owner's own ledger decides what may be drawn; this adds up what the log says was.
+"""
+
+from sqlmodel import Session, col, select
+
+from clearinghouse.log.entries import Entry
+from clearinghouse.store.records import Release
+from clearinghouse.store.tables import ReleaseRow
+
+
+class Releases:
+    """Queries about released epsilon."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, position: int, entry: Entry) -> None:
+        """Note a release that was logged."""
+        objects = entry.objects
+        self._session.add(
+            ReleaseRow(
+                position=position,
+                owner=objects["owner"],
+                data=objects.get("source") or objects.get("valset") or objects["owner"],
+                kind=entry.type,
+                request_id=objects.get("request"),
+                run_id=objects.get("run"),
+                epsilon_micro=entry.epsilon_micro,
+                time=entry.time,
+            )
+        )
+        self._session.flush()
+
+    def of(self, owner: str) -> tuple[Release, ...]:
+        """Return an organisation's releases in the order of the log."""
+        query = (
+            select(ReleaseRow).where(ReleaseRow.owner == owner).order_by(col(ReleaseRow.position))
+        )
+        return tuple(
+            Release(
+                row.position,
+                row.owner,
+                row.data,
+                row.kind,
+                row.request_id,
+                row.run_id,
+                row.epsilon_micro,
+                row.time,
+            )
+            for row in self._session.exec(query)
+        )
