@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTS ?= tests
 
-.PHONY: setup setup-dev demo test check check-long bench docs serve clean
+.PHONY: setup setup-dev demo test check check-long bench docs serve sbom clean
 
 setup: $(VENV)/.server-ready
 setup-dev: $(VENV)/.dev-ready
@@ -48,6 +48,11 @@ docs: setup
 
 serve: setup
 	$(BIN)/clearinghouse serve
+
+# What an image is made of, by name, version and hash: CycloneDX 1.5, from the pinned list alone.
+sbom:
+	@$(PYTHON) scripts/sbom.py requirements/server.txt > sbom.json
+	@echo "wrote sbom.json"
 
 clean:
 	rm -rf $(VENV) demo-report .mypy_cache .ruff_cache .pytest_cache

@@ -4,11 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from api import bodies, problems
 from api.console.app import create_console
 from api.console.oidc import Provider
 from api.limits import Limits
+from api.numbers import Numbers
+from api.observe import Calls, Observer
+from api.readiness import Readiness
 from api.recorder import Recorder
 from api.routes import (
     blobs,
@@ -28,7 +32,6 @@ from clearinghouse.errors import InputError
 from clearinghouse.rounds.desk import Desk, open_desk
 from clearinghouse.rounds.runner import Runner
 from clearinghouse.settings import Settings
-from clearinghouse.worker import make_worker
 
 
 def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
@@ -37,7 +40,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     Raises:
         InputError: The folder belongs to another version or another key.
     """
-    desk = open_desk(settings, make_worker(settings), clock)
+    desk = open_desk(settings, clock)
     runner = Runner(desk)
 
     @asynccontextmanager
@@ -56,6 +59,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     app.state.desk, app.state.runner = desk, runner
     app.state.limits = Limits(settings)
     app.mount("/console", create_console(desk, app.state.limits, _provider(desk)))
+    app.state.registry = CollectorRegistry()
+    app.state.readiness = Readiness(desk, lambda: runner.is_alive)
+    Numbers(desk, app.state.registry)
     problems.install(app)
     for module in (intake, identity, consent, blobs, requests, budgets, tasks, disputes, log):
         app.include_router(module.router, prefix="/v1")
@@ -63,6 +69,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     if settings.record_bodies is not None:
         app.add_middleware(Recorder, folder=settings.record_bodies)
     app.add_middleware(Stalls, stall_s=settings.stall_s)
+    app.add_middleware(Observer, calls=Calls(app.state.registry))
     bodies.describe(app)
     return app
 

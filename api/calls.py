@@ -13,6 +13,7 @@ from api.tokens import check_token
 from clearinghouse.blobs import TooLargeError
 from clearinghouse.canonical import digest, parse_strict
 from clearinghouse.errors import AuthenticationError, InputError
+from clearinghouse.failpoints import reach
 from clearinghouse.httpsig import verify_request
 from clearinghouse.messages.base import Message
 from clearinghouse.messages.intake import RegisterOrg
@@ -200,6 +201,8 @@ class Call:
             text = "{}" if answer is None else answer.model_dump_json()
             if key is not None:
                 tx.guards.keep_reply(self.org.id, key, told, text)
+            reach("api.writing")
+        reach("api.committed")
         self.desk.bell.ring()
         return Response(text, media_type=JSON)
 

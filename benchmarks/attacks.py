@@ -11,6 +11,7 @@ from clearinghouse.rounds.turns import noise_tables
 from dp.attack_report import attack_report, attack_table
 from dp.audit import audit_release
 from dp.noise import geometric
+from dp.size import noised_size
 from secure_eval.noise import Table as NoisedTable
 from secure_eval.noise import table_noise
 
@@ -73,6 +74,7 @@ def _audits(quick: bool) -> list[str]:
         ("summary", summary_path(MICRO), tables),
         ("target", opened_path("target", MICRO), tables),
         ("score with subgroups", split_path, rows),
+        ("size", lambda counts: [noised_size(int(counts.sum()), MICRO)], tables),
         ("planted: half the noise", lambda values: geometric(values, 2), tables),
     ):
         verdict = audit_release(path, pairs, 1.0, n=n, confidence=confidence)

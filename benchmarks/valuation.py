@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
+from benchmarks.hard_budget import budgets
 from matching import Plan, clear, marginal_values
 from matching.certificate import cell_prices, certify
 from matching.ladder import price_ladders
 from valuation import knn_shapley, sampled_shapley, semivalue
-from valuation.budget import affordable_tariff, proportional_share
 
 MICRO = 1_000_000
 SIZES = ((40, 32), (1000, 64), (1000, 256), (10_000, 64))
@@ -40,7 +40,7 @@ def run(quick: bool) -> str:
         semivalues(),
         knn(1000 if quick else 5000),
         sampler(3 if quick else 6),
-        budgets(20 if quick else 60),
+        budgets(20 if quick else 60, market),
     ]
     return "\n\n".join(parts)
 
@@ -244,11 +244,11 @@ def knn(records: int) -> str:
 def sampler(games: int) -> str:
     """Relative L2 error at equal numbers of utility calls, median over games."""
     rows = ["| game | calls | ours | plain permutations | ratio |", "|---|---|---|---|---|"]
-    for name, make, players, budgets in (
+    for name, make, players, limits in (
         ("ridge accuracy, 12 sources", ridge_game, 12, (500, 2000, 20_000)),
         ("best gains, 50 sources", gains_game, 50, (5000, 20_000)),
     ):
-        for calls in budgets:
+        for calls in limits:
             ours, plain = [], []
             for seed in range(games):
                 utility, exact = make(seed, players)
@@ -327,46 +327,6 @@ def permutations(utility: Utility, players: int, calls: int, seed: int) -> NDArr
 
 def relative(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
-
-
-# ---------------------------------------------------------------- hard budgets
-
-
-def budgets(markets: int) -> str:
-    """Worth bought within B: the flow at a scaled tariff, or whole sources by Singer's rule."""
-    flow, singer = [], []
-    for seed in range(markets):
-        given = market(10, 12, seed)
-        distances, target, supplies, prices, reserve = given
-        best = solve((distances, target, supplies, prices * 0, reserve))
-        budget = best.objective // 2
-        tariff = min(reserve, affordable_tariff(budget, int(target.sum())))
-        scaled = clear(distances, target, supplies, prices, reserve=tariff)
-        paid = int((scaled.prices * scaled.units + marginal_values(scaled)).sum())
-        assert paid <= budget
-        flow.append(worth(scaled, reserve) / best.objective)
-
-        def utility(members: frozenset[int], given: Market = given) -> float:
-            chosen = sorted(members)
-            if not chosen:
-                return 0.0
-            free = np.zeros(len(chosen), np.int64)
-            return float(clear(*given[:2], given[2][chosen], free, reserve=given[4]).objective)
-
-        costs = [max(float(p * u), 1.0) for p, u in zip(prices, supplies.sum(axis=1), strict=True)]
-        bought = proportional_share(utility, costs, float(budget))
-        singer.append(utility(bought) / best.objective)
-    return (
-        f"### Hard budget, {markets} markets of 10 sources, B = half of the whole value\n\n"
-        f"Part of the whole value bought, median (least): flow at a scaled tariff "
-        f"{np.median(flow):.2f} ({min(flow):.2f}); whole sources by the proportional-share rule "
-        f"{np.median(singer):.2f} ({min(singer):.2f})."
-    )
-
-
-def worth(plan: Plan, reserve: int) -> float:
-    """What the units are worth to the customer before any price."""
-    return float((plan.flow * (reserve - plan.distances)).sum())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ Noun = Literal[
     "rcp",
     "grt",
     "tsk",
+    "job",
+    "wrk",
     "dsp",
 ]
 

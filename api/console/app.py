@@ -143,11 +143,13 @@ class _Console:
 
     def requests(self, request: Request, viewer: Viewer) -> Response:
         with self.desk.store.read() as tx:
-            return pages.requests(request, viewer, tx)
+            return pages.requests(request, viewer, tx, self.desk.clock.now())
 
     def request(self, request: Request, viewer: Viewer) -> Response:
         with self.desk.store.read() as tx:
-            return pages.one_request(request, viewer, tx, request.path_params["request_id"])
+            return pages.one_request(
+                request, viewer, tx, request.path_params["request_id"], self.desk.clock.now()
+            )
 
     def receipt(self, request: Request, viewer: Viewer) -> Response:
         with self.desk.store.read() as tx:

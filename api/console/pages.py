@@ -69,9 +69,9 @@ def notice(_request: Request, title: str, words: str, status: int) -> Response:
     return _page("notice.html", values, status)
 
 
-def requests(_request: Request, viewer: Viewer, tx: Tx) -> Response:
+def requests(_request: Request, viewer: Viewer, tx: Tx, now: float) -> Response:
     """The requests the organisation takes part in; for the operator, all."""
-    found = [pipeline.show(tx, item) for item in tx.access.requests(viewer.org)]
+    found = [pipeline.show(tx, item, now) for item in tx.access.requests(viewer.org)]
     values = {
         "title": "Requests",
         "requests": [
@@ -84,12 +84,12 @@ def requests(_request: Request, viewer: Viewer, tx: Tx) -> Response:
     return _shown("requests.html", viewer, values)
 
 
-def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str) -> Response:
+def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str, now: float) -> Response:
     """One request: where it stands, what was bought, at which prices, and how models score."""
     record = tx.access.request(request_id, viewer.org.id)
-    view, clearing = pipeline.show(tx, record), views.clearing(tx, request_id)
+    view, clearing = pipeline.show(tx, record, now), views.clearing(tx, request_id)
     prices = tx.requests.document(request_id, "prices")
-    runs = views.runs(tx, record, viewer.org.id).runs
+    runs = views.runs(tx, record, viewer.org.id, now).runs
     statement = views.statement(tx, record)
     orders = [] if clearing is None else clearing.orders
     sellers = {source_id: tx.cohorts.source(source_id) for source_id in record.terms.source_ids}

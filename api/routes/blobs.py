@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from api.calls import CallOf, DeskOf, check_key, find_caller, get_limits
 from clearinghouse.blobs import CHUNK, TooLargeError, Upload
 from clearinghouse.errors import InputError, NoGrantError
+from clearinghouse.failpoints import reach
 from clearinghouse.rounds import training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Org
@@ -61,6 +62,7 @@ def _check_room(desk: Desk, org_id: str, digest: str, size: int) -> None:
 def _keep(desk: Desk, upload: Upload, digest: str, caller: Org) -> bool:
     _check_room(desk, caller.id, digest, upload.size)
     size = upload.finish(digest)
+    reach("api.stored")
     with desk.store.write() as tx:
         check_key(tx, caller)
         is_new = tx.blobs.add(digest, size, caller.id)

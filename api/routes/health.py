@@ -1,11 +1,10 @@
-"""Probes for operators: alive, ready, and a few numbers."""
+"""Probes for operators: alive, ready, and numbers."""
 
 from typing import Any
 
-from fastapi import APIRouter
-from starlette.responses import PlainTextResponse
-
-from api.calls import DeskOf
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse, Response
 
 router = APIRouter(tags=["health"])
 
@@ -17,23 +16,14 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-def readyz(desk: DeskOf) -> dict[str, Any]:
-    """Whether the database answers."""
-    with desk.store.read() as tx:
-        return {"status": "ready", "entries": tx.log.size()}
+def readyz(request: Request) -> JSONResponse:
+    """Whether calls can be taken: database, disk, threads; 503 if not. And what is degraded."""
+    found: dict[str, Any] = request.app.state.readiness.look()
+    return JSONResponse(found, 503 if found["status"] == "unready" else 200)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
-def metrics(desk: DeskOf) -> PlainTextResponse:
+@router.get("/metrics", response_class=Response)
+def metrics(request: Request) -> Response:
     """Numbers in the Prometheus text format."""
-    with desk.store.read() as tx:
-        numbers = {"clearinghouse_log_entries": tx.log.size()}
-        numbers |= {
-            f'clearinghouse_requests{{state="{state}"}}': count
-            for state, count in sorted(tx.requests.count_by_state().items())
-        }
-        numbers |= {
-            f'clearinghouse_tasks{{state="{state}"}}': count
-            for state, count in sorted(tx.tasks.count_by_state().items())
-        }
-    return PlainTextResponse("".join(f"{name} {value}\n" for name, value in numbers.items()))
+    data = generate_latest(request.app.state.registry)
+    return Response(data, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,12 +1,13 @@
 """Step 1: organisations, schemas, sources, validation sets."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from api.bodies import takes
-from api.calls import JSON, CallOf, DeskOf, registering_call
+from api.calls import JSON, Call, CallOf, DeskOf, registering_call
 from clearinghouse.messages.intake import (
     OrgView,
     PublishSummary,
@@ -19,7 +20,9 @@ from clearinghouse.messages.intake import (
     SourceView,
     ValsetView,
 )
-from clearinghouse.rounds import intake, views
+from clearinghouse.rounds import intake, outcomes, views
+from clearinghouse.store.records import Source
+from clearinghouse.store.store import Tx
 
 router = APIRouter(tags=["intake"])
 
@@ -38,7 +41,9 @@ def register_org(
 def get_org(call: CallOf, org_id: str) -> OrgView:
     """An organisation and its key."""
     with call.desk.store.read() as tx:
-        return views.org(tx.parties.get(org_id))
+        found = views.org(tx.parties.get(org_id))
+        standing = outcomes.standings(tx, call.desk, [org_id])[org_id].standing_micro
+        return found.model_copy(update={"standing_micro": standing})
 
 
 @router.post("/schemas", response_model=SchemaView, openapi_extra=takes(RegisterSchema))
@@ -67,14 +72,26 @@ def list_sources(call: CallOf, schema_id: str | None = None) -> SourceList:
     """All sources, or those of one schema."""
     with call.desk.store.read() as tx:
         found = tx.cohorts.sources(schema_id)
-    return SourceList(sources=[views.source(source) for source in found])
+        return SourceList(sources=_with_standing(tx, call, found))
 
 
 @router.get("/sources/{source_id}")
 def get_source(call: CallOf, source_id: str) -> SourceView:
     """One source; what is shown of a source is public among participants."""
     with call.desk.store.read() as tx:
-        return views.source(tx.cohorts.source(source_id))
+        (view,) = _with_standing(tx, call, [tx.cohorts.source(source_id)])
+        return view
+
+
+def _with_standing(tx: Tx, call: Call, found: Sequence[Source]) -> list[SourceView]:
+    """Sources with their owners' reputation."""
+    standing = outcomes.standings(tx, call.desk, [source.org_id for source in found])
+    return [
+        views.source(source).model_copy(
+            update={"standing_micro": standing[source.org_id].standing_micro}
+        )
+        for source in found
+    ]
 
 
 @router.post(

@@ -10,6 +10,7 @@ from api.calls import JSON, Call, CallOf
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.consent import OpenRequestList
 from clearinghouse.messages.intake import OpenRequest, RequestView
+from clearinghouse.messages.jobs import CancelRun, JobList
 from clearinghouse.messages.results import (
     ClearingView,
     PriceList,
@@ -17,7 +18,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
-from clearinghouse.rounds import intake, pipeline, views, wanted
+from clearinghouse.rounds import cancel, intake, job_views, pipeline, views, wanted
 
 router = APIRouter(tags=["requests"])
 
@@ -27,7 +28,9 @@ def open_request(call: CallOf) -> Response:
     """Open a request; its whole budget goes into escrow."""
     message = call.message(OpenRequest)
     return call.write(
-        lambda tx: pipeline.show(tx, intake.open_request(tx, call.desk, call.org, message)),
+        lambda tx: pipeline.show(
+            tx, intake.open_request(tx, call.desk, call.org, message), call.desk.clock.now()
+        ),
         keyed=True,
     )
 
@@ -47,7 +50,29 @@ def list_requests(
 def get_request(call: CallOf, request_id: str) -> RequestView:
     """Where a request stands and what it waits for."""
     with call.desk.store.read() as tx:
-        return pipeline.show(tx, tx.access.request(request_id, call.org.id))
+        found = tx.access.request(request_id, call.org.id)
+        return pipeline.show(tx, found, call.desk.clock.now())
+
+
+@router.get("/requests/{request_id}/jobs")
+def get_jobs(call: CallOf, request_id: str) -> JobList:
+    """The server's long work for a request: done, at work and queued."""
+    with call.desk.store.read() as tx:
+        found = tx.jobs.of(tx.access.request(request_id, call.org.id).id)
+        return JobList(jobs=job_views.views(tx, found, call.desk.clock.now()))
+
+
+@router.post(
+    "/requests/{request_id}/runs/{run_id}/cancel",
+    openapi_extra=takes(CancelRun),
+    response_class=Response,
+)
+def cancel_run(call: CallOf, request_id: str, run_id: str) -> Response:
+    """End a scoring run early; what its noise cost stays spent, the other runs go on."""
+    reason = call.message(CancelRun).reason
+    return call.write(
+        lambda tx: cancel.cancel_run(tx, call.desk, call.org, request_id, run_id, reason)
+    )
 
 
 @router.get("/requests/{request_id}/target", response_model=TargetView)
@@ -77,7 +102,8 @@ def get_prices(call: CallOf, request_id: str) -> Response:
 def get_runs(call: CallOf, request_id: str) -> RunList:
     """The blind scorings of a request."""
     with call.desk.store.read() as tx:
-        return views.runs(tx, tx.access.request(request_id, call.org.id), call.org.id)
+        found = tx.access.request(request_id, call.org.id)
+        return views.runs(tx, found, call.org.id, call.desk.clock.now())
 
 
 @router.get("/requests/{request_id}/statement")

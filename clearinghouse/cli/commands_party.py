@@ -45,12 +45,24 @@ def init(
     emit(as_json, *run(home, role, name, server, ledger))
 
 
-def doctor(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
+def doctor(
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Check a server's folder, as its operator.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check this machine, home and server; exit 3 if broken."""
     from clearinghouse.cli.doctor import doctor as run
     from clearinghouse.cli.doctor import verdict
 
-    value, words = run(home, server)
+    if data is not None:
+        from clearinghouse.cli.doctor_server import doctor_server
+
+        value, words = doctor_server(data)
+    else:
+        value, words = run(home, server)
     emit(as_json, value, words)
     verdict(value)
 

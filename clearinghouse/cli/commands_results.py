@@ -92,6 +92,26 @@ def run_show(
         emit(as_json, *show_run(opened, run_id, request))
 
 
+@run_app.command("cancel")
+def run_cancel(
+    run_id: Annotated[str, typer.Argument(help="run_...")],
+    reason: Annotated[str, typer.Option("--reason", help="What the participants will read.")],
+    request: RequestOption = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """End a blind scoring of your request early.
+
+    The other runs go on; epsilon that was paid for this one stays paid.
+    """
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.results import cancel_run
+
+    with session(home, server, role="hospital") as opened:
+        emit(as_json, *cancel_run(opened, run_id, reason, request))
+
+
 @price_app.command("list")
 def price_list(
     request_id: RequestArgument = None,

@@ -42,12 +42,19 @@ class Finding:
 
 
 def doctor(home: Path, server: str | None) -> Result:
-    """Check everything.
+    """Check everything that a party needs."""
+    return report([*machine(), *_home(home), *_server(home, server)])
 
-    Raises:
-        RefusedError: Something is broken; the message holds the whole table.
-    """
-    found = [*_python(), *_packages(), *_names(), *_home(home), *_server(home, server)]
+
+def machine() -> Iterator[Finding]:
+    """What every part needs: interpreter, packages, names."""
+    yield from _python()
+    yield from _packages()
+    yield from _names()
+
+
+def report(found: list[Finding]) -> Result:
+    """The findings for machines and for people."""
     value = {
         "healthy": not any(item.status == "broken" for item in found),
         "checks": [asdict(item) for item in found],

@@ -40,8 +40,8 @@ def meaning(epsilon_micro: int) -> Meaning:
     return Meaning(sd, half, 1 / (1 + a))
 
 
-def auc_half_width(patients: int, bins: int, epsilon_micro: int) -> float:
-    """Half of the 90% interval of an AUC near 0.8 whose histogram has noise of this epsilon.
+def auc_half_width(patients: int, bins: int, sd: float) -> float:
+    """Half of the 90% interval of an AUC near 0.8 whose histogram has noise of this deviation.
 
     For planning, before anything is known: half of the patients have each label and the scores
     fill the bins evenly. The sampling part is Hanley and McNeil's (1982); the noise adds, for each
@@ -56,5 +56,5 @@ def auc_half_width(patients: int, bins: int, epsilon_micro: int) -> float:
     auc, each = 0.8, patients / 2
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     sampling = (auc * (1 - auc) + (each - 1) * (q1 - auc**2 + q2 - auc**2)) / each**2
-    noise = 2 * meaning(epsilon_micro).sd ** 2 * bins / 12 / each**2
+    noise = 2 * sd**2 * bins / 12 / each**2
     return min(0.5, 1.645 * math.sqrt(sampling + noise))

@@ -19,8 +19,10 @@ from clearinghouse.cli import (
     commands_consent,
     commands_identity,
     commands_market,
+    commands_operator,
     commands_party,
     commands_results,
+    commands_settle,
 )
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
@@ -52,6 +54,8 @@ commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
 commands_consent.declare(app, commands_market.source_app)
 commands_results.declare(app, commands_market.model_app)
+commands_settle.declare(app, commands_results.price_app, commands_party.org_app)
+commands_operator.declare(app)
 
 
 def _version(wanted: bool) -> None:
@@ -127,6 +131,12 @@ def serve(
         Path | None,
         typer.Option("--record-bodies", help="Write every HTTP body here; for privacy tests."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=0, help="Jobs at once; 0 leaves them to `clearinghouse worker`."
+        ),
+    ] = None,
     parent: Annotated[
         int | None, typer.Option("--parent", help="End with this process, which started us.")
     ] = None,
@@ -134,7 +144,7 @@ def serve(
 ) -> None:
     """Run the server.
 
-    API, pipeline and one worker process for encrypted arithmetic.
+    API, pipeline, and a pool of capped processes for encrypted arithmetic.
     """
     from clearinghouse.cli.operator import run_server
     from clearinghouse.lifeline import die_with
@@ -147,7 +157,7 @@ def serve(
         sys.stdout.flush()
 
     try:
-        run_server(data, host, port, announce, record_bodies)
+        run_server(data, host, port, announce, record_bodies, workers)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

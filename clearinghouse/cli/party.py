@@ -17,6 +17,7 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
 from clearinghouse.messages.intake import OrgView, RegisterOrg
+from clearinghouse.money import MICRO
 
 NEXT = {
     "hospital": "clearinghouse org register, then clearinghouse valset seal TABLE --schema S",
@@ -107,5 +108,6 @@ def show_org(session: Session, org_id: str | None) -> Result:
 
 
 def _shown(view: OrgView, intro: str) -> Result:
-    words = f"{intro}{view.id}: {view.role} '{view.name}', key {view.key_id}"
+    standing = f"standing {view.standing_micro / MICRO:.3f} of 1"
+    words = f"{intro}{view.id}: {view.role} '{view.name}', key {view.key_id}, {standing}"
     return view.model_dump(), words

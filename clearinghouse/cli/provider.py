@@ -130,7 +130,7 @@ def preview(path: Path, session: Session | None = None) -> Result:
         "epsilon": format_money(found.epsilon_micro),
         "noise_sd": f"{noise.sd:.3f}",
         "interval_90": [-noise.half_width, noise.half_width],
-        "guess_at_most": f"{noise.guess:.4f}",
+        "guess_at_most": f"{meaning(found.epsilon_micro + found.epsilon_size_micro).guess:.4f}",
         "price_per_record": format_money(found.ask_micro),
         "grants": [grant_value(item) for item in found.grants],
         "disclosure": DISCLOSURE,
@@ -154,6 +154,8 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
     level = " x ".join(value["level"]) or f"all {schema.unit}s together"
     share = value["size_class"] / value["counts"]
     low, high = value["interval_90"]
+    is_noised = value["epsilon_size"] != format_money(0)
+    size_cost = f", and {value['epsilon_size']} for the number of them" if is_noised else ""
     lines = [
         f"registering source '{value['name']}' would publish, and nothing else:",
         f"  name, schema '{value['schema']}' and size class {value['size_class']}",
@@ -162,7 +164,7 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
         f"  {value['counts']} noised counts: {value['cells']} cells ({level}) x "
         f"{value['labels']} label levels, about {share:.1f} {schema.unit}s each",
         f"  noise of each count: sd {value['noise_sd']}, within {low}..+{high} in 9 of 10 cases",
-        f"it would spend epsilon {value['epsilon']} once: whoever guesses whether one "
+        f"it would spend epsilon {value['epsilon']} once{size_cost}: whoever guesses whether one "
         f"{schema.unit} is in the table is right at most "
         f"{100 * float(value['guess_at_most']):.1f}% of the time",
         f"kept here until a request: the ask of {value['price_per_record']} a record",
@@ -173,7 +175,7 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
         f"such counts look like this (an invented table, nothing of yours): {value['example']}",
         *request_words(value["open_requests"]),
     ]
-    if value["epsilon_size"] != format_money(0):
+    if is_noised:
         lines.insert(
             2,
             f"  the number of {schema.unit}s with noise, for epsilon {value['epsilon_size']} more: "

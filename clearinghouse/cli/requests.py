@@ -104,10 +104,15 @@ def _standing(view: RequestView) -> str:
     lines = [
         f"{view.id}: step {view.step}, {view.state}" + (f" ({view.reason})" if view.reason else ""),
         f"wants {terms.records} records of {len(terms.source_ids)} sources at up to "
-        f"{format_money(terms.tariff_micro)} {terms.currency} each; purse "
+        f"{format_money(terms.tariff_micro)} {terms.currency} each; {terms.purse.kind} purse "
         f"{format_money(terms.purse.amount_micro)} {terms.currency} for {terms.purse.metric} "
         f">= {format_money(terms.purse.threshold_micro)}",
     ]
+    if view.state == "running":
+        lines.append(
+            f"  {view.done_tasks} tasks are answered, {view.open_tasks} are open; "
+            f"{len(view.jobs)} jobs of the clearinghouse are open"
+        )
     lines += [f"  waits for {who}" for who in view.waiting_for]
     lines += [f"  note: {note}" for note in view.notes]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id, known_requests, pick_request
 from clearinghouse.errors import InputError, NotFoundError
 from clearinghouse.messages.intake import SourceList
+from clearinghouse.messages.jobs import CancelRun
 from clearinghouse.messages.results import PriceList, PriceView, RunList, RunView
 from clearinghouse.money import format_money
 
@@ -50,8 +51,8 @@ def _three(text: object) -> str:
     return f"{Decimal(str(text)):.3f}"
 
 
-def _find(session: Session, request_id: str | None, key: str, wanted: str) -> RunView:
-    """The run of this id, or of this model, among the requests that this home took part in."""
+def _find(session: Session, request_id: str | None, key: str, wanted: str) -> tuple[str, RunView]:
+    """The request and run of this id, or model, among those that this home took part in."""
     session.org_id()
     requests = (
         [pick_request(session.keystore, request_id)]
@@ -65,18 +66,19 @@ def _find(session: Session, request_id: str | None, key: str, wanted: str) -> Ru
             continue
         for run in found:
             if getattr(run, key) == wanted:
-                return run
+                return request, run
     where = f"{len(requests)} requests that this home knows" if request_id is None else request_id
     raise NotFoundError(f"no {wanted} in {where}. Give its request with --request")
 
 
 def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
     """One blind scoring with its metrics and intervals."""
-    run = _find(session, request_id, "id", check_id(run_id, "run", "run"))
+    _, run = _find(session, request_id, "id", check_id(run_id, "run", "run"))
     lines = [
         f"{run.id}: model '{run.model_name}' ({run.model_kind}), {run.state}"
         + (f" ({run.reason})" if run.reason else ""),
     ]
+    lines += [f"  waits for {run.waiting_for}"] if run.waiting_for else []
     names = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "brier")
     rows = [["metric", "value", "90% interval"]]
     rows += [[name, *_metric(run, name)] for name in names if name in run.scorecard]
@@ -85,6 +87,19 @@ def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
     if run.receipt:
         lines.append(f"receipt: clearinghouse receipt show {run.receipt} --out receipt.txt")
     return run.model_dump(), "\n".join(lines)
+
+
+def cancel_run(session: Session, run_id: str, reason: str, request_id: str | None) -> Result:
+    """End a blind scoring of this hospital's request.
+
+    Raises:
+        RefusedError: It has released its score, or the request is another hospital's.
+    """
+    request, run = _find(session, request_id, "id", check_id(run_id, "run", "run"))
+    path = f"/requests/{request}/runs/{run.id}/cancel"
+    session.transport.send(path, CancelRun(reason=reason))
+    _, run = _find(session, request, "id", run.id)
+    return run.model_dump(), f"{run.id}: {run.state} ({run.reason})"
 
 
 def list_models(session: Session, request_id: str | None) -> Result:
@@ -115,7 +130,7 @@ def _model(run: RunView) -> dict[str, Any]:
 
 def show_model(session: Session, model_id: str, request_id: str | None) -> Result:
     """One model and its run."""
-    run = _find(session, request_id, "model_id", check_id(model_id, "mod", "model"))
+    _, run = _find(session, request_id, "model_id", check_id(model_id, "mod", "model"))
     words = (
         f"{run.model_id}: '{run.model_name}' ({run.model_kind}) of {run.org_id}\n"
         f"sha256 {run.model_digest}\n"

@@ -117,5 +117,6 @@ def _words(value: dict[str, Any], found: dict[str, Simulation]) -> str:
         f"{value['developers']} models, true accuracy {value['best']:g} and each {value['gap']:g} "
         f"worse, scored on {value['patients']} patients\n{columns(rows)}\n"
         "effort: points of accuracy worth working for, where the first point costs 5% of the "
-        "purse\nthe noise of the release comes on top; acceptance is the rule that requests use"
+        "purse\nthe noise of the release comes on top; a procurement pays by sealed bids, so its "
+        "winner is the cheapest model at the threshold, not the best"
     )

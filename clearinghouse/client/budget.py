@@ -13,6 +13,7 @@ from clearinghouse.errors import (
     RefusedError,
     TryAgainError,
 )
+from clearinghouse.failpoints import reach
 from clearinghouse.tables import Table
 from dp import ledger
 from dp.cost import Cost
@@ -89,8 +90,13 @@ class Budget:
             ValueError: The cost is in both lanes or in none.
         """
         lane, amount = _lane(cost)
+
+        def charged() -> bytes:
+            reach("agent.charged")
+            return draw()
+
         try:
-            return self._ledger.release(key, digest(body), amount, draw, purpose, lane=lane)
+            return self._ledger.release(key, digest(body), amount, charged, purpose, lane=lane)
         except ledger.Refused as error:
             raise BudgetExceededError(str(error)) from None
         except ledger.Conflict as error:

@@ -27,6 +27,7 @@ from clearinghouse.errors import (
     TryAgainError,
     VerificationError,
 )
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import OrgView, RegisterOrg, RegisterSchema, Role, SchemaView
 from clearinghouse.messages.tasks import Answer, AnswerTask, RefuseTask, TaskList, TaskView
 from clearinghouse.schema import Schema
@@ -108,8 +109,11 @@ class Party:
         stored = self.keystore.read(name)
         if stored is not None:
             return AnswerTask.model_validate_json(stored).answer
+        reach("party.asked")
         answer = self.handle(view)
+        reach("party.decided")
         self.keystore.write(name, AnswerTask(answer=answer).model_dump_json().encode())
+        reach("party.stored")
         return answer
 
 
@@ -207,6 +211,7 @@ def do_task(party: Party, view: TaskView, say: Emit) -> bool:
         return _refuse(party, view, error, say)
     except ClearinghouseError:  # away, busy or broken: the stored answer waits
         return False
+    reach("party.answered")
     say(_event("task", party, view, started))
     return True
 

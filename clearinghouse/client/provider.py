@@ -22,6 +22,7 @@ from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.consent import WithdrawalView
 from clearinghouse.messages.intake import PublishSummary, RegisterSource, SourceView
 from clearinghouse.messages.tasks import (
@@ -248,6 +249,7 @@ class Provider(Party):
         )
         sealed = seal(body, task.recipients)
         proofs = write_proofs([entry.proof for entry in entries if entry.weight])
+        reach("provider.sealed")
         return DeliverAnswer(
             sealed_blob=self.transport.put_blob(sealed, "delivery"),
             proofs_blob=self.transport.put_blob(proofs, "proofs"),

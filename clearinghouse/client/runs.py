@@ -1,6 +1,6 @@
 """How many runs a validation set's lifetime budget pays for, fixed before its request is opened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clearinghouse.canonical import digest
@@ -8,17 +8,47 @@ from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.errors import BudgetExceededError
 from clearinghouse.money import format_money
-from dp.laws import supported_runs
+from dp.cost import Cost, lanes
+from dp.laws import ORDER, choose, supported_runs
 
 DEFAULT_LIMIT_MICRO = 3_000_000
 """Lifetime budget of a validation set, where its owner does not say."""
 
 DEFAULT_TARGET_MICRO = 500_000
 
+MARKET_COINS: tuple[int, ...] = ()
+"""Numbers of coins a cell that requests may name as their law of noise; none: geometric only."""
+
 
 def supported(limit_micro: int, spent_micro: int, target_micro: int, score_micro: int) -> int:
     """Runs that fit beside one more target into what is left."""
     return supported_runs(limit_micro - spent_micro - target_micro, score_micro)
+
+
+def budget_lanes(
+    limit_micro: int,
+    target_micro: int,
+    runs: int,
+    *,
+    labels: int,
+    bins: int,
+    groups: int,
+    coins: Sequence[int] = MARKET_COINS,
+) -> Cost:
+    """The lanes of a new ledger for so many runs: both laws within one total.
+
+    Geometric noise is all pure. Where coins are the law with less noise, the pure lane keeps what a
+    target costs and the rest becomes rho; the two mean (limit, 1e-6) together (`dp.cost.lanes`).
+
+    Raises:
+        ValueError: The runs do not fit in any law.
+    """
+    law = choose(
+        runs, limit_micro - target_micro, labels=labels, bins=bins, groups=groups, coins=coins
+    )
+    if law.name == "geometric":
+        return Cost(limit_micro, 0)
+    return lanes(limit_micro, law.delta, target_micro, ORDER)
 
 
 def plan_runs(keystore: Keystore, budget: Budget, terms: Mapping[str, Any]) -> int:

@@ -16,6 +16,7 @@ from clearinghouse.messages.base import (
     Sha256,
     SignedCount,
 )
+from clearinghouse.messages.jobs import JobView
 
 Role = Literal["hospital", "provider", "developer", "auditor"]
 
@@ -44,6 +45,8 @@ class OrgView(Message):
     key_id: str
     public_key: Base64
     age_recipient: str | None
+    standing_micro: Micro = 100_000
+    """Reputation from attested outcomes, as rules use it; see GET /v1/reputation."""
 
 
 class RegisterSchema(Message):
@@ -95,6 +98,8 @@ class SourceView(Message):
     """Whether the source's summary has been published."""
     withdrawn: bool = False
     """Whether its owner took it back; it takes part in nothing any more."""
+    standing_micro: Micro = 100_000
+    """Its owner's reputation; sources of one owner share it."""
 
 
 class SourceList(Message):
@@ -242,6 +247,8 @@ class RequestView(Message):
     """What participants should know, such as that the hospital failed a test and is suspended."""
     done_tasks: Count
     open_tasks: Count
+    jobs: list[JobView] = Field(default_factory=list)
+    """The server's own long work that is queued or being done for it now."""
     terms: OpenRequest
     terms_digest: Sha256
     step_seconds: dict[str, str]

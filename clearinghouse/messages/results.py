@@ -99,6 +99,8 @@ class RunView(Message):
     model_digest: Sha256
     state: Literal["running", "released", "failed"]
     reason: str
+    waiting_for: str = ""
+    """While it runs: who does what next."""
     edges: list[int]
     threshold_edge: Count
     counts: list[list[SignedCount]]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clearinghouse.errors import ClearinghouseError
+from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.messages.results import ClearingView, TargetView
 from clearinghouse.messages.tasks import (
     DeliverAnswer,
@@ -15,6 +15,7 @@ from clearinghouse.messages.tasks import (
 from clearinghouse.rounds import grants
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
+from clearinghouse.rounds.queue import each
 from clearinghouse.store.records import Order, Request, Source
 from clearinghouse.store.store import Tx
 
@@ -106,7 +107,8 @@ def _delivered(tx: Tx, request: Request) -> tuple[Delivered, ...] | None:
 
 def _prove(desk: Desk, _request: Request, found: tuple[Delivered, ...]) -> dict[str, int]:
     """Rows that each seller has proven; a proof that does not hold counts as no delivery."""
-    return {item.order.id: _proven(desk, item) for item in found}
+    proven = each(found, lambda item: _proven(desk, item))
+    return {item.order.id: real for item, real in zip(found, proven, strict=True)}
 
 
 def _proven(desk: Desk, item: Delivered) -> int:
@@ -124,6 +126,8 @@ def _proven(desk: Desk, item: Delivered) -> int:
                 "most": item.order.units,
             },
         )
+    except TryAgainError:  # ours to repeat, not the seller's fault
+        raise
     except ClearinghouseError:
         return 0
     return int(told["real"]) if told["real"] == item.answer.real else 0

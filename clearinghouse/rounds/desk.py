@@ -1,5 +1,6 @@
 """What every step works with: the store, the blobs, the clock, the server's keys, the worker."""
 
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -23,15 +24,35 @@ NEXT_KEY = "server.key.next"
 
 
 class Worker(Protocol):
-    """Does heavy jobs on hostile bytes, elsewhere."""
+    """Has heavy jobs on hostile bytes done, elsewhere."""
 
     def run(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Do one job; arguments and result are JSON values, bytes travel as blobs."""
+        """The result of a job; arguments and result are JSON values, bytes travel as blobs.
+
+        Raises:
+            JobOpenError: It is not done yet.
+            ClearinghouseError: It failed.
+        """
         ...
 
-    def close(self) -> None:
-        """End it."""
-        ...
+
+class JobOpenError(Exception):
+    """A move's job is not done yet: the move is made when it is.
+
+    Not a ClearinghouseError: no step may take it for a fault of what a party sent.
+    """
+
+    def __init__(self, job_id: str, *, is_new: bool) -> None:
+        super().__init__(f"{job_id} is not done yet")
+        self.job_id, self.is_new = job_id, is_new
+
+
+class _NoWorker:
+    """Only a move has jobs done; the pipeline gives it a worker of its own."""
+
+    def run(self, job: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse."""
+        raise InputError(f"the job {job} belongs to no move")
 
 
 class Bell:
@@ -61,18 +82,21 @@ class Desk:
     Attributes:
         key: Signs receipts and log entries' acts; its organisation is `org`.
         log_key: Signs checkpoints.
+        worker: Has the jobs of the move at hand done.
         bell: Rings after every commit that others may wait for.
+        job_bell: Rings when a job is queued.
     """
 
     settings: Settings
     store: Store
     blobs: BlobStore
     clock: Clock
-    worker: Worker
     key: SigningKey
     log_key: SigningKey
     org: Org
+    worker: Worker = field(default_factory=_NoWorker)
     bell: Bell = field(default_factory=Bell)
+    job_bell: Bell = field(default_factory=Bell)
 
     @property
     def vkey(self) -> str:
@@ -118,7 +142,7 @@ class Desk:
         return tx.log.checkpoint(self.settings.origin, self.log_key)
 
 
-def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) -> Desk:
+def open_desk(settings: Settings, clock: Clock | None = None) -> Desk:
     """Open or make the server's folder: database, blobs, keys, and the server's own registration.
 
     Raises:
@@ -134,7 +158,7 @@ def open_desk(settings: Settings, worker: Worker, clock: Clock | None = None) ->
     head_key = _key(settings.data / "log.key")
     with store.write() as tx:
         org = _own_org(tx, settings, key)
-        desk = Desk(settings, store, blobs, clock, worker, key, head_key, org)
+        desk = Desk(settings, store, blobs, clock, key, head_key, org)
         if tx.parties.by_key(key.key_id) is None:
             tx.parties.add(org, tx.log.size())
             tx.set_meta("server_org", org.id)
@@ -157,6 +181,11 @@ def finish_rotation(data: Path, store: Store) -> None:
             is_valid = tx.parties.by_key(SigningKey.load(waiting).key_id) is not None
         if is_valid:
             waiting.replace(data / SERVER_KEY)
+
+
+def free_bytes(desk: Desk) -> int:
+    """Bytes that are free where the data folder lies."""
+    return shutil.disk_usage(desk.settings.data).free
 
 
 def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:

@@ -12,7 +12,8 @@ from typing import Any
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.messages.tasks import DeliverAnswer
-from clearinghouse.rounds.desk import Desk
+from clearinghouse.rounds.desk import Desk, JobOpenError
+from clearinghouse.rounds.queue import at_dispute
 from clearinghouse.rounds.submissions import sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Dispute, Order, Request, Run
@@ -37,20 +38,28 @@ NAMES = {
 
 
 def examine(desk: Desk) -> bool:
-    """Replay the evidence of the oldest dispute that has no finding yet; False if there is none."""
+    """Replay the evidence of the oldest dispute that has no finding yet.
+
+    Returns:
+        Whether anything was done: False if there is none, or its job is not done yet.
+    """
     with desk.store.read() as tx:
         dispute = tx.disputes.unexamined()
         if dispute is None:
             return False
-        job = _job(tx, dispute)
+        job, request = _job(tx, dispute), tx.requests.get(dispute.request_id)
+    worker = at_dispute(desk, request, dispute.id).worker
     try:
-        found = {"verdict": "nothing to replay"} if job is None else desk.worker.run(*job)
+        found = {"verdict": "nothing to replay"} if job is None else worker.run(*job)
     except TryAgainError:
         raise
+    except JobOpenError as error:
+        return error.is_new
     except (ClearinghouseError, ValueError) as error:
         found = {"verdict": "not possible", "reason": str(error)}
     with desk.store.write() as tx:
         tx.disputes.examined(dispute.id, canonical_bytes(found).decode())
+        tx.jobs.forget_about(dispute.id)
     return True
 
 

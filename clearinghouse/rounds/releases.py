@@ -52,6 +52,7 @@ def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
     """Fail a run; it is never drawn again, and its epsilon is logged if it was spent."""
     tx.runs.fail(run.id, reason)
     tx.tasks.void(request.id, [run.id])
+    tx.jobs.cancel(request.id, run.id, reason, desk.clock.now())
     begun = tx.tasks.of(request.id, _FIRST[run.kind], subject=run.id)
     if any(task.state == "answered" for task in begun):
         record_release(tx, desk, request, run, {"failed": True})

@@ -1,4 +1,4 @@
-"""The thread that moves requests on whenever something happened to them."""
+"""The thread that moves requests on whenever something happened to them, and the jobs' pool."""
 
 import threading
 import time
@@ -7,6 +7,8 @@ from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
 from clearinghouse.rounds import erasure, findings, pipeline
 from clearinghouse.rounds.desk import Desk
+from clearinghouse.rounds.leases import Watch
+from clearinghouse.rounds.pool import Pool
 
 RETAIN_S = 3600
 """So often the runner looks for what was kept long enough."""
@@ -26,33 +28,44 @@ class Runner:
         self._thread: threading.Thread | None = None
         self._mistakes: dict[str, int] = {}
         self._retained = -float(RETAIN_S)
+        self.pool = Pool(desk.store, desk.settings, desk.clock, desk.job_bell, done=desk.bell.ring)
+        self._watch = Watch(desk.store, desk.settings)
 
     def start(self) -> None:
         """Begin; every running request is looked at first."""
         self._stop.clear()
+        self.pool.start()
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End for good; a job at hand is given up and repeated after the next start."""
+        """End for good; a job at hand is given back and done by whoever comes next."""
         self._stop.set()
         self._desk.bell.ring()
-        self._desk.worker.close()
+        self.pool.close()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self._desk.store.close()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests are moved on, and jobs done if this process does any."""
+        return self._thread is not None and self._thread.is_alive() and self.pool.is_alive
+
     def _loop(self) -> None:
-        seen = -1
+        seen, looked = -1, time.monotonic()
         while not self._stop.is_set():
             seen = self._desk.bell.wait(seen, self._desk.settings.idle_s)
             try:
                 for request_id in pipeline.due(self._desk):
-                    self._advance(request_id, seen)
+                    self._advance(request_id)
                 self._erase()
                 if findings.examine(self._desk):
                     self._desk.bell.ring()
+                if time.monotonic() - looked >= self._desk.settings.lease_s / 4:
+                    looked = time.monotonic()
+                    self._look()
             except TryAgainError as error:
                 _log.warning("again", kind=error.problem_type)
             except Exception as error:  # noqa: BLE001  one bad round must not end the service
@@ -65,14 +78,16 @@ class Runner:
             erasure.retain(self._desk)
         erasure.sweep(self._desk)
 
-    def _advance(self, request_id: str, seen: int) -> None:
+    def _look(self) -> None:
+        """Where all workers are elsewhere and gone, nobody else would see it."""
+        if not self._desk.settings.workers:
+            self._watch.look(self._desk.clock.now())
+
+    def _advance(self, request_id: str) -> None:
         """Make all moves of a request that can be made now."""
         try:
             while not self._stop.is_set() and pipeline.advance(self._desk, request_id):
                 pass
-            # While answers keep coming the request is looked at again anyway.
-            if self._desk.bell.count == seen and not self._stop.is_set():
-                pipeline.rest(self._desk, request_id)
             self._mistakes.pop(request_id, None)
         except TryAgainError as error:
             _log.warning("again", request=request_id, kind=error.problem_type)

@@ -49,9 +49,11 @@ MOST_IN_FLIGHT = 2
 
 
 def _ready_digits(tx: Tx, request: Request) -> Turn | None:
-    running = running_runs(tx, request)
-    in_flight = sum("score.digits" in tasks for _, tasks in running)
-    waiting = [(run, tasks) for run, tasks in running if "score.digits" not in tasks]
+    running, busy = running_runs(tx, request), tx.jobs.busy(request.id)
+    in_flight = sum("score.digits" in tasks or run.id in busy for run, tasks in running)
+    waiting = [
+        (run, tasks) for run, tasks in running if "score.digits" not in tasks and run.id not in busy
+    ]
     if not waiting or in_flight >= MOST_IN_FLIGHT:
         return None
     return turn_of(tx, request, *waiting[0])
@@ -161,6 +163,7 @@ def _release(desk: Desk, request: Request, turn: Turn) -> dict[str, Any]:
     card = desk.worker.run(
         "score.card",
         {
+            "run": turn.run.id,
             "counts": opened["counts"],
             "epsilon_micro": turn.tables[0].epsilon_micro,
             "edges": turn.run.model["edges"],
@@ -265,8 +268,9 @@ def _suspended(tx: Tx, request: Request) -> Refused | None:
     hospital = tx.parties.get(request.org_id)
     if not hospital.suspended:
         return None
+    busy = tx.jobs.busy(request.id)
     for run, tasks in running_runs(tx, request):
-        if all_closed(tuple(tasks.values())):
+        if run.id not in busy and all_closed(tuple(tasks.values())):
             return Refused(run, f"{hospital.words} is suspended: {hospital.suspended}")
     return None
 

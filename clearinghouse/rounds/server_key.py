@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clearinghouse.clock import Clock, SystemClock
 from clearinghouse.errors import InputError, TryAgainError
-from clearinghouse.rounds.desk import NEXT_KEY, SERVER_KEY, Desk, Worker, open_desk
+from clearinghouse.rounds.desk import NEXT_KEY, SERVER_KEY, Desk, open_desk
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
 from clearinghouse.store.records import OrgKey
@@ -27,9 +27,7 @@ class ServerRotation:
     revoked: int
 
 
-def rotate_server_key(
-    settings: Settings, worker: Worker, clock: Clock | None = None
-) -> ServerRotation:
+def rotate_server_key(settings: Settings, clock: Clock | None = None) -> ServerRotation:
     """Replace the server's key; a rotation that broke off is finished by the next start.
 
     Raises:
@@ -38,7 +36,7 @@ def rotate_server_key(
     """
     if not (settings.data / SERVER_KEY).is_file():
         raise InputError(f"{settings.data} is no server's folder: it has no {SERVER_KEY}")
-    desk = open_desk(settings, worker, clock or SystemClock())
+    desk = open_desk(settings, clock or SystemClock())
     try:
         key = _next_key(settings.data)
         with desk.store.write() as tx:

@@ -71,10 +71,13 @@ def ask_models(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None
 
 
 def submitted(tx: Tx, request: Request) -> Submitted | None:
-    """The first model that came and has no run yet."""
+    """The first model that came, has no run yet and is not being read."""
+    busy = tx.jobs.busy(request.id)
     known = {run.model["org_id"] for run in tx.runs.of(request.id, "score")}
     for task in tx.tasks.of(request.id, "model.submit"):
         if task.org_id not in known and isinstance(task.answer, ModelSubmitAnswer):
+            if task.answer.model_blob in busy:
+                continue
             return Submitted(
                 task.org_id,
                 request.terms.developer_ids.index(task.org_id),

@@ -108,8 +108,14 @@ def running_runs(tx: Tx, request: Request) -> list[tuple[Run, dict[str, TaskReco
 
 
 def next_turn(tx: Tx, request: Request, done: str, following: str) -> Turn | None:
-    """The first run whose task `done` is answered and that has no `following` task yet."""
+    """The first run whose task `done` is answered and that has no `following` task yet.
+
+    A run whose job is queued or at work is passed over: others can go on meanwhile.
+    """
+    busy = tx.jobs.busy(request.id)
     for run, tasks in running_runs(tx, request):
+        if run.id in busy:
+            continue
         if done in tasks and following not in tasks and tasks[done].answer is not None:
             return turn_of(tx, request, run, tasks)
     return None

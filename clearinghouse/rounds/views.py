@@ -19,7 +19,7 @@ from clearinghouse.messages.results import (
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
-from clearinghouse.rounds import training
+from clearinghouse.rounds import job_views, training
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
 from clearinghouse.store.store import Tx
@@ -89,13 +89,15 @@ def valset(record: Valset) -> ValsetView:
     )
 
 
-def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
-    """Where a request stands; `busy_with` says what the server does when no task is open."""
+def request(tx: Tx, record: Request, busy_with: str, now: float) -> RequestView:
+    """Where a request stands; `busy_with` says what the server does if nothing else is open."""
     tasks = [task for task in tx.tasks.of(record.id) if task.task.kind != "delete"]
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
     )
+    jobs = job_views.open_of(tx, record.id, now)
+    waiting += [job_views.sentence(tx, job) for job in jobs]
     if record.state == "running" and not waiting:
         waiting = [f"the clearinghouse {busy_with}"]
     moved: dict[str, int] = {}
@@ -111,6 +113,7 @@ def request(tx: Tx, record: Request, busy_with: str) -> RequestView:
         notes=_notes(tx, record),
         done_tasks=sum(task.state == "answered" for task in tasks),
         open_tasks=len(open_tasks),
+        jobs=jobs,
         terms=record.terms,
         terms_digest=record.terms_digest,
         step_seconds={
@@ -139,7 +142,7 @@ def tasks(tx: Tx, org_id: str) -> TaskList:
     )
 
 
-def runs(tx: Tx, record: Request, org_id: str) -> RunList:
+def runs(tx: Tx, record: Request, org_id: str, now: float) -> RunList:
     """The scoring runs of a request, as one of its participants may see them.
 
     While models are still scored only the hospital and a model's owner see its score, so that no
@@ -154,12 +157,30 @@ def runs(tx: Tx, record: Request, org_id: str) -> RunList:
         owner = str(run.model.get(SAME_AS, run.id))
         receipt = receipts[owner].id if owner in receipts and not hidden else None
         flagged = flags.get(str(run.model["org_id"]), [])
-        views.append(_run(run, {} if hidden else run.result, receipt, flagged))
+        waiting = _run_waits(tx, record, run, now) if run.state == "running" else ""
+        views.append(_run(run, {} if hidden else run.result, receipt, waiting, flagged))
     return RunList(runs=views)
 
 
+def _run_waits(tx: Tx, record: Request, run: Run, now: float) -> str:
+    """What a running run waits for: its original, a party, a job, or its turn."""
+    if SAME_AS in run.model:
+        return f"the answer of {run.model[SAME_AS]}, which scores the same model"
+    for task in tx.tasks.of(record.id, subject=run.id):
+        if task.state == "open":
+            return f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}"
+    for job in job_views.open_of(tx, record.id, now):
+        if job.subject == run.id:
+            return job_views.sentence(tx, job)
+    return "the clearinghouse to take it up"
+
+
 def _run(
-    record: Run, result: Mapping[str, object], receipt: str | None, flags: list[str]
+    record: Run,
+    result: Mapping[str, object],
+    receipt: str | None,
+    waiting: str,
+    flags: list[str],
 ) -> RunView:
     model = record.model
     shown = {
@@ -186,6 +207,7 @@ def _run(
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,
+            "waiting_for": waiting,
             "same_as": model.get(SAME_AS),
             "flags": flags,
             **shown,

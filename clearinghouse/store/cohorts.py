@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import ConflictError, InputError, NotFoundError
@@ -215,6 +216,11 @@ class BlobIndex:
     def readable(self, digest: str, org_id: str) -> bool:
         """Whether the organisation uploaded the blob or was sent it."""
         return self._session.get(BlobAccessRow, (digest, org_id)) is not None
+
+    def total(self) -> tuple[int, int]:
+        """Return how many blobs there are, and their bytes."""
+        count, size = self._session.exec(select(func.count(), func.sum(BlobRow.size))).one()
+        return count, int(size or 0)
 
     def size(self, digest: str, org_id: str) -> int:
         """Return the size of a blob that `org_id` uploaded or was sent.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import RefusedError
@@ -72,6 +73,10 @@ class Ledger:
         """Return an account's balance in micro-units."""
         query = select(AccountRow.balance_micro).where(AccountRow.name == account)
         return self._session.exec(query).first() or 0
+
+    def count(self) -> int:
+        """Return the number of postings."""
+        return self._session.exec(select(func.count()).select_from(PostingRow)).one()
 
     def postings(self, request_id: str) -> tuple[Posting, ...]:
         """Return the postings of a request by transfer and account."""

@@ -108,6 +108,10 @@ class Logbook:
         newest = select(CheckpointRow.note).order_by(col(CheckpointRow.size).desc()).limit(1)
         return self._session.exec(newest).first()
 
+    def signed_size(self) -> int:
+        """Return how many entries the newest signed head covers."""
+        return self._session.exec(select(func.max(CheckpointRow.size))).one() or 0
+
     def root(self, size: int) -> bytes:
         """Return the root over the first `size` entries.
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from clearinghouse.cause import current
 from clearinghouse.errors import NotFoundError, TryAgainError
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.store.records import MessageRecord, Request, RequestState, StepTime
@@ -29,6 +30,7 @@ class Requests:
                 terms_digest=request.terms_digest,
                 step=request.step,
                 state=request.state,
+                cause=current().text,
             )
         )
         self._session.flush()
@@ -94,16 +96,29 @@ class Requests:
             .order_by(col(StepRow.started).desc(), col(RequestRow.id))
         )
 
-    def mark_due(self, request_id: str, *, due: bool = True) -> None:
-        """Say that the request may be able to move, or that it was looked at."""
+    def mark_due(self, request_id: str) -> None:
+        """Say that something happened to the request, so that it may be able to move."""
+        cause = current().text
         self._session.execute(
-            update(RequestRow).where(col(RequestRow.id) == request_id).values(due=due)
+            update(RequestRow)
+            .where(col(RequestRow.id) == request_id)
+            .values(due=True, marks=RequestRow.marks + 1, **({"cause": cause} if cause else {}))
+        )
+
+    def rest(self, request: Request) -> None:
+        """Say that the request was looked at, unless something happened to it meanwhile."""
+        self._session.execute(
+            update(RequestRow)
+            .where(col(RequestRow.id) == request.id, col(RequestRow.marks) == request.marks)
+            .values(due=False)
         )
 
     def mark_all_due(self) -> None:
         """After a start: look at every running request again."""
         self._session.execute(
-            update(RequestRow).where(col(RequestRow.state) == "running").values(due=True)
+            update(RequestRow)
+            .where(col(RequestRow.state) == "running")
+            .values(due=True, marks=RequestRow.marks + 1)
         )
 
     def claim(self, request: Request) -> None:
@@ -119,7 +134,7 @@ class Requests:
                 col(RequestRow.version) == request.version,
                 col(RequestRow.state) == "running",
             )
-            .values(version=request.version + 1, due=True)
+            .values(version=request.version + 1, due=True, marks=RequestRow.marks + 1)
         )
         if found.rowcount != 1:
             raise TryAgainError(f"request {request.id} was moved by another process")
@@ -242,4 +257,6 @@ def _request(row: RequestRow) -> Request:
         row.state,  # type: ignore[arg-type]
         row.reason,
         row.version,
+        row.marks,
+        row.cause,
     )

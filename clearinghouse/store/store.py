@@ -19,6 +19,7 @@ from clearinghouse.store.disputes import Disputes, Outcomes, Prices
 from clearinghouse.store.erasure import Erasure
 from clearinghouse.store.faults import RolledBackError, translated
 from clearinghouse.store.grants import Grants
+from clearinghouse.store.jobs import Jobs
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
@@ -30,6 +31,7 @@ from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
 from clearinghouse.store.tasks import Tasks
 from clearinghouse.store.versions import found_version
+from clearinghouse.store.workers import Workers
 
 Result = TypeVar("Result")
 
@@ -47,6 +49,7 @@ class Tx:
         self.quotas = Quotas(session)
         self.cohorts, self.blobs = Cohorts(session), BlobIndex(session)
         self.requests, self.tasks = Requests(session), Tasks(session)
+        self.jobs, self.workers = Jobs(session), Workers(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
         self.grants, self.erasure = Grants(session), Erasure(session)
         self.ledger, self.log = Ledger(session), Logbook(session)

@@ -4,6 +4,7 @@ The hospital's part is written into the database; requests are moved by hand, on
 so that a withdrawal can come between any two.
 """
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,13 +206,18 @@ class Market:
 
     # ------------------------------------------------------------ moving
 
-    def run(self, most: int = 50) -> None:
-        """Make the server's moves until there is none."""
+    def run(self, most: int = 3000) -> None:
+        """Make the server's moves until there is none, waiting for jobs that workers do."""
         for _ in range(most):
-            if self.step() in ("score", "settle", "audit") or not pipeline.advance(
-                self.desk, self.request_id
-            ):
+            if self.step() in ("score", "settle", "audit"):
                 return
+            with self.desk.store.read() as tx:  # before the look: a job may end in between
+                waits = bool(tx.jobs.busy(self.request_id))
+            if pipeline.advance(self.desk, self.request_id):
+                continue
+            if not waits:
+                return
+            time.sleep(0.01)
         raise AssertionError("the request moves without an end")
 
     def step(self) -> str:

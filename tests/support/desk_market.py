@@ -23,7 +23,6 @@ from clearinghouse.store.records import (
     Summary,
     Valset,
 )
-from clearinghouse.worker import make_worker
 
 MICRO = 1_000_000
 SCHEMA = parse_schema(
@@ -53,7 +52,7 @@ class DeskMarket:
     def __init__(self, folder, **terms):
         self.clock = FixedClock()
         settings = Settings(folder, in_process=True)
-        self.desk = open_desk(settings, make_worker(settings), self.clock)
+        self.desk = open_desk(settings, self.clock)
         self.hospital = self._org("hospital")
         self.sellers = [self._org("provider") for _ in range(2)]
         self.developers = [self._org("developer") for _ in range(2)]

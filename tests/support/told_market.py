@@ -41,6 +41,7 @@ class Market:
         self.sources = {name: new_id("src") for name in ASKS}
         self.request, self.valset, self.model = new_id("req"), new_id("val"), new_id("mod")
         self.run, self.target_run = new_id("run"), new_id("run")
+        self.dispute = new_id("dsp")
         self.deliveries = {name: new_id("dlv") for name in ASKS}
         self.grants = {name: new_id("grt") for name in ASKS}
         self.orders = {name: new_id("ord") for name in ASKS}
@@ -273,7 +274,37 @@ class Market:
         )
 
     def _settle(self) -> list[Entry]:
-        return [self.award(), self.statement(), self.close()]
+        end = [self.award(), self.statement(), self.close()]
+        return [*end, self.claim(), self.reply(), self.ruling()]
+
+    def of_dispute(self) -> dict[str, str]:
+        return {"dispute": self.dispute, "request": self.request}
+
+    def claim(self, **objects: str) -> Entry:
+        seller = self.sellers["a"].org
+        parties = {"opener": self.hospital.org, "respondent": seller, "subject": self.run}
+        return self.hospital.write(
+            "dispute.opened",
+            objects=self.of_dispute() | parties | objects,
+            hashes={"claim": digest(b"claim")},
+            amounts={"answer_by": NOW_S},
+        )
+
+    def reply(self) -> Entry:
+        return self.sellers["a"].write(
+            "dispute.answered",
+            objects=self.of_dispute(),
+            hashes={"answer": digest(b"answer")},
+            amounts={"ruling_by": NOW_S + 1},
+        )
+
+    def ruling(self, kind: str = "dispute.resolved") -> Entry:
+        return self.operator.write(
+            kind,
+            objects=self.of_dispute(),
+            hashes={"ruling": digest(b"ruling")},
+            amounts={"paid_micro": 1, "returned_micro": 0, "upheld": 0},
+        )
 
     def award(self, **amounts: int) -> Entry:
         return self.operator.write(

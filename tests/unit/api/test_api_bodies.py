@@ -129,7 +129,7 @@ def test_probes(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json()["status"] == "ready"
     text = client.get("/metrics").text
-    assert "clearinghouse_log_entries 1\n" in text
+    assert "clearinghouse_log_entries 1.0\n" in text
 
 
 @pytest.mark.parametrize("kind", ["not-a-number", "-1"])

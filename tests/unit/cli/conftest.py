@@ -50,6 +50,13 @@ def cli(capsys, monkeypatch) -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
+def server_data(server, tmp_path_factory) -> Path:
+    """The folder of the server, with its key."""
+    (key,) = tmp_path_factory.getbasetemp().glob("served[0-9]*/data/server.key")
+    return key.parent
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[str]:
     """The address of `clearinghouse serve` on a free loopback port."""
     folder = tmp_path_factory.mktemp("served")

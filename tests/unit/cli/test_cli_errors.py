@@ -133,6 +133,9 @@ SOURCE = {"name": "a", "table": "cleveland.csv", "schema": "schema.yaml", "price
         ({"epsilon": 0}, ("epsilon", "above 0")),
         ({"epsilon": "a lot"}, ("epsilon", "number")),
         ({"epsilon_limit": "0.5"}, ("epsilon_limit", "at least epsilon")),
+        ({"epsilon_size": 0}, ("epsilon_size", "above 0")),
+        ({"epsilon_size": "0.1", "size_class": 64}, ("epsilon_size", "exclude each other")),
+        ({"epsilon_size": "0.1", "epsilon_limit": 1}, ("epsilon_limit", "epsilon_size")),
         ({"prise": 1}, ("prise", "Known keys")),
         ({"purposes": "all"}, ("purposes", "list")),
         ({"purposes": ["sell on"]}, ("purposes", "train models for care", "'sell on'")),
@@ -195,6 +198,19 @@ def test_what_was_published_cannot_change_and_a_price_can(cli, home, files, tmp_
     again = cli("source", "register", file, "--home", mine, "--json")
     assert (again.code, again.value["spent"]) == (0, "1.00")
     assert '"ask_micro":3000000' in (mine / "source-terms.json").read_text()
+
+
+def test_a_source_of_undeclared_size_publishes_a_noised_one(cli, home, files, tmp_path) -> None:
+    terms = {"epsilon": "0.9", "epsilon_size": "0.1"}
+    mine, file = register_source(cli, home, files, tmp_path, **terms)
+    told = cli("budget", "show", "--home", mine, "--json").value
+    assert [item["purpose"] for item in told["releases"]] == ["size", "summary"]
+    assert (told["spent"], told["limit"]) == ("1.00", "1.00")
+    shown = cli("source", "show", "--home", mine, "--json").value
+    assert shown["size_class"] == told["size_class"]
+    assert shown["leaves"] >= 512  # 303 rows, and room for the noise
+    preview = cli("source", "preview", file).out
+    assert "with noise, for epsilon 0.10 more" in preview
 
 
 def test_a_damaged_ledger_is_said_so(cli, home, files, tmp_path) -> None:

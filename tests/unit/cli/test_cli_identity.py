@@ -165,13 +165,12 @@ def test_the_servers_own_key(cli, tmp_path):
     from clearinghouse.rounds import server_key
     from clearinghouse.rounds.desk import open_desk
     from clearinghouse.settings import Settings
-    from clearinghouse.worker import make_worker
 
     data = tmp_path / "data"
     settings = Settings(data, in_process=True)
 
     def look():
-        desk = open_desk(settings, make_worker(settings))
+        desk = open_desk(settings)
         with desk.store.read() as tx:
             entries = [parse_entry(body) for body in tx.log.entries(0, 100)]
         desk.store.close()

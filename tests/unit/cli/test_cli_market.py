@@ -62,7 +62,7 @@ def offer(shell, cli, files: Path, folder: Path, home: Path, price: str) -> dict
 
 
 def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
-    shell, cli, start, server, files, tmp_path
+    shell, cli, start, server, server_data, files, tmp_path
 ) -> None:
     hospital = join(shell, cli, server, tmp_path, "hospital", "va")
     developer = join(shell, cli, server, tmp_path, "developer", "ada")
@@ -137,8 +137,66 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     assert told["runs"]["supported_at_epsilon_1"] == 1
     prices = ok(cli("price", "list", "--home", providers[0], "--json"))
     assert {price["source_id"] for price in prices["prices"]} == {s["id"] for s in sources}
+    check_quote(cli, providers[0], sources[0]["id"], tmp_path)
+    check_dispute(cli, server_data, server, hospital, providers[0], shown)
     for home in (hospital, developer, *providers):
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def check_quote(cli, home: Path, source_id: str, folder: Path) -> None:
+    """A provider's own price, cleared again here; its history, statement and reputation."""
+    quoted = ok(cli("price", "quote", "--check", "--home", home, "--json"))
+    assert quoted["source_id"] == source_id
+    assert "the same to the last micro-unit" in quoted["checked"]
+    words = cli("price", "quote", source_id, "--home", home).out
+    assert "without you the whole match is worth" in words
+    past = ok(cli("price", "history", "--home", home, "--json"))["prices"]
+    assert [item["price"]["point_micro"] for item in past] == [quoted["point_micro"]]
+    page = folder / "statement.html"
+    told = ok(cli("org", "statement", "--out", page, "--home", home, "--json"))
+    assert sum(line["amount_micro"] for line in told["lines"]) == sum(told["balances"].values())
+    assert told["name"] in page.read_text()
+    found = ok(cli("org", "reputation", "--home", home, "--json"))
+    assert [item["good"] for item in found["outcomes"]] == [True]
+    assert found["standing_micro"] > 100_000
+    (listed,) = (
+        item
+        for item in ok(cli("source", "list", "--home", home, "--json"))["sources"]
+        if item["id"] == source_id
+    )
+    assert listed["standing_micro"] == found["standing_micro"]
+
+
+def check_dispute(
+    cli, data: Path, server: str, hospital: Path, provider: Path, shown: dict[str, Any]
+) -> None:
+    """The hospital disputes a delivery, the seller answers, the operator rules; money moves."""
+    source = ok(cli("price", "quote", "--home", provider, "--json"))["source_id"]
+    (order,) = (o for o in shown["clearing"]["orders"] if o["source_id"] == source)
+    evidence = data.parent / "log"  # any file that is kept
+    claim = ("--reason", "delivery", "--remedy", "refund", "--words", "labels look invented")
+    opening = ("dispute", "open", order["order_id"], *claim, "--evidence", evidence)
+    opened = ok(cli(*opening, "--home", hospital, "--json"))
+    assert opened["frozen_micro"] == order["paid_micro"] > 0
+    name = opened["id"]
+    said = ok(
+        cli("dispute", "answer", name, "--words", "they are not", "--home", provider, "--json")
+    )
+    assert said["state"] == "answered"
+    end = time.monotonic() + SECONDS
+    while not (found := ok(cli("dispute", "show", name, "--home", hospital, "--json")))["finding"]:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert found["finding"]["verdict"] == "the proofs hold"
+    ruling = ("--outcome", "pay", "--words", "the proofs hold", "--server", server)
+    refused = cli("dispute", "resolve", name, *ruling, "--data", hospital)
+    assert (refused.code, "server.key" in refused.errors[0]) == (2, True)
+    done = ok(cli("dispute", "resolve", name, *ruling, "--data", data, "--json"))
+    assert (done["state"], done["frozen_micro"]) == ("resolved", 0)
+    assert done["ruling"]["paid_micro"] == order["paid_micro"]
+    (mine,) = ok(cli("dispute", "list", "--home", provider, "--json"))["disputes"]
+    assert mine["id"] == name
+    assert "the claim fails" in cli("dispute", "show", name, "--home", provider).out
 
 
 def open_delivery(shell, cli, home: Path, files: Path, request_id: str) -> None:

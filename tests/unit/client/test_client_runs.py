@@ -4,9 +4,11 @@ import pytest
 
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.runs import plan_runs, supported
+from clearinghouse.client.runs import budget_lanes, plan_runs, supported
 from clearinghouse.errors import BudgetExceededError
 from clearinghouse.ids import new_id
+from dp.cost import Cost
+from dp.laws import coins_micro_rho
 
 MICRO = 1_000_000
 
@@ -34,6 +36,15 @@ def test_the_default_budget_supports_two_runs_beside_a_target():
     assert supported(3 * MICRO, 0, MICRO // 2, MICRO) == 2
     assert supported(3 * MICRO, 2 * MICRO, MICRO // 2, MICRO) == 0
     assert supported(MICRO, MICRO, MICRO // 2, MICRO) == 0
+
+
+def test_lanes_follow_the_law_that_the_runs_get():
+    shape = {"labels": 2, "bins": 8, "groups": 0}
+    assert budget_lanes(5 * MICRO, 0, 2, coins=(128,), **shape) == Cost(5 * MICRO, 0)
+    many = budget_lanes(6 * MICRO, MICRO, 25, coins=(128,), **shape)
+    assert many.micro_epsilon == MICRO
+    assert many.micro_rho >= 25 * coins_micro_rho()
+    assert budget_lanes(6 * MICRO, MICRO, 25, **shape) == Cost(6 * MICRO, 0)
 
 
 def test_a_run_a_developer_as_far_as_the_budget_goes(keystore, budget):

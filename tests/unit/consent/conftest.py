@@ -19,6 +19,7 @@ def build(tmp_path, clock):
 
     def make(url="", **grants):
         app = make_app(tmp_path, url, clock)
+        app.state.runner.pool.start()
         client = app_client(app)
         opened.append((app, client.__enter__(), client))
         return make_market(tmp_path, opened[-1][1], app, clock, **grants)
@@ -26,7 +27,7 @@ def build(tmp_path, clock):
     yield make
     for app, _, client in opened:
         client.__exit__(None, None, None)
-        app.state.desk.worker.close()
+        app.state.runner.pool.close()
         app.state.desk.store.close()
 
 

@@ -153,7 +153,8 @@ def test_models_that_were_trained_on_it_are_flagged(market):
     assert market.sources["a"].encode() not in path.read_bytes()
     market.submit("bob")
     with market.desk.store.read() as tx:
-        runs = views.runs(tx, tx.requests.get(market.request_id), ada.org_id).runs
+        request = tx.requests.get(market.request_id)
+        runs = views.runs(tx, request, ada.org_id, market.clock.now()).runs
     flagged = {run.model_name: run.flags for run in RunList(runs=runs).runs}
     assert flagged["bob"] == []
     assert len(flagged["ada"]) == 1

@@ -111,8 +111,8 @@ def target_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
     return cells.counts(rows, LEVEL) + noise
 
 
-def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
-    """The tables of a score run: a fixed model puts a patient into a bin by age and sex."""
+def score_tables(rows: Table) -> list[np.ndarray]:
+    """The exact tables of a score run: a fixed model puts a patient into a bin by age and sex."""
     codes = {name: SCHEMA.stratum_codes(rows, name) for name, _ in GROUPS}
     bins = np.minimum(codes["age"] + codes["sex"], BINS - 1)
     predicted = bins >= 2
@@ -120,12 +120,19 @@ def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
     for name, levels in GROUPS:
         places = (codes[name] * 2 + rows.labels)[predicted]
         exact.append(np.bincount(places, minlength=2 * levels))
+    return exact
+
+
+def score_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
+    """The same tables with the run's derived noise."""
     tables = [
         NoisedTable(item.name, item.cells, item.epsilon_micro)
         for item in noise_tables(epsilon_micro, 2, BINS, GROUPS)
     ]
     nonces = (secrets.token_bytes(16), secrets.token_bytes(16))
-    return np.concatenate(exact) + table_noise(secrets.token_bytes(32), "run", nonces, tables)
+    return np.concatenate(score_tables(rows)) + table_noise(
+        secrets.token_bytes(32), "run", nonces, tables
+    )
 
 
 # ---------------------------------------------------------------- right paths pass
@@ -254,7 +261,8 @@ def test_every_neighbour_of_every_small_table_differs_by_one_in_each_table() -> 
     """Exhaustive: all multisets of up to three of the 12 kinds, each row taken out in turn.
 
     A patient is in one place of a summary and of a target at every level, in one cell of the score
-    histogram, and in at most one cell of each group table.
+    histogram, and in at most one cell of each group table; and n differs by one. So a run's tables
+    together cost the sum of their epsilons, and in the zCDP lane the sum of their rhos.
     """
     checked = 0
     for size in (1, 2, 3):
@@ -266,6 +274,13 @@ def test_every_neighbour_of_every_small_table_differs_by_one_in_each_table() -> 
                     apart = cells.counts(whole, level) - cells.counts(rest, level)
                     assert sorted(apart)[-2:] in ([0, 1], [1])
                     assert np.abs(apart).sum() == 1
+                assert whole.n - rest.n == 1
+                one, *groups = (
+                    np.abs(more - fewer).sum()
+                    for more, fewer in zip(score_tables(whole), score_tables(rest), strict=True)
+                )
+                assert one == 1
+                assert set(groups) <= {0, 1}
                 checked += 1
     assert checked == 12 + 2 * 78 + 3 * 364
 

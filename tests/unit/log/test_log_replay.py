@@ -44,7 +44,7 @@ def test_log_replay_recomputes_a_whole_market(market: Market) -> None:
     assert story.asks == {market.sources[name]: ask for name, ask in ASKS.items()}
     assert story.runs == {market.run: market.model}
     assert (story.escrow_micro, story.purse_micro) == (900_000_000, 300_000_000)
-    assert story.closed == len(market.entries) - 1
+    assert story.closed == market.at("request.closed")
     assert story.failed is False
 
 
@@ -406,6 +406,54 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         after("statement.settled", lambda m: m.statement()),
         "settled before, at entry",
     ),
+    # disputes
+    "dispute of no request": (
+        changed("dispute.opened", objects={"request": new_id("req")}),
+        "was never opened",
+    ),
+    "dispute opened by another": (
+        instead("dispute.opened", lambda m: by(m.developer, m.claim())),
+        "not by who opens it",
+    ),
+    "dispute opened twice": (after("dispute.opened", lambda m: m.claim()), "is open already"),
+    "second dispute of one thing": (
+        after("dispute.opened", lambda m: m.claim(dispute=new_id("dsp"))),
+        "is disputed already",
+    ),
+    "answer due before the claim": (
+        changed("dispute.opened", amounts={"answer_by": 1}),
+        "before it was opened",
+    ),
+    "dispute never opened": (
+        without("dispute.opened", blamed="dispute.answered"),
+        "was never opened",
+    ),
+    "answer by another": (
+        instead("dispute.answered", lambda m: by(m.hospital, m.reply())),
+        "not by the respondent",
+    ),
+    "answer given twice": (after("dispute.answered", lambda m: m.reply()), "already"),
+    "ruling by a party": (
+        instead("dispute.resolved", lambda m: by(m.hospital, m.ruling())),
+        "which is not the arbiter",
+    ),
+    "second ruling": (after("dispute.resolved", lambda m: m.ruling()), "was decided at entry"),
+    "answer after the ruling": (
+        after("dispute.resolved", lambda m: m.reply()),
+        "was decided at entry",
+    ),
+    "expired before its deadline": (
+        instead("dispute.resolved", lambda m: m.ruling("dispute.expired")),
+        "expired before its deadline",
+    ),
+    "ruling that says nothing": (
+        changed("dispute.resolved", amounts={"upheld": 2}),
+        "whether the claim was upheld",
+    ),
+    "ruling about another request": (
+        changed("dispute.resolved", objects={"request": new_id("req")}),
+        "was never opened",
+    ),
     "closed without a statement": (
         without("statement.settled", blamed="request.closed"),
         "closed without a statement",
@@ -450,6 +498,8 @@ def test_log_replay_leaving_out_any_entry_is_found_where_a_later_one_needs_it(
         "receipt.issued",
         "bid.revealed",
         "request.closed",
+        "dispute.answered",
+        "dispute.resolved",
     }
     for place, entry in enumerate(market.entries[1:], start=1):
         rest = market.entries[:place] + market.entries[place + 1 :]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clearinghouse.messages.disputes import LineView, OrgStatement
 from clearinghouse.report.html import render_html
+from clearinghouse.report.statement import statement_html
 
 REQUIRES = ("chromium",)
 
@@ -74,3 +76,28 @@ def test_dark_is_dark(tmp_path: Path, sample: Callable[..., dict[str, Any]]) -> 
     dark = shot(page, 1200, 1201, "--force-dark-mode", "--blink-settings=preferredColorScheme=0")
     assert light[5, 5].mean() > 200
     assert dark[5, 5].mean() < 60
+
+
+def test_a_statement_is_drawn_and_fits_the_width(tmp_path: Path) -> None:
+    name, request = "org_" + "1" * 20, "req_" + "0" * 20
+    lines = [
+        LineView(
+            at_s=1_800_000_000,
+            request_id=request,
+            transfer=f"{request}:order:ord_{number:020d}",
+            account=f"org:{name}",
+            amount_micro=1_250_000,
+            balance_micro=1_250_000 * (number + 1),
+        )
+        for number in range(12)
+    ]
+    found = OrgStatement(
+        org_id=name, name="Ward 7", lines=lines, balances={f"org:{name}": 15_000_000}, frozen={}
+    )
+    page = tmp_path / "statement.html"
+    page.write_text(statement_html(found), encoding="utf-8")
+    for width in (1000, 500):
+        pixels = shot(page, width, 1600)
+        inked = (np.abs(pixels.astype(int) - 255).sum(axis=2) > 60).any(axis=0)
+        assert inked[width // 8 : width * 7 // 8].mean() > 0.7  # text across the page
+        assert not inked[-3:].any()  # nothing runs out of it

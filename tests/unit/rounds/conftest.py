@@ -83,10 +83,12 @@ class World:
     request_id: str = ""
     events: list = field(default_factory=list)
     recipes: tuple = ("logistic",)
+    attempts: int = 8
 
     def connect(self, name):
         keystore = Keystore.open(self.folder / name)
-        return keystore, Transport(self.url, keystore.signing_key, SystemClock(), self.client)
+        key, clock = keystore.signing_key, SystemClock()
+        return keystore, Transport(self.url, key, clock, self.client, attempts=self.attempts)
 
     def gather(self, **terms):
         """Register everybody, seal, publish, open the request."""

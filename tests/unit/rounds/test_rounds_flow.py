@@ -1,6 +1,9 @@
 """A whole market with real parties and ciphertexts, and markets in which somebody will not play."""
 
+from clearinghouse.client.rotation import rotate
 from clearinghouse.errors import RefusedError
+from clearinghouse.log.entries import KeyHistory, parse_entry
+from clearinghouse.log.replay import verify_replay
 from clearinghouse.log.verify import export_log, verify_log_directory, verify_receipt
 from clearinghouse.messages.results import (
     CheckpointView,
@@ -244,3 +247,28 @@ def test_asks_are_unknown_to_the_server_before_they_are_revealed(world):
 
 def _later(_request_id):
     raise OSError("not yet")
+
+
+def test_a_hospital_that_rotates_its_key_in_the_middle_still_signs_receipts(world):
+    """The old key signs the statement that names it, the new key the rest; all of it verifies."""
+    world.gather()
+    hospital = world.hospital
+    before = hospital.keystore.signing_key
+    world.work(world.everybody, until=lambda view: view.step == "deliver")
+    rotate(hospital.keystore, hospital.transport, hospital.org_id)
+    hospital.keystore = hospital.keystore.reopened()
+    after = hospital.keystore.signing_key
+    assert after.key_id != before.key_id
+    assert world.work(world.everybody).state == "done"
+    with world.desk.store.read() as tx:
+        (receipt,) = tx.runs.receipts(world.request_id).values()
+        entries = [parse_entry(body) for body in tx.log.entries(0, 1000)]
+    assert f"signer {after.key_id}" in receipt.body
+    assert before.key_id not in receipt.body
+    verify_receipt(receipt.body.encode())
+    verify_replay(entries)
+    history = KeyHistory()
+    for entry in entries:
+        history.apply(entry)
+    mine = [entry.key for entry in entries if entry.actor == hospital.org_id]
+    assert {before.key_id, after.key_id} == set(mine)

@@ -6,19 +6,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
+import jobs
 import pytest
 
 from clearinghouse.client.transport import make_client
 from clearinghouse.log.verify import export_log, verify_log_directory
 from clearinghouse.messages.results import CheckpointView, LogView, RunList, StatementView
+from clearinghouse.store.store import Store
 
 SERVER = """
 import sys
 from pathlib import Path
 from clearinghouse.serve import serve
-from clearinghouse.settings import Settings
-serve(Settings(Path(sys.argv[1])), port=int(sys.argv[2]),
+from clearinghouse.settings import settings_from_environment
+serve(settings_from_environment(Path(sys.argv[1])), port=int(sys.argv[2]),
       announce=lambda port: print(port, flush=True), log=open(sys.argv[3], "a"))
 """
 
@@ -26,13 +29,15 @@ serve(Settings(Path(sys.argv[1])), port=int(sys.argv[2]),
 class Server:
     """A server process on a fixed port that can be killed and started again."""
 
-    def __init__(self, folder):
-        self.folder, self.process = folder, None
+    def __init__(self, folder, **settings):
+        self.folder, self.process, self.settings = folder, None, settings
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
-    def start(self):
+    def start(self, fail=""):
+        support = [str(jobs.SUPPORT), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | self.settings | {"PYTHONPATH": os.pathsep.join(support)}
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -44,6 +49,7 @@ class Server:
             ],
             stdout=subprocess.PIPE,
             text=True,
+            env=environment | {"CLEARINGHOUSE_FAIL": fail, "CLEARINGHOUSE_IDLE_S": "0.1"},
         )
         assert self.process.stdout.readline().strip() == str(self.port)
 
@@ -59,6 +65,13 @@ MOMENTS = {
     "the clearinghouse to sum a blind score",
     "to sign a score receipt",
 }
+
+
+def moment(sentence):
+    """What is waited for, without names, ids and times."""
+    if sentence.startswith("the clearinghouse "):
+        return sentence.split(" (", 1)[0]
+    return sentence.split(") ", 1)[-1]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +90,7 @@ def test_killed_while_it_waits_and_while_it_computes(tmp_path, make_world, momen
         seen = set()
 
         def is_new(view):
-            fresh = {sentence.split(") ", 1)[-1] for sentence in view.waiting_for} - seen
+            fresh = {moment(sentence) for sentence in view.waiting_for} - seen
             fresh &= fresh if moments is None else moments
             seen.update(fresh)
             return bool(fresh)
@@ -96,7 +109,93 @@ def test_killed_while_it_waits_and_while_it_computes(tmp_path, make_world, momen
     check_journal(tmp_path / "server.log")
 
 
+API_POINTS = (
+    "api.stored=kill@4",
+    "api.writing=kill@6",
+    "api.committed=kill@3",
+    "move.queueing=kill@2",
+    "move.queued=kill",
+    "move.worked=kill@3",
+    "move.writing=kill@2",
+    "move.moved=kill@2",
+)
+WORKER_POINTS = (
+    "job.claiming=kill@2",
+    "job.claimed=kill@2",
+    "job.computed=kill@2",
+    "job.finishing=kill@2",
+    "job.finished=kill@2",
+)
+
+
+class Relay(threading.Thread):
+    """Starts a process again whenever it has died, each time with the next fail point."""
+
+    def __init__(self, start, points):
+        super().__init__(daemon=True)
+        self.begin, self.points, self.deaths = start, list(points), 0
+        self.ending = threading.Event()
+        self.process = self.begin(self.points.pop(0))
+
+    def run(self):
+        while not self.ending.wait(0.05):
+            if self.process.poll() is not None:
+                self.deaths += 1
+                self.process.stdout.close()
+                self.process = self.begin(self.points.pop(0) if self.points else "")
+
+    def end(self):
+        self.ending.set()
+        self.join()
+        self.process.kill()
+        with self.process:
+            self.process.wait(timeout=30)
+
+
+@pytest.mark.long
+def test_a_market_whose_server_and_worker_die_at_every_point(tmp_path, make_world, store_url):
+    """API and worker are processes of their own; both die again and again, at every named point."""
+    Store(store_url).close()
+    server = Server(tmp_path, CLEARINGHOUSE_DATABASE_URL=store_url, CLEARINGHOUSE_WORKERS="0")
+    workers = []
+
+    def start_server(fail):
+        server.start(fail)
+        return server.process
+
+    def start_worker(fail):
+        data = tmp_path / "server"
+        workers.append(jobs.WorkerCommand(data, store_url, fail, lease_s=4))
+        return workers[-1].process
+
+    api = Relay(start_server, API_POINTS)
+    worker = Relay(start_worker, WORKER_POINTS)
+    for relay in (api, worker):
+        relay.start()
+    try:
+        with make_client(f"http://127.0.0.1:{server.port}") as client:
+            world = make_world(client, f"http://127.0.0.1:{server.port}")
+            world.attempts = 40  # a server that has just come back may be gone at once
+            world.gather()
+            view = world.work(world.everybody, seconds=380)
+            assert (view.state, view.reason) == ("done", ""), world.events
+            check(world, tmp_path)
+    finally:
+        for relay in (worker, api):
+            relay.end()
+    assert api.deaths >= 5, api.points
+    assert worker.deaths >= 3, worker.points
+    store = Store(store_url)
+    with store.read() as tx:
+        found = tx.jobs.of(world.request_id)
+        assert {job.state for job in found} == {"done"}
+        assert tx.jobs.open() == ()
+        assert max(job.attempts for job in found) <= 3
+    store.close()
+
+
 JOURNAL = {"event", "level", "timestamp", "request", "step", "move", "seconds", "job", "ok"}
+JOURNAL |= {"call", "id", "attempt", "method", "route", "status", "worker", "kind"}
 
 
 def check_journal(path):

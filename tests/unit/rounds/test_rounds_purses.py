@@ -1,5 +1,7 @@
 """Purses in the running rounds: contest, procurement with sealed bids, floors, quotas."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from clearinghouse.errors import InputError
 from clearinghouse.messages.intake import Fairness, Purse, SealValset
 from clearinghouse.messages.results import LogView, RunList, StatementView
-from clearinghouse.rounds import awards
+from clearinghouse.rounds import awards, disputes, findings
 from clearinghouse.rounds.intake import check_purse
 from clearinghouse.schema import parse_schema
 
@@ -172,7 +174,7 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
     )
     cheap, dear = world.developers
     cheap.ask_micro, dear.ask_micro = 80_000_000, 120_000_000
-    view = world.work(world.everybody)
+    view = world.work(world.everybody, seconds=300.0)
     assert view.state == "done", (view.reason, world.events)
     statement = world.hospital.transport.get(
         f"/requests/{world.request_id}/statement", StatementView
@@ -195,7 +197,30 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
     assert kinds.index("bid.revealed") > max(
         i for i, kind in enumerate(kinds) if kind in ("bid.committed", "run.released")
     )
+    check_replay(world, owner[dear.org_id].id)
     with world.desk.store.read() as tx:
         valset_id = tx.requests.get(world.request_id).valset_id
         assert tx.runs.count_of_owner(valset_id, cheap.org_id) == 1
         assert tx.runs.count_of_owner(valset_id, world.hospital.org_id) == 0
+
+
+def check_replay(world, run_id):
+    """A disputed score and target are made again byte for byte; a changed count is found."""
+    with world.desk.store.write() as tx:
+        request = tx.requests.get(world.request_id)
+        target = tx.runs.of(request.id, "target")[0].id
+        for subject, reason in ((run_id, "score"), (target, "test")):
+            disputes.open_dispute(
+                tx, world.desk, request, subject, reason, {}, respondent_id=request.org_id
+            )
+    while findings.examine(world.desk):
+        pass
+    with world.desk.store.read() as tx:
+        found = {item.subject: json.loads(item.finding) for item in tx.disputes.of(request.id)}
+        run = next(item for item in tx.runs.of(request.id, "score") if item.id == run_id)
+        job, arguments = findings._replay(tx, request, run)
+    assert [found[name]["verdict"] for name in (run_id, target)] == ["reproduced"] * 2
+    counts = [list(row) for row in run.result["counts"]]
+    counts[0][0] += 1
+    told = world.desk.worker.run(job, {**arguments, "counts": counts})
+    assert (told["verdict"], told["fault"]) == ("not reproduced", "evaluator")

@@ -13,7 +13,7 @@ import pytest
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import InputError, NotFoundError, ProtocolError, TryAgainError
 from clearinghouse.rows import commit_rows, write_proofs
-from clearinghouse.worker import JobFailedError, WorkerProcess, WorkerThread
+from clearinghouse.worker import CrashError, JobFailedError, WorkerProcess, WorkerThread
 
 GIGABYTE = 2**30
 
@@ -53,7 +53,10 @@ def test_jobs_errors_and_death(blobs, worker):
     with pytest.raises(ProtocolError, match="model: not JSON"):
         worker.run("score.begin", _nonsense(blobs))
     assert worker.pid == first
-    os.kill(first, signal.SIGKILL)
+    os.kill(first, signal.SIGSTOP)  # so that the kill surely comes in the middle of the next job
+    threading.Timer(0.2, os.kill, (first, signal.SIGKILL)).start()
+    with pytest.raises(CrashError, match="ended its process"):
+        worker.run("rows.prove", job)
     assert worker.run("rows.prove", job) == {"real": 5}
     assert worker.pid != first
     maps = Path(f"/proc/{worker.pid}/limits").read_text()
@@ -94,7 +97,7 @@ def test_a_job_that_takes_too_long_is_ended(blobs):
 
 
 def test_a_process_that_cannot_start_fails_its_job(blobs):
-    """Memory so small that it dies: tried twice, then the job fails."""
+    """Memory so small that it dies."""
     small = WorkerProcess(blobs.folder, blob_bytes=1, wall_s=60, memory_bytes=2**24)
     with pytest.raises(JobFailedError, match="ended its process"):
         small.run("rows.prove", proofs(blobs))

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,10 +11,16 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 from sqlmodel import SQLModel
 
 from clearinghouse.errors import InputError
+from clearinghouse.ids import new_id
+from clearinghouse.log.entries import make_entry
+from clearinghouse.signing import SigningKey
 from clearinghouse.store import migrate
+from clearinghouse.store.records import Org
 from clearinghouse.store.store import Store
 from clearinghouse.store.tables import SCHEMA_VERSION
 from clearinghouse.store.versions import VERSION_TABLE
+
+KEYS = [SigningKey.generate().verify_key for _ in range(2)]
 
 NEXT = """
 import sqlalchemy as sa
@@ -284,3 +291,30 @@ def test_every_amount_has_64_bits_and_every_text_one_order(ready_postgres):
     kinds = {kind for _, kind, _ in columns}
     assert kinds == {"text", "bigint", "boolean", "double precision", "bytea"}
     assert {order for _, kind, order in columns if kind == "text"} == {"C"}
+
+
+def test_keys_and_uploads_that_were_there_before_are_known_after(store, store_url):
+    """Organisations of the older version keep their key, at the index of its log entry."""
+    orgs = [Org(new_id("org"), "h", "hospital", new_id("key"), "x", None) for _ in range(2)]
+    entries = [
+        make_entry("org.registered", now_s=0, actor=org.id, key=key.key_id, objects={"org": org.id},
+                   hashes={"public_key": key.digest})
+        for org, key in zip(orgs, KEYS, strict=True)
+    ]  # fmt: skip
+    with store.write() as tx:
+        tx.log.append(b'{"type":"other"}')
+        for org, key, entry in zip(orgs, KEYS, entries, strict=True):
+            tx.parties.add(replace(org, key_id=key.key_id, public_key=key.base64), tx.log.size())
+            tx.log.append(entry.data)
+        tx.blobs.add("d" * 64, 5, orgs[0].id)
+        before = [tx.parties.keys(org.id) for org in orgs]
+    store.close()
+    assert migrate.downgrade(store_url, "0005") == "0005"
+    assert migrate.upgrade(store_url) == SCHEMA_VERSION
+    again = Store(store_url)
+    with again.read() as tx:
+        assert [tx.parties.keys(org.id) for org in orgs] == before
+        assert [key.added for keys in before for key in keys] == [1, 2]
+        assert [tx.quotas.stored(org.id) for org in orgs] == [5, 0]
+        assert tx.parties.by_key(KEYS[1].key_id).id == orgs[1].id
+    again.close()

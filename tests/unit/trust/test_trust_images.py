@@ -60,8 +60,14 @@ def test_trust_images_compose_services_are_confined() -> None:
         for variable in service.get("environment", {}):
             secret = re.search("PASSWORD|SECRET|TOKEN|KEY|DATABASE_URL", variable)
             assert not secret or variable.endswith("_FILE"), "secrets are files"
-    api = compose["services"]["api"]
-    assert api["read_only"] is True
+    api, worker = compose["services"]["api"], compose["services"]["worker"]
+    assert api["read_only"] is worker["read_only"] is True
+    # The workers, who handle hostile bytes, see neither keys nor the outside.
+    assert worker["networks"] == ["back"]
+    assert worker["volumes"] == ["blobs:/data/server/blobs"]
+    assert "ports" not in worker
+    assert "--workers 0" in api["command"][0]
+    assert "clearinghouse worker" in worker["command"][0]
     assert all(port.startswith("127.0.0.1:") for port in api["ports"])
     assert compose["networks"]["back"]["internal"] is True
     assert compose["services"]["postgres"]["networks"] == ["back"]
@@ -70,8 +76,20 @@ def test_trust_images_compose_services_are_confined() -> None:
 def test_trust_images_kubernetes_pod_is_restricted_and_calls_nobody() -> None:
     documents = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text()))
     found = {document["kind"]: document for document in documents}
-    pod = found["StatefulSet"]["spec"]["template"]["spec"]
     assert found["StatefulSet"]["spec"]["replicas"] == 1
+    for kind in ("StatefulSet", "Deployment"):
+        check_pod(found[kind]["spec"]["template"]["spec"])
+    worker = found["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    mounts = {mount["name"] for mount in worker["volumeMounts"]}
+    assert mounts == {"blobs", "tmp"}, "a worker sees no key"
+    policy = found["NetworkPolicy"]["spec"]
+    (out,) = policy["egress"]
+    assert out["ports"] == [{"port": 5432, "protocol": "TCP"}]
+    assert all("/32" in to["ipBlock"]["cidr"] for to in out["to"])
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+
+
+def check_pod(pod: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 10001
     assert pod["automountServiceAccountToken"] is False
@@ -82,9 +100,6 @@ def test_trust_images_kubernetes_pod_is_restricted_and_calls_nobody() -> None:
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert "memory" in container["resources"]["limits"]
         assert "@sha256:" in container["image"]
-    policy = found["NetworkPolicy"]["spec"]
-    assert policy["egress"] == []
-    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
 
 
 def test_trust_images_party_gets_the_base_packages_and_no_server() -> None:

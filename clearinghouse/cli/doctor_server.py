@@ -1,0 +1,100 @@
+"""`doctor --data`: what a server's folder, database and workers need, as the operator sees it."""
+
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from clearinghouse.cli.doctor import Finding, machine, report
+from clearinghouse.cli.options import Result
+from clearinghouse.errors import ClearinghouseError
+from clearinghouse.rounds.queue import PROTOCOL
+from clearinghouse.settings import Settings, settings_from_environment
+from clearinghouse.store.store import Store, Tx
+
+SILENT_LEASES = 3
+
+
+def doctor_server(data: Path) -> Result:
+    """Check everything that a server needs."""
+    try:
+        settings = settings_from_environment(data)
+    except ClearinghouseError as error:
+        return report([Finding("settings", "broken", str(error), "correct the variable")])
+    return report([*machine(), *_folder(settings), *_database(settings)])
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    data = settings.data
+    if not data.is_dir():
+        yield Finding("data", "broken", f"{data} does not exist", "give the server's --data")
+        return
+    for name in ("server.key", "log.key"):
+        path = data / name
+        if not path.exists():
+            yield Finding("keys", "note", f"{name} is not here", "right on a worker's machine only")
+        elif stat.S_IMODE(path.stat().st_mode) & 0o077:
+            yield Finding("keys", "broken", f"others can read {name}", f"run chmod 600 {path}")
+        else:
+            yield Finding("keys", "ok", name)
+    free, reserve = shutil.disk_usage(data).free, settings.disk_reserve_bytes
+    words = f"{free / 2**30:.1f} GiB free"
+    yield Finding(
+        "disk",
+        "ok" if free >= reserve else "broken",
+        words,
+        "" if free >= reserve else f"make room: {reserve / 2**30:.1f} GiB are kept in reserve",
+    )
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    is_new = not settings.database_url and not (settings.data / "clearinghouse.db").is_file()
+    if is_new:
+        yield Finding("database", "note", "none yet", "the first start makes it")
+        return
+    try:
+        store = Store(settings.url)
+    except ClearinghouseError as error:
+        yield Finding("database", "broken", str(error), "see docs/operate.md, Schema versions")
+        return
+    try:
+        with store.read() as tx:
+            yield Finding("database", "ok", f"{tx.log.size()} log entries")
+            yield from _workers(tx, settings)
+            yield from _jobs(tx)
+    finally:
+        store.close()
+
+
+def _workers(tx: Tx, settings: Settings) -> Iterator[Finding]:
+    now, workers = time.time(), tx.workers.all()
+    if not workers:
+        remedy = "start the server or clearinghouse worker"
+        yield Finding("workers", "broken", "no worker is alive", remedy)
+    for worker in workers:
+        silent_s = now - worker.seen
+        words = f"{worker.id} on {worker.host}, {worker.slots} slots, {worker.state}"
+        if silent_s > SILENT_LEASES * settings.lease_s:
+            remedy = "look at its log; its jobs go to others"
+            yield Finding("workers", "note", f"{words}, silent for {silent_s:.0f} s", remedy)
+        elif worker.protocol != PROTOCOL:
+            remedy = f"it leaves jobs of protocol {PROTOCOL}: upgrade it"
+            yield Finding("workers", "note", f"{words}, protocol {worker.protocol}", remedy)
+        else:
+            yield Finding("workers", "ok", words)
+
+
+def _jobs(tx: Tx) -> Iterator[Finding]:
+    open_jobs = tx.jobs.open()
+    waiting = [job for job in open_jobs if job.state == "queued"]
+    tried = [job for job in open_jobs if job.reason]
+    words = f"{len(waiting)} wait, {len(open_jobs) - len(waiting)} at work"
+    yield Finding("jobs", "ok", words)
+    for job in tried:
+        detail = f"{job.id} ({job.kind}), attempt {job.attempts}: {job.reason}"
+        yield Finding("jobs", "note", detail, f"clearinghouse job show {job.id}")
+    strangers = [job for job in open_jobs if job.protocol != PROTOCOL]
+    if strangers:
+        words = f"{len(strangers)} of another protocol than {PROTOCOL}"
+        yield Finding("jobs", "note", words, "they wait for a worker of their version")

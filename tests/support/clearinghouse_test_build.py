@@ -1,0 +1,1 @@
+"""Its being importable makes this a test build: see `clearinghouse.failpoints`. Never shipped."""
