@@ -255,7 +255,6 @@ def _valset(schema_id: str, blob: str) -> dict[str, object]:
         "keys_blob": blob,
         "upload_blobs": [blob],
         "commitment": "2" * 64,
-        "target_noise_commitment": "3" * 64,
     }
 
 

@@ -29,6 +29,7 @@ from secure_eval.kernel import centred, combined
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.layout import Upload
 from secure_eval.noise import Table
+from secure_eval.nonces import nonce_commitment
 from secure_eval.packing import SEEDED_BYTES
 from secure_eval.params import PARAMETERS
 from secure_eval.scoring import doubled_score
@@ -36,6 +37,7 @@ from secure_eval.sealio import seal
 
 NONCES = (b"n" * 16, b"d" * 16)
 MEGABYTE = 2**20
+COINS = 128
 
 
 def best(work: Callable[[], Any], times: int) -> float:
@@ -200,7 +202,13 @@ class Clock:
         return sum(self.spent.values())
 
 
-def whole_run(holder: KeyHolder, sealed: SealedSet, labels: Integers, model: IntegerModel) -> Clock:
+def whole_run(
+    holder: KeyHolder,
+    sealed: SealedSet,
+    labels: Integers,
+    model: IntegerModel,
+    coins: int = 0,
+) -> Clock:
     """One checked run from the score message to the release; both parties' times and messages."""
     clock, layout = Clock(), sealed.layout
     run = secrets.token_hex(8)
@@ -216,24 +224,24 @@ def whole_run(holder: KeyHolder, sealed: SealedSet, labels: Integers, model: Int
             secrets.token_bytes(32),
             run,
             NONCES[0],
+            coins=[coins] * (1 + len(layout.groups)) if coins else (),
         ),
     )
     agent = CheckedAgentRun(holder, layout, labels[sealed.order], run, bins=model.bins)
-    tables = [Table(name, cells, 500_000) for name, cells in server.table_cells]
+    tables = [Table(name, cells, 500_000, coins) for name, cells in server.table_cells]
+    commitments = [nonce_commitment(nonce) for nonce in NONCES]
     ours, theirs = "evaluator", "key holder"
     score = clock.take(ours, "1 score", server.score)
-    digits = clock.take(theirs, "2 digits", lambda: agent.digits(score))
+    digits = clock.take(theirs, "2 digits", lambda: agent.digits(score, tables, commitments))
     early = clock.take(ours, "3 early checks", lambda: server.early_checks(digits))
     reply = clock.take(theirs, "3 early replies", lambda: agent.early_replies(early))
     clock.take(ours, "", lambda: server.accept_early(reply))
     shares = clock.take(ours, "4 shares", lambda: server.shares(digits))
-    characters = clock.take(
-        theirs, "5 characters", lambda: agent.characters(shares, NONCES, tables)
-    )
+    characters = clock.take(theirs, "5 characters", lambda: agent.characters(shares, NONCES))
     final = clock.take(ours, "6 final checks", lambda: server.final_checks(characters))
     answer = clock.take(theirs, "6 final replies", lambda: agent.final_replies(final))
     clock.take(ours, "", lambda: server.accept_final(answer))
-    openings = clock.take(ours, "7 openings", lambda: server.openings(characters))
+    openings = clock.take(ours, "7 openings", lambda: server.openings(characters, NONCES))
     replies = clock.take(theirs, "7 replies", lambda: agent.replies(openings))
     clock.take(ours, "", lambda: server.release(replies))
     return clock
@@ -289,6 +297,15 @@ def histogram(holder: KeyHolder, quick: bool) -> str:
             "28 MB",
         ]
     ]
+    flipped = whole_run(holder, sealed, labels, model, coins=COINS)
+    size = sum(flipped.sizes.values()) / MEGABYTE
+    rows.append(
+        [
+            f"the same with {COINS} committed coins a cell",
+            f"{flipped.total:.2f} s, {size:.2f} MB",
+            "",
+        ]
+    )
     if theirs:
         seconds, size = min(theirs)
         ratio = least.total / seconds

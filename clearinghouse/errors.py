@@ -50,6 +50,16 @@ class RefusedError(ClearinghouseError):
     exit_code = 3
 
 
+class SpentError(RefusedError):
+    """A refusal that came after epsilon was spent; the other side must log it."""
+
+    def __init__(self, reason: str, spent_micro: int) -> None:
+        super().__init__(
+            f"{reason} ({spent_micro / 1_000_000:g} of epsilon was spent on this run before)"
+        )
+        self.spent_micro = spent_micro
+
+
 class BudgetExceededError(RefusedError):
     """A release would spend more privacy budget than the owner has left."""
 

@@ -18,9 +18,11 @@ from clearinghouse.rows import verify_proofs
 from clearinghouse.schema import Schema
 from clearinghouse.upload_claims import claims
 from secure_eval.checked import CheckedScoringRun
-from secure_eval.evaluator import Layout, TargetOpening
+from secure_eval.evaluator import Layout
 from secure_eval.integer_model import IntegerModel
+from secure_eval.noise import noise_variance
 from secure_eval.scorecard import METRICS, Scorecard
+from secure_eval.target import TargetOpening
 from secure_eval.upload_checks import UploadChecks
 
 Arguments = Mapping[str, Any]
@@ -121,8 +123,27 @@ def _target(state: Jobs, arguments: Arguments) -> TargetOpening:
     )
 
 
-def _target_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+def _target_checks(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     opening = _target(state, arguments)
+    message = opening.checks(state.blobs.get(arguments["noise"]))
+    state.keep(arguments["run"], "tested", opening)
+    return state.send(message)
+
+
+def _tested(state: Jobs, arguments: Arguments) -> TargetOpening:
+    opening: TargetOpening | None = state.take(arguments["run"], "tested")
+    if opening is None:
+        opening = _target(state, arguments)
+        opening.checks(state.blobs.get(arguments["noise"]))
+    return opening
+
+
+def _target_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+    """Masked sums, only after the noise passed its test."""
+    opening = _tested(state, arguments)
+    failure = _failure(opening.accept, state.blobs.get(arguments["checked"]))
+    if failure:
+        return failure
     message = opening.openings(state.blobs.get(arguments["noise"]))
     state.keep(arguments["run"], "opened", opening)
     return state.send(message)
@@ -131,7 +152,8 @@ def _target_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
 def _target_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     opening = state.take(arguments["run"], "opened")
     if opening is None:
-        opening = _target(state, arguments)
+        opening = _tested(state, arguments)
+        opening.accept(state.blobs.get(arguments["checked"]))
         opening.openings(state.blobs.get(arguments["noise"]))
     counts = opening.release(state.blobs.get(arguments["replies"]))
     return {"counts": counts.reshape(-1).tolist()}
@@ -181,6 +203,7 @@ def _scoring(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
         bytes.fromhex(arguments["seed"]),
         arguments["run"],
         bytes.fromhex(arguments["nonce"]),
+        coins=arguments["coins"],
     )
 
 
@@ -208,8 +231,16 @@ def _early(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
     return run
 
 
+def _score_verdict(state: Jobs, arguments: Arguments) -> dict[str, Any]:
+    """Whether the digits passed their tests: nobody opens a nonce before."""
+    run = _early(state, arguments)
+    failure = _failure(run.accept_early, state.blobs.get(arguments["early"]))
+    state.keep(arguments["run"], "early", run)
+    return failure
+
+
 def _score_shares(state: Jobs, arguments: Arguments) -> dict[str, Any]:
-    """Shares, only after the digits passed their tests."""
+    """Shares, only after the digits passed their tests and the developer opened its nonce."""
     run = _early(state, arguments)
     failure = _failure(run.accept_early, state.blobs.get(arguments["early"]))
     if failure:
@@ -249,9 +280,15 @@ def _score_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     failure = _failure(run.accept_final, state.blobs.get(arguments["final"]))
     if failure:
         return failure
-    message = run.openings(state.blobs.get(arguments["characters"]))
+    message = run.openings(state.blobs.get(arguments["characters"]), _nonces(arguments))
     state.keep(arguments["run"], "opened", run)
     return state.send(message)
+
+
+def _nonces(arguments: Arguments) -> tuple[bytes, bytes]:
+    """Both nonces, opened after the tests of the digits."""
+    first, second = arguments["nonce"], arguments["developer_nonce"]
+    return bytes.fromhex(first), bytes.fromhex(second)
 
 
 def _score_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
@@ -259,7 +296,7 @@ def _score_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     if run is None:
         run = _final(state, arguments)
         run.accept_final(state.blobs.get(arguments["final"]))
-        run.openings(state.blobs.get(arguments["characters"]))
+        run.openings(state.blobs.get(arguments["characters"]), _nonces(arguments))
     replies = state.blobs.get(arguments["replies"])
     try:
         opened = run.release(replies)
@@ -279,6 +316,7 @@ def _score_card(_state: Jobs, arguments: Arguments) -> dict[str, Any]:
         arguments["edges"],
         arguments["threshold_edge"],
         level=CONFIDENCE,
+        noise_variance=noise_variance(arguments["epsilon_micro"], arguments["coins"]),
     )
     bound = card.lower_bound(arguments["metric"], arguments["confidence_micro"] / 1_000_000)
     return {
@@ -322,11 +360,13 @@ def _layout(arguments: Arguments) -> Layout:
 _JOBS: Mapping[str, Callable[[Jobs, Arguments], dict[str, Any]]] = {
     "valset.checks": _valset_checks,
     "valset.verdict": _valset_verdict,
+    "target.checks": _target_checks,
     "target.openings": _target_openings,
     "target.release": _target_release,
     "model.inspect": _model_inspect,
     "score.begin": _score_begin,
     "score.early": _score_early,
+    "score.verdict": _score_verdict,
     "score.shares": _score_shares,
     "score.final": _score_final,
     "score.openings": _score_openings,

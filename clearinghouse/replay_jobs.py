@@ -11,10 +11,19 @@ from clearinghouse.rows import verify_proofs
 from secure_eval.evaluator import Opened
 from secure_eval.integer_model import IntegerModel
 from secure_eval.layout import Layout
-from secure_eval.replay import TargetTranscript, Transcript, Verdict, replay, replay_target
+from secure_eval.replay import TargetTranscript, Transcript, Verdict, replay
+from secure_eval.replay_target import replay_target
 
 HOSPITALS = frozenset(
-    {"digits", "early_replies", "characters", "final_replies", "replies", "noise"}
+    {
+        "digits",
+        "early_replies",
+        "characters",
+        "final_replies",
+        "noise",
+        "check_replies",
+        "replies",
+    }
 )
 """Messages of the key holder: their bytes are needed, the evaluator's are made again."""
 
@@ -34,7 +43,7 @@ def score_replay(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:
         model=IntegerModel.from_json(blobs.get(arguments["model"])),
         column_map=arguments["columns"],
         nonces=(first, second),
-        checked=True,
+        coins=arguments["coins"],
         released=released,
     )
     return _told(replay(transcript))

@@ -45,13 +45,23 @@ def tree_size(size_class: int, n_rows: int) -> int:
     return size
 
 
-def draw_key(draw_seed: bytes, leaf: bytes) -> bytes:
+def row_hash(record: Mapping[str, str | None]) -> bytes:
+    """SHA-256 of a record's canonical bytes: equal for equal rows, whoever holds them."""
+    return hashlib.sha256(record_bytes(record)).digest()
+
+
+def draw_key(draw_seed: bytes, row: bytes) -> bytes:
     """By what the rows of a cell are sorted before the first ones are delivered.
 
-    Neither side can aim it: leaves are committed before the seed exists, and the seed hangs on
-    every ask commitment.
+    Args:
+        draw_seed: Public, fixed by the clearing.
+        row: `row_hash` of the row, not its salted commitment: so copies of one table deliver the
+            same rows, and are found.
+
+    Neither side can aim it: rows are committed before the seed exists, and the seed hangs on every
+    ask commitment.
     """
-    return hashlib.sha256(draw_seed + leaf).digest()
+    return hashlib.sha256(draw_seed + row).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class Settings:
         keep_ciphertexts_days: So long the ciphertexts of a finished request stay; its validation
             set stays longer. Audits and disputes need them.
         keep_deliveries_days: So long its sealed deliveries stay.
+        witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
 
@@ -96,12 +97,18 @@ class Settings:
     idle_s: float = 0.5
     keep_ciphertexts_days: int = 180
     keep_deliveries_days: int = 90
+    witnesses: str = ""
     record_bodies: Path | None = None
 
     @property
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+    @property
+    def witness_keys(self) -> frozenset[str]:
+        """The verifier keys of `witnesses`."""
+        return frozenset(self.witnesses.replace(",", " ").split())
 
     @property
     def published(self) -> Path:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # not the rehearsal: to a reader of imports the server would then reach the key holder
+    from secure_eval.checked import CheckedScoringRun
     from secure_eval.comparison import hidden_edges
-    from secure_eval.evaluator import Opened, PublicKeys, ScoringRun, TargetOpening
+    from secure_eval.evaluator import Opened, PublicKeys
     from secure_eval.from_onnx import from_onnx
     from secure_eval.from_sklearn import from_sklearn
     from secure_eval.histogram import Histogram
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from secure_eval.layout import Layout
     from secure_eval.noise import Table
     from secure_eval.params import PARAMETERS
+    from secure_eval.target import TargetOpening
 
 _HOMES = {
     "PARAMETERS": "params",
+    "CheckedScoringRun": "checked",
     "Column": "integer_model",
     "Histogram": "histogram",
     "IntegerModel": "integer_model",
@@ -30,9 +33,8 @@ _HOMES = {
     "Layout": "layout",
     "Opened": "evaluator",
     "PublicKeys": "evaluator",
-    "ScoringRun": "evaluator",
     "Table": "noise",
-    "TargetOpening": "evaluator",
+    "TargetOpening": "target",
     "from_onnx": "from_onnx",
     "from_sklearn": "from_sklearn",
     "hidden_edges": "comparison",
@@ -41,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "PARAMETERS",
+    "CheckedScoringRun",
     "Column",
     "Histogram",
     "IntegerModel",
@@ -48,7 +51,6 @@ __all__ = [
     "Layout",
     "Opened",
     "PublicKeys",
-    "ScoringRun",
     "Table",
     "TargetOpening",
     "from_onnx",

@@ -4,8 +4,8 @@ Numbered sections are those of docs/protocol.md.
 
 Guarantee: whatever the other side sends, each round is answered once; the same bytes again get the
     stored reply, other bytes an error; nothing is decrypted that is not of the expected shape,
-    order, number and noise budget. Epsilon is spent when `characters` (or the target's noise)
-    leaves.
+    order, number and noise budget. What is released, and the commitments to the nonces, are fixed
+    with the first round; nonces that do not open them are refused.
 Assumes: the caller stores `state()` before it sends a reply, so that a restart repeats the reply,
     and after a refusal too, so that a restart does not reopen the round.
 """
@@ -20,15 +20,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from secure_eval import framing
+from secure_eval.coins import CoinPlan
 from secure_eval.comparison import grid
 from secure_eval.encrypted_noise import encrypted_noise
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import MAX_CELLS, Layout, Shapes
-from secure_eval.noise import Table, commitment, table_noise, total_cells
+from secure_eval.noise import Table, coin_plan, commitment, table_noise, total_cells
+from secure_eval.nonces import COMMITMENT_BYTES, check_nonces
 from secure_eval.params import PARAMETERS
 
-__all__ = ["AgentRun", "AgentTarget", "Rounds", "encrypted_noise"]
+__all__ = ["AgentRun", "Rounds", "checked_tables", "opened_replies"]
 
 Integers = NDArray[np.int64]
 
@@ -81,25 +83,51 @@ class Rounds:
         self.stored = {name: (digest, reply) for name, digest, reply in pairs if digest}
 
 
-def _checked_tables(tables: Sequence[Table], exact: bool) -> tuple[Table, ...]:
+def checked_tables(tables: Sequence[Table], exact: bool) -> tuple[Table, ...]:
+    """Return the tables of a release.
+
+    Raises:
+        ValueError: none, too many cells, two laws, or no epsilon where there must be one.
+    """
     tables = tuple(tables)
     if not tables or total_cells(tables) > MAX_CELLS:
         raise ValueError(f"tables: expected 1 to {MAX_CELLS} cells")
     if not exact and any(table.epsilon_micro is None for table in tables):
         raise ValueError("tables: every table needs an epsilon; exact counts are for rehearsals")
+    if len({table.name for table in tables}) != len(tables):
+        raise ValueError("tables: two tables have the same name")
+    coin_plan(tables)
     return tables
 
 
-def _request(message: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table]) -> bytes:
-    described = [[table.name, table.n_cells, table.epsilon_micro] for table in tables]
-    return b"".join([*nonces, json.dumps(described).encode(), message])
+def _agreed(tables: Sequence[Table], commitments: Sequence[bytes]) -> dict[str, Any]:
+    """Return what both sides agreed before the first round, as JSON."""
+    described = [[t.name, t.n_cells, t.epsilon_micro, t.coins] for t in tables]
+    return {"tables": described, "commitments": [bytes(item).hex() for item in commitments]}
+
+
+def opened_replies(
+    holder: KeyHolder, message: bytes, n_cells: int, kind: Kind, reply: Kind
+) -> bytes:
+    """Return the replies to exactly the openings that were agreed.
+
+    Raises:
+        ValueError: another number, or an opening of the wrong shape or budget.
+    """
+    shapes = Shapes(1, 2, 32, n_cells)
+    parts = framing.decode(message, kind, shapes.openings())
+    opened = [holder.opened(part, f"{kind.name} {i}") for i, part in enumerate(parts)]
+    return framing.encode(reply, [np.array(opened, "<u4").tobytes()])
 
 
 class AgentRun:
-    """The key holder's side of one scoring run."""
+    """The key holder's side of one scoring run, without the rounds of its tests.
+
+    `checked_agent.CheckedAgentRun` is the side that answers those as well.
+    """
 
     _ROUNDS: tuple[str, ...] = ("digits", "characters", "replies")
-    _CHECKED = False
+    _CHECKED = True
 
     def __init__(
         self,
@@ -125,7 +153,10 @@ class AgentRun:
 
         Raises:
             ValueError: labels do not fit the layout.
+            TypeError: the run has no tests.
         """
+        if type(self) is AgentRun:
+            raise TypeError("a run without tests is no run; use CheckedAgentRun")
         self._holder = key_holder
         self._layout = layout
         self._run_id = run_id
@@ -141,6 +172,8 @@ class AgentRun:
         self._allow_exact = allow_exact
         self._noise_key = secrets.token_bytes(_KEY_BYTES)
         self._rounds = Rounds(self._ROUNDS)
+        self._tables: tuple[Table, ...] = ()
+        self._commitments: tuple[bytes, ...] = ()
         self._tops = np.zeros((layout.n_blocks, _N), np.int64)
         self._noise = np.zeros(0, np.int64)
 
@@ -154,21 +187,42 @@ class AgentRun:
         """The noise (cells,) of this run, for the owner's own record; empty until drawn."""
         return self._noise.copy()
 
-    def _shapes(self, n_cells: int = 0) -> Shapes:
+    @property
+    def _plan(self) -> CoinPlan | None:
+        return coin_plan(self._tables)
+
+    @property
+    def _shapes(self) -> Shapes:
         return Shapes(
-            self._layout.n_blocks, self._layout.labels, self._grid.bins, n_cells, self._CHECKED
+            self._layout.n_blocks,
+            self._layout.labels,
+            self._grid.bins,
+            total_cells(self._tables),
+            self._CHECKED,
+            self._plan.ciphertexts if self._plan else 0,
         )
 
-    def digits(self, score: bytes) -> bytes:
-        """Return message 2 for message 1 (section 2): one-hot low digits and flags.
+    def digits(self, score: bytes, tables: Sequence[Table], commitments: Sequence[bytes]) -> bytes:
+        """Return message 2 for message 1 (section 2): low digits, flags and coins, if any.
+
+        Args:
+            score: message 1.
+            tables: what is released, and under which law; the histogram first.
+            commitments: to the evaluator's and the developer's nonce, 32 bytes each.
 
         Raises:
-            ValueError: a malformed or unexpected message.
+            ValueError: a malformed or unexpected message, table or commitment.
         """
-        return self._rounds.answer("digits", score, lambda: self._digits(score))
+        request = json.dumps(_agreed(tables, commitments)).encode() + score
+        return self._rounds.answer(
+            "digits", request, lambda: self._digits(score, tables, commitments)
+        )
 
-    def _digits(self, score: bytes) -> bytes:
-        parts = framing.decode(score, Kind.SCORE, self._shapes().score())
+    def _digits(self, score: bytes, tables: Sequence[Table], commitments: Sequence[bytes]) -> bytes:
+        tables = checked_tables(tables, self._allow_exact)
+        if [len(commitment_) for commitment_ in commitments] != [COMMITMENT_BYTES] * 2:
+            raise ValueError("nonces: expected two 32-byte commitments before the noise key's")
+        parts = framing.decode(score, Kind.SCORE, self._shapes.score())
         answer = [self.commitment]
         for block, part in enumerate(parts):
             share = self._grid.split_masked(self._holder.vector(part, f"SCORE block {block}"))
@@ -176,42 +230,42 @@ class AgentRun:
             for radix, digit in zip(self._grid.radices, share.digits, strict=True):
                 answer += [self._holder.encrypted(digit == value) for value in range(radix - 1)]
             answer.append(self._holder.encrypted(share.flag))
+        self._tables, self._commitments = tables, tuple(map(bytes, commitments))
+        if self._plan is not None:
+            coins = self._plan.drawn(self._noise_key, self._run_id)
+            answer += [self._holder.encrypted(bits) for bits in coins]
         return framing.encode(Kind.DIGITS, answer)
 
-    def characters(
-        self, shares: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table]
-    ) -> bytes:
-        """Return message 4 for message 3 (section 5): noise and characters. Spends epsilon.
+    def characters(self, shares: bytes, nonces: Sequence[bytes]) -> bytes:
+        """Return message 4 for message 3 (section 5): noise, if geometric, and characters.
 
         Args:
             shares: message 3.
             nonces: the evaluator's and the developer's, 16 bytes each.
-            tables: what is released; the histogram first.
 
         Raises:
-            ValueError: a malformed or unexpected message, nonce or table.
+            ValueError: a malformed or unexpected message, or a nonce that does not open its
+                commitment.
         """
-        request = _request(shares, nonces, tables)
-        return self._rounds.answer(
-            "characters", request, lambda: self._characters(shares, nonces, tables)
-        )
+        request = b"".join([*nonces, shares])
+        return self._rounds.answer("characters", request, lambda: self._characters(shares, nonces))
 
-    def _characters(
-        self, shares: bytes, nonces: tuple[bytes, bytes], tables: Sequence[Table]
-    ) -> bytes:
-        tables = _checked_tables(tables, self._allow_exact)
-        parts = framing.decode(shares, Kind.SHARES, self._shapes().shares())
+    def _characters(self, shares: bytes, nonces: Sequence[bytes]) -> bytes:
+        check_nonces(nonces, self._commitments)
+        parts = framing.decode(shares, Kind.SHARES, self._shapes.shares())
         opened = [
             self._holder.vector(part, f"SHARES vector {index}") for index, part in enumerate(parts)
         ]
-        step = self._shapes().vectors_per_share
+        step = self._shapes.vectors_per_share
         if any(int(share.max()) >= self._grid.bins for share in opened[::step]):
             raise RefusedAfterDecryptionError(
                 f"SHARES: expected values below {self._grid.bins} in every slot"
             )
-        noise = table_noise(self._noise_key, self._run_id, nonces, tables)
-        public_key = self._holder.public.public_key
-        answer = [encrypted_noise(public_key, self._noise_key, self._run_id, noise)]
+        noise = table_noise(self._noise_key, self._run_id, (nonces[0], nonces[1]), self._tables)
+        answer = []
+        if self._plan is None:
+            key = self._holder.public.public_key
+            answer.append(encrypted_noise(key, self._noise_key, self._run_id, noise))
         for block, (labels, top) in enumerate(zip(self._labels, self._tops, strict=True)):
             vectors = opened[block * step : (block + 1) * step]
             characters = self._grid.characters((top - vectors[0])[: len(labels)])
@@ -232,12 +286,15 @@ class AgentRun:
         return self._rounds.answer(
             "replies",
             openings,
-            lambda: _replies(self._holder, openings, len(self._noise), Kind.OPENINGS, Kind.REPLIES),
+            lambda: opened_replies(
+                self._holder, openings, len(self._noise), Kind.OPENINGS, Kind.REPLIES
+            ),
         )
 
     def state(self) -> bytes:
         """Return everything needed to go on after a restart. Secret: store it like the key."""
-        head = json.dumps({"run_id": self._run_id, "bins": self._grid.bins}).encode()
+        agreed = _agreed(self._tables, self._commitments)
+        head = json.dumps({"run_id": self._run_id, "bins": self._grid.bins, **agreed}).encode()
         arrays = [self._tops.astype("<i8").tobytes(), self._noise.astype("<i8").tobytes()]
         return framing.encode(
             Kind.RUN_STATE, [head, self._noise_key, *arrays, *self._rounds.entries()]
@@ -254,108 +311,15 @@ class AgentRun:
         head, key, tops, noise, *entries = map(
             bytes, framing.decode(state, Kind.RUN_STATE, lengths)
         )
-        if json.loads(head) != {"run_id": self._run_id, "bins": self._grid.bins}:
-            raise ValueError("state: belongs to another run")
+        plain: Any = json.loads(head)
+        try:
+            if (plain["run_id"], plain["bins"]) != (self._run_id, self._grid.bins):
+                raise ValueError("state: belongs to another run")
+            self._tables = tuple(Table(*item) for item in plain["tables"])
+            self._commitments = tuple(bytes.fromhex(item) for item in plain["commitments"])
+        except (KeyError, TypeError) as error:
+            raise ValueError("state: its head is malformed") from error
         self._noise_key = key
         self._tops = np.frombuffer(tops, "<i8").astype(np.int64).reshape(-1, _N)
-        self._noise = np.frombuffer(noise, "<i8").astype(np.int64)
-        self._rounds.restore(entries)
-
-
-def _replies(holder: KeyHolder, message: bytes, n_cells: int, kind: Kind, reply: Kind) -> bytes:
-    """Return the replies to exactly the openings that were agreed."""
-    shapes = Shapes(1, 2, 32, n_cells)
-    parts = framing.decode(message, kind, shapes.openings())
-    opened = [holder.opened(part, f"{kind.name} {i}") for i, part in enumerate(parts)]
-    return framing.encode(reply, [np.array(opened, "<u4").tobytes()])
-
-
-class AgentTarget:
-    """The key holder's side of opening the target histogram."""
-
-    _ROUNDS = ("noise", "replies")
-
-    def __init__(
-        self, key_holder: KeyHolder, layout: Layout, run_id: str, *, allow_exact: bool = False
-    ) -> None:
-        """Start with a fresh noise key."""
-        self._holder = key_holder
-        self._layout = layout
-        self._run_id = run_id
-        self._allow_exact = allow_exact
-        self._noise_key = secrets.token_bytes(_KEY_BYTES)
-        self._rounds = Rounds(self._ROUNDS)
-        self._noise = np.zeros(0, np.int64)
-
-    @property
-    def commitment(self) -> bytes:
-        """Commitment to the noise key, to be published before the nonces."""
-        return commitment(self._noise_key)
-
-    @property
-    def noise(self) -> Integers:
-        """The noise (cells x labels,) for the owner's own record; empty until drawn."""
-        return self._noise.copy()
-
-    def noise_message(self, nonces: tuple[bytes, bytes], epsilon_micro: int | None) -> bytes:
-        """Return the encrypted noise. Spends epsilon.
-
-        Args:
-            nonces: the evaluator's and the other party's, 16 bytes each.
-            epsilon_micro: epsilon in millionths.
-
-        Raises:
-            ValueError: malformed nonces or epsilon, or other ones than before.
-        """
-        n_cells = self._layout.cells * self._layout.labels
-        tables = _checked_tables([Table("target", n_cells, epsilon_micro)], self._allow_exact)
-        request = _request(b"", nonces, tables)
-        return self._rounds.answer("noise", request, lambda: self._encrypted(nonces, tables))
-
-    def _encrypted(self, nonces: tuple[bytes, bytes], tables: Sequence[Table]) -> bytes:
-        noise = table_noise(self._noise_key, self._run_id, nonces, tables)
-        public_key = self._holder.public.public_key
-        part = encrypted_noise(public_key, self._noise_key, self._run_id, noise)
-        self._noise = noise
-        return framing.encode(Kind.TARGET_NOISE, [part])
-
-    def replies(self, openings: bytes) -> bytes:
-        """Return one masked field element per opening.
-
-        Raises:
-            ValueError: a malformed or unexpected message.
-        """
-        return self._rounds.answer(
-            "replies",
-            openings,
-            lambda: _replies(
-                self._holder,
-                openings,
-                len(self._noise),
-                Kind.TARGET_OPENINGS,
-                Kind.TARGET_REPLIES,
-            ),
-        )
-
-    def state(self) -> bytes:
-        """Return everything needed to go on after a restart. Secret: store it like the key."""
-        head = json.dumps({"run_id": self._run_id}).encode()
-        noise = self._noise.astype("<i8").tobytes()
-        parts = [head, self._noise_key, noise, *self._rounds.entries()]
-        return framing.encode(Kind.TARGET_STATE, parts)
-
-    def restore(self, state: bytes) -> None:
-        """Continue from a state of the same opening.
-
-        Raises:
-            ValueError: a malformed state or one of another opening.
-        """
-        lengths: list[int | None] = [None, _KEY_BYTES, *[None] * (1 + 2 * len(self._ROUNDS))]
-        parts = framing.decode(state, Kind.TARGET_STATE, lengths)
-        head, key, noise, *entries = map(bytes, parts)
-        plain: Any = json.loads(head)
-        if plain != {"run_id": self._run_id}:
-            raise ValueError("state: belongs to another opening")
-        self._noise_key = key
         self._noise = np.frombuffer(noise, "<i8").astype(np.int64)
         self._rounds.restore(entries)

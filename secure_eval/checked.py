@@ -4,7 +4,8 @@ Order: score, digits, **early checks**, shares, characters, **final checks**, op
 agent that sends constants instead of one-hot digits reads a linear model out of the shares, so
 nothing is answered before the early checks passed; the histogram is opened last.
 
-Early: digits are one-hot or all zero (the last value), the flag is 0/1 and 1 only where u = p - 1.
+Early: digits are one-hot or all zero (the last value), the flag is 0/1 and 1 only where u = p - 1,
+committed coins are 0/1.
 Final: characters are those of one residue per slot or all zero, with sum over labels equal to the
 uploaded valid mask and each label's part equal to the uploaded label times the whole; the residue
 a, the returned share e and the low digits give u back: D (a + e) + low + flag = u or u + 32 D; the
@@ -27,6 +28,7 @@ from secure_eval.layout import seeded_parts
 from secure_eval.packing import unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.sealio import Ciphertext, seal
+from secure_eval.target import FINAL_NOISE_BITS
 from secure_eval.upload_checks import UploadChecks, noise_bits
 
 __all__ = ["CheckedScoringRun", "UploadChecks"]
@@ -37,14 +39,11 @@ _P = PARAMETERS.plain_modulus
 _N = PARAMETERS.degree
 #: ciphertexts of messages are kept in memory, 60 MB a block, for sets of up to so many blocks
 _KEPT_BLOCKS = 4
-#: the noise ciphertext, under the public key, is 7 bits louder than symmetric ones
-_FINAL_NOISE_BITS = 74
 
 
 class CheckedScoringRun(ScoringRun):
     """A `ScoringRun` with early and final checks; the agent must be a `CheckedAgentRun`."""
 
-    _CHECKED = True
     _early: Checks | None = None
     _final: Checks | None = None
     _passed_early = False
@@ -87,14 +86,14 @@ class CheckedScoringRun(ScoringRun):
 
     @refusing("DIGITS")
     def early_checks(self, digits: bytes) -> bytes:
-        """Return the early checks for message 2.
+        """Return the early checks for message 2 (section 3).
 
         Raises:
             ValueError: a malformed message, or another one than before.
         """
         parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
         prg = self._prg.child("early checks", self._only("DIGITS", digits))
-        count = self._layout.n_blocks * self._shapes.digit_ciphertexts
+        count = self._shapes.first_coin - 1 + self._shapes.coins
         checks = Checks(self._keys, prg, noise_bits(count))
         for block in range(self._layout.n_blocks):
             rows, flag = self._digit_rows(block, parts)
@@ -109,6 +108,10 @@ class CheckedScoringRun(ScoringRun):
                 factor = seal().add_scaled(factor, flag, weight)
                 checks.product_equals(test, flag, factor, [flag], np.array([weight]))
             checks.noise([*(ciphertext for row in rows for ciphertext in row), flag])
+        for coin in self._coins(parts):
+            for test in range(ZERO_TESTS):
+                checks.product_equals(test, coin, coin, [coin], np.ones(1, np.int64))
+            checks.noise([coin])
         self._early, self._digit_parts = checks, parts
         return checks.message(Kind.EARLY_CHECKS)
 
@@ -146,9 +149,10 @@ class CheckedScoringRun(ScoringRun):
         digest = self._only("CHARACTERS", characters)
         prg = self._prg.child("final checks", self._received["DIGITS"], digest)
         count = self._layout.n_blocks * self._shapes.character_ciphertexts
-        checks = Checks(self._keys, prg, min(_FINAL_NOISE_BITS, noise_bits(count)))
-        noise = unpack(parts[0], 2, PARAMETERS.data_primes, "noise")
-        checks.noise([seal().ciphertext(noise)])
+        checks = Checks(self._keys, prg, min(FINAL_NOISE_BITS, noise_bits(count)))
+        if self._plan is None:
+            noise = unpack(parts[0], 2, PARAMETERS.data_primes, "noise")
+            checks.noise([seal().ciphertext(noise)])
         for block in range(self._layout.n_blocks):
             self._check_block(checks, block, parts)
         self._final = checks
@@ -158,7 +162,8 @@ class CheckedScoringRun(ScoringRun):
         tools = seal()
         _, characters, _ = self._block(block, parts)
         labels = [list(label) for label in characters]
-        stop = 1 + (block + 1) * self._shapes.character_ciphertexts
+        shapes = self._shapes
+        stop = shapes.first_character + (block + 1) * shapes.character_ciphertexts
         share, proof = seeded_parts(parts[stop - 2 : stop], "share")
         whole = [combination(column, [1] * len(labels)) for column in zip(*labels, strict=True)]
         valid = self._upload.ciphertext(block, self._layout.valid_part)
@@ -243,7 +248,7 @@ class CheckedScoringRun(ScoringRun):
         self._final.accept(replies, Kind.FINAL_REPLIES)
         self._passed_final = True
 
-    def openings(self, characters: bytes) -> bytes:
+    def openings(self, characters: bytes, nonces: Sequence[bytes] | None = None) -> bytes:
         """Return message 5; see `ScoringRun.openings`.
 
         Raises:
@@ -251,4 +256,4 @@ class CheckedScoringRun(ScoringRun):
         """
         if not self._passed_final:
             raise ValueError("CHARACTERS: no opening before the final checks are accepted")
-        return super().openings(characters)
+        return super().openings(characters, nonces)

@@ -4,21 +4,28 @@ import numpy as np
 
 from secure_eval import framing
 from secure_eval.agent import AgentRun, Rounds
-from secure_eval.checks import CHECK_OPENINGS, ZERO_TESTS
+from secure_eval.checks import ZERO_TESTS
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.packing import OPENING_BYTES
 from secure_eval.params import PARAMETERS
 
-__all__ = ["AgentUpload", "CheckedAgentRun"]
+__all__ = ["AgentUpload", "CheckedAgentRun", "check_replies"]
 
 #: the noise test is opened without flooding, at the end of the budget
 _NOISE_TEST_BUDGET = 1
 
 
-def _check_replies(holder: KeyHolder, message: bytes, kind: Kind, reply: Kind) -> bytes:
-    parts = framing.decode(message, kind, [OPENING_BYTES] * CHECK_OPENINGS)
-    budgets = [PARAMETERS.minimum_budget] * ZERO_TESTS + [_NOISE_TEST_BUDGET]
+def check_replies(
+    holder: KeyHolder, message: bytes, kind: Kind, reply: Kind, zero_tests: int = ZERO_TESTS
+) -> bytes:
+    """Return one masked field element per zero test, and one for the noise test.
+
+    Raises:
+        ValueError: another number, or an opening of the wrong shape or budget.
+    """
+    parts = framing.decode(message, kind, [OPENING_BYTES] * (zero_tests + 1))
+    budgets = [PARAMETERS.minimum_budget] * zero_tests + [_NOISE_TEST_BUDGET]
     opened = [
         holder.opened(part, f"{kind.name} {index}", budget)
         for index, (part, budget) in enumerate(zip(parts, budgets, strict=True))
@@ -30,7 +37,6 @@ class CheckedAgentRun(AgentRun):
     """The key holder's side of a `CheckedScoringRun`."""
 
     _ROUNDS = ("digits", "early_replies", "characters", "final_replies", "replies")
-    _CHECKED = True
 
     def early_replies(self, checks: bytes) -> bytes:
         """Return one masked field element per early check.
@@ -41,7 +47,7 @@ class CheckedAgentRun(AgentRun):
         return self._rounds.answer(
             "early_replies",
             checks,
-            lambda: _check_replies(self._holder, checks, Kind.EARLY_CHECKS, Kind.EARLY_REPLIES),
+            lambda: check_replies(self._holder, checks, Kind.EARLY_CHECKS, Kind.EARLY_REPLIES),
         )
 
     def final_replies(self, checks: bytes) -> bytes:
@@ -53,7 +59,7 @@ class CheckedAgentRun(AgentRun):
         return self._rounds.answer(
             "final_replies",
             checks,
-            lambda: _check_replies(self._holder, checks, Kind.FINAL_CHECKS, Kind.FINAL_REPLIES),
+            lambda: check_replies(self._holder, checks, Kind.FINAL_CHECKS, Kind.FINAL_REPLIES),
         )
 
 
@@ -73,7 +79,7 @@ class AgentUpload:
         return self._rounds.answer(
             "replies",
             checks,
-            lambda: _check_replies(self._holder, checks, Kind.UPLOAD_CHECKS, Kind.UPLOAD_REPLIES),
+            lambda: check_replies(self._holder, checks, Kind.UPLOAD_CHECKS, Kind.UPLOAD_REPLIES),
         )
 
     def state(self) -> bytes:

@@ -52,12 +52,21 @@ CHECK_OPENINGS = ZERO_TESTS + 1
 class Checks:
     """Collects what must be zero, over all blocks, then opens it."""
 
-    def __init__(self, keys: PublicKeys, prg: Prg, noise_bits: int) -> None:
-        """Start; noise_bits is the size of B (up to 127)."""
+    def __init__(
+        self, keys: PublicKeys, prg: Prg, noise_bits: int, zero_tests: int = ZERO_TESTS
+    ) -> None:
+        """Start.
+
+        Args:
+            keys: public keys.
+            prg: weights and masks, bound to all messages received so far.
+            noise_bits: size of B (up to 127).
+            zero_tests: how many, before the noise test; 0 where any message is right.
+        """
         self._keys = keys
         self._prg = prg
         self._noise_bits = noise_bits
-        self._zeros: list[Ciphertext | None] = [None] * ZERO_TESTS
+        self._zeros: list[Ciphertext | None] = [None] * zero_tests
         self._noise: Ciphertext | None = None
         self._drawn = 0
         self._openings: MaskedOpenings | None = None
@@ -119,14 +128,14 @@ class Checks:
 
     def message(self, kind: Kind) -> bytes:
         """Return the openings of the tests."""
-        openings = MaskedOpenings(CHECK_OPENINGS, self._prg.child("openings"))
+        last = len(self._zeros)
+        openings = MaskedOpenings(last + 1, self._prg.child("openings"))
         for index, total in enumerate(self._zeros):
             openings.add(index, seal().relinearised(total, self._keys.seal_relin_keys()))
-        openings.add(ZERO_TESTS, self._amplified())
+        openings.add(last, self._amplified())
         self._openings = openings
         zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
-        quiet = [ZERO_TESTS]
-        return openings.message(zeros, kind, quiet)
+        return openings.message(zeros, kind, quiet=[last])
 
     def accept(self, message: bytes, kind: Kind) -> None:
         """Accept the key holder's replies.

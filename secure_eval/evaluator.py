@@ -9,8 +9,8 @@ digits message under the same seed meets other masks.
 
 Guarantee: each message shows the key holder uniform masked values and re-randomised, flooded
     ciphertexts; the evaluator sees replies that are one-time padded counts plus noise.
-Assumes: the key holder follows the protocol, or the run is a `checked.CheckedScoringRun`, which
-    tests its ciphertexts before it answers; a secret seed, one run id per seed.
+Assumes: the key holder's ciphertexts were tested before an answer, as `checked.CheckedScoringRun`
+    does, the only class of a run that can be made; a secret seed, one run id per seed.
 """
 
 import hashlib
@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval import framing
+from secure_eval.coins import CoinPlan
 from secure_eval.comparison import Grid, grid
 from secure_eval.framing import Kind
 from secure_eval.histogram_opening import open_histogram
 from secure_eval.integer_model import IntegerModel
 from secure_eval.layout import MAX_CELLS, Layout, Shapes, Upload, seeded_parts
 from secure_eval.opening import OpeningBatch, flooded_vector
-from secure_eval.packing import FULL_BYTES, unpack
+from secure_eval.packing import unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.prg import Prg
 from secure_eval.public_keys import PublicKeys
@@ -44,7 +45,6 @@ __all__ = [
     "Opened",
     "PublicKeys",
     "ScoringRun",
-    "TargetOpening",
     "refusing",
     "seeded_prg",
 ]
@@ -105,10 +105,11 @@ def _digest(message: bytes) -> bytes:
 class ScoringRun:
     """One model on one sealed set: score, shares, openings, release.
 
-    The caller burns the run after a failed check: replies are never tried twice.
+    The messages without their tests; `checked.CheckedScoringRun` is the run. The caller burns it
+    after a failed test: replies are never tried twice.
     """
 
-    _CHECKED = False
+    _CHECKED = True
 
     def __init__(
         self,
@@ -122,6 +123,7 @@ class ScoringRun:
         server_nonce: bytes,
         *,
         groups: Sequence[str] | None = None,
+        coins: Sequence[int] = (),
     ) -> None:
         """Check all shapes and prepare the run; no ciphertext is touched yet.
 
@@ -135,10 +137,14 @@ class ScoringRun:
             run_id: unique name of the run.
             server_nonce: goes into the noise; bound into the masks here.
             groups: attributes to open, by default all of the layout.
+            coins: committed coins per cell of each table; none under the geometric law.
 
         Raises:
             ValueError: anything malformed.
+            TypeError: the run has no tests.
         """
+        if type(self) is ScoringRun:
+            raise TypeError("a run without tests shows the model; use CheckedScoringRun")
         self._keys = PublicKeys.from_bytes(keys)
         self._upload = self.upload = Upload(layout, upload)
         self._layout = layout
@@ -150,8 +156,15 @@ class ScoringRun:
         self.n_cells = self._histogram_cells + sum(map(len, self._group_parts))
         if self.n_cells > MAX_CELLS:
             raise ValueError(f"tables: at most {MAX_CELLS} cells, got {self.n_cells}")
+        self._plan = self._coin_plan(coins)
+        self._run_id = run_id
         self._shapes = Shapes(
-            layout.n_blocks, layout.labels, model.bins, self.n_cells, self._CHECKED
+            layout.n_blocks,
+            layout.labels,
+            model.bins,
+            self.n_cells,
+            self._CHECKED,
+            self._plan.ciphertexts if self._plan else 0,
         )
         context: list[bytes | str] = [
             _digest(keys),
@@ -161,12 +174,14 @@ class ScoringRun:
             ",".join(map(str, self._columns)),
             run_id,
             server_nonce,
+            ",".join(map(str, coins)),
             *self.groups,
         ]
         self._prg = seeded_prg(seed, "scoring run", *context)
         self._zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
         self._prepared: dict[int, Integers] = {}
         self._received: dict[str, bytes] = {}
+        self._digit_parts: Sequence[memoryview] = ()
         self._shifts: list[Integers] = []
         self._proofs: list[tuple[Integers, Integers]] = []
         self._batch: OpeningBatch | None = None
@@ -174,6 +189,14 @@ class ScoringRun:
     @property
     def _histogram_cells(self) -> int:
         return self._layout.labels * (len(self._model.bin_edges) - 1)
+
+    def _coin_plan(self, coins: Sequence[int]) -> CoinPlan | None:
+        cells = [count for _, count in self.table_cells]
+        if not coins:
+            return None
+        if len(coins) != len(cells):
+            raise ValueError(f"coins: expected a number for each of {len(cells)} tables")
+        return CoinPlan(tuple(zip(cells, coins, strict=True)))
 
     @property
     def table_cells(self) -> list[tuple[str, int]]:
@@ -243,7 +266,7 @@ class ScoringRun:
                 name = f"share {block} {index}"
                 answer.append(flooded_vector(share, prg, zeros, name))
             shifts.append((mine.top + shift) % self._grid.bins)
-        self._shifts, self._proofs = shifts, proofs
+        self._shifts, self._proofs, self._digit_parts = shifts, proofs, parts
         return framing.encode(Kind.SHARES, answer)
 
     def _digits(self, block: int, parts: Sequence[memoryview]) -> Iterator[Any]:
@@ -255,7 +278,8 @@ class ScoringRun:
     def _characters(self, block: int, label: int, parts: Sequence[memoryview]) -> Iterator[Any]:
         """Yield the characters of a block and label; character 0 is the uploaded label."""
         per_label = self._grid.bins - 1
-        start = 1 + block * self._shapes.character_ciphertexts + label * per_label
+        start = self._shapes.first_character + block * self._shapes.character_ciphertexts
+        start += label * per_label
         yield self._upload.ciphertext(block, self._layout.label_part(label))
         yield from seeded_parts(parts[start : start + per_label], "character")
 
@@ -270,20 +294,43 @@ class ScoringRun:
             raise ValueError(f"{what}: this run has already answered another such message")
         return digest
 
+    def _coins(self, parts: Sequence[memoryview]) -> Iterator[Any]:
+        """Yield the committed coins of a digits message."""
+        return seeded_parts(parts[self._shapes.first_coin :], "coins")
+
+    def _add_noise(
+        self, batch: OpeningBatch, characters: memoryview, nonces: Sequence[bytes] | None
+    ) -> None:
+        """Add the noise: the coins that came with the digits, or the characters' ciphertext."""
+        if self._plan is None:
+            batch.add_noise(unpack(characters, 2, PARAMETERS.data_primes, "noise"))
+        elif nonces is None:
+            raise ValueError("coins: the flips need both nonces")
+        else:
+            flips = self._plan.flips(self._run_id, nonces)
+            batch.add_coins(self._coins(self._digit_parts), self._plan, flips)
+
     @refusing("CHARACTERS")
-    def openings(self, characters: bytes) -> bytes:
+    def openings(self, characters: bytes, nonces: Sequence[bytes] | None = None) -> bytes:
         """Return message 5 for message 4 (section 7): each cell with its noise, and checks.
 
+        Args:
+            characters: message 4.
+            nonces: the evaluator's and the developer's; needed for committed coins only, whose
+                flips they give.
+
         Raises:
-            ValueError: a malformed message, or `shares` has not been called on this object.
+            ValueError: a malformed message, no nonces for coins, or `shares` has not been called
+                on this object.
         """
         parts = framing.decode(characters, Kind.CHARACTERS, self._shapes.characters())
         if not self._shifts:
             raise ValueError("CHARACTERS: expected after the digits message")
         digest = self._only("CHARACTERS", characters)
-        prg = self._prg.child("openings", self._received["DIGITS"], digest)
+        turns = nonces or () if self._plan else ()
+        prg = self._prg.child("openings", self._received["DIGITS"], digest, *turns)
         batch = OpeningBatch(self.n_cells, prg.child("batch"))
-        batch.add_noise(unpack(parts[0], 2, PARAMETERS.data_primes, "noise"))
+        self._add_noise(batch, parts[0], nonces)
         open_histogram(
             batch,
             self._grid,
@@ -320,63 +367,3 @@ class ScoringRun:
             groups[name] = cells[start : start + len(part)].reshape(-1, labels)
             start += len(part)
         return Opened(cells[: self._histogram_cells].reshape(labels, -1), groups)
-
-
-class TargetOpening:
-    """The noised cell x label counts of one sealed set."""
-
-    def __init__(
-        self, keys: bytes, layout: Layout, upload: Sequence[bytes], seed: bytes, run_id: str
-    ) -> None:
-        """Check all shapes.
-
-        Raises:
-            ValueError: anything malformed, or a layout without cells.
-        """
-        if layout.cells < 1 or layout.cells * layout.labels > MAX_CELLS:
-            raise ValueError(f"target: expected 1 to {MAX_CELLS // layout.labels} cells")
-        self._keys = PublicKeys.from_bytes(keys)
-        self._upload = Upload(layout, upload)
-        self._layout = layout
-        context: list[bytes | str] = [_digest(keys), layout.to_json(), self._upload.digest, run_id]
-        self._prg = seeded_prg(seed, "target opening", *context)
-        self._batch: OpeningBatch | None = None
-
-    @refusing("TARGET_NOISE")
-    def openings(self, noise: bytes) -> bytes:
-        """Return the openings for the key holder's encrypted noise.
-
-        Raises:
-            ValueError: a malformed message.
-        """
-        (part,) = framing.decode(noise, Kind.TARGET_NOISE, [FULL_BYTES])
-        prg = self._prg.child("openings", _digest(noise))
-        layout, tools = self._layout, seal()
-        n_cells = layout.cells * layout.labels
-        batch = OpeningBatch(n_cells, prg.child("batch"))
-        batch.add_noise(unpack(part, 2, PARAMETERS.data_primes, "noise"))
-        checks: list[Any] = [None] * len(batch.weights)
-        for index in range(n_cells):
-            cell = None
-            for block in range(layout.n_blocks):
-                one_hot = self._upload.ciphertext(block, layout.cell_part(0, 0) + index)
-                cell = tools.accumulate(cell, one_hot)
-            for check, weights in enumerate(batch.weights):
-                checks[check] = tools.add_scaled(checks[check], cell, int(weights[index]))
-            batch.add(index, cell)
-        for check, total in enumerate(checks):
-            batch.add(n_cells + check, total)
-        self._batch = batch
-        zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
-        return batch.message(zeros, Kind.TARGET_OPENINGS)
-
-    def release(self, replies: bytes) -> Integers:
-        """Return the noised counts (K, L).
-
-        Raises:
-            ValueError: a malformed message or a failed check.
-        """
-        if self._batch is None:
-            raise ValueError("TARGET_REPLIES: expected after the noise message")
-        cells = self._batch.release(replies, Kind.TARGET_REPLIES)
-        return cells.reshape(self._layout.cells, self._layout.labels)

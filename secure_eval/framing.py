@@ -41,6 +41,8 @@ class Kind(IntEnum):
     FINAL_CHECKS = 19
     FINAL_REPLIES = 20
     UPLOAD_STATE = 21
+    TARGET_CHECKS = 22
+    TARGET_CHECK_REPLIES = 23
 
 
 def frame_size(lengths: Sequence[int]) -> int:

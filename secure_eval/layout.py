@@ -207,13 +207,16 @@ class Shapes:
         n_cells: cells opened, all tables together.
         checked: whether the key holder's ciphertexts are tested (`checked`): shares then come with
             a per-slot authenticator, and the key holder returns both, encrypted.
+        coins: ciphertexts of committed coins; 0 under the geometric law, where the noise is one
+            ciphertext of the characters message instead.
     """
 
     n_blocks: int
     labels: int
     bins: int
     n_cells: int
-    checked: bool = False
+    checked: bool = True
+    coins: int = 0
 
     @property
     def digit_ciphertexts(self) -> int:
@@ -243,12 +246,23 @@ class Shapes:
         return [VECTOR_BYTES] * (self.n_blocks * self.vectors_per_share)
 
     def digits(self) -> list[int]:
-        """Return the lengths of the digits message: noise commitment, then the blocks."""
-        return [COMMITMENT_BYTES, *[SEEDED_BYTES] * (self.n_blocks * self.digit_ciphertexts)]
+        """Return the lengths of the digits message: noise commitment, blocks, coins."""
+        return [COMMITMENT_BYTES, *[SEEDED_BYTES] * (self.first_coin - 1 + self.coins)]
+
+    @property
+    def first_coin(self) -> int:
+        """Index of the first coin ciphertext in the digits message."""
+        return 1 + self.n_blocks * self.digit_ciphertexts
+
+    @property
+    def first_character(self) -> int:
+        """Index of the first block in the characters message, after the noise if it is there."""
+        return 0 if self.coins else 1
 
     def characters(self) -> list[int]:
-        """Return the lengths of the characters message: encrypted noise, then the blocks."""
-        return [FULL_BYTES, *[SEEDED_BYTES] * (self.n_blocks * self.character_ciphertexts)]
+        """Return the lengths of the characters message: encrypted noise, if any, then blocks."""
+        noise = [FULL_BYTES] * self.first_character
+        return [*noise, *[SEEDED_BYTES] * (self.n_blocks * self.character_ciphertexts)]
 
     def openings(self) -> list[int]:
         """Return the lengths of the openings message."""

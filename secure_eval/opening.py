@@ -6,6 +6,7 @@ The sum over all slots of a plaintext is N times its constant coefficient, so an
 key holder only that coefficient (and the whole second polynomial, which is re-randomised): masked
 by a uniform scalar and flooded. The key holder's noise travels in a polynomial whose coefficient c
 belongs to cell c; multiplied by X^-c it lands on the constant coefficient at no cost in noise.
+Committed coins are slots instead: times their public signs, then times each cell's indicator.
 Two further openings are random linear combinations of all the others: a reply changed by anything
 but its own encryption passes with probability at most 1 / p^2.
 
@@ -18,12 +19,13 @@ Proof: masks are one-time pads mod p. For the batch check, let d be the vector o
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval import framing
+from secure_eval.coins import CoinPlan
 from secure_eval.framing import Kind
 from secure_eval.kernel import centred
 from secure_eval.layout import MAC_OPENINGS, REPLY_BYTES
@@ -130,6 +132,7 @@ class OpeningBatch(MaskedOpenings):
         self.weights = np.stack(
             [prg.residues(n_cells, "check", index) for index in range(MAC_OPENINGS)]
         )
+        self._offsets = np.zeros(n_cells, np.int64)
 
     def add_noise(self, residues: NDArray[np.uint64]) -> None:
         """Add the key holder's encrypted noise, residues (2, 4, N), cell c in coefficient c."""
@@ -149,8 +152,33 @@ class OpeningBatch(MaskedOpenings):
             tools.evaluator.transform_from_ntt_inplace(total)
             self.add(self.n_cells + index, total)
 
+    def add_coins(self, coins: Iterable[Ciphertext], plan: CoinPlan, flips: Integers) -> None:
+        """Add committed coins, turned by public flips (ciphertexts, N), to every cell."""
+        tools = seal()
+        turned = []
+        for coin, flip in zip(coins, flips, strict=True):
+            signs = tools.plain_ntt(tools.encoded(1 - 2 * flip), len(PARAMETERS.data_primes))
+            term = tools.times_plain(tools.ntt(coin), signs)
+            tools.evaluator.transform_from_ntt_inplace(term)
+            turned.append(tools.ntt(tools.switched(term, _LEVEL)))
+        for cell, (place, start, stop) in enumerate(plan.spans):
+            indicator = np.zeros(_N, np.int64)
+            indicator[start:stop] = 1
+            self._add_slots(cell, turned[place], indicator)
+        for index, weights in enumerate(self.weights):
+            for place, term in enumerate(turned):
+                self._add_slots(self.n_cells + index, term, plan.weighted(weights, place))
+        self._offsets = plan.offsets(flips)
+
+    def _add_slots(self, index: int, term: Ciphertext, slots: Integers) -> None:
+        """Add the weighted slots of a ciphertext in NTT form to an opening."""
+        tools = seal()
+        total = tools.times_plain(term, tools.plain_ntt(tools.encoded(slots), _LEVEL))
+        tools.evaluator.transform_from_ntt_inplace(total)
+        self.add(index, total)
+
     def release(self, message: bytes, kind: Kind) -> Integers:
-        """Return the slot sums (cells,) from the key holder's replies.
+        """Return the slot sums (cells,), with the coins' public part, from the replies.
 
         Raises:
             ValueError: wrong shape, a reply not below p, or the batch check fails.
@@ -160,4 +188,4 @@ class OpeningBatch(MaskedOpenings):
         for weights, check in zip(self.weights, checks, strict=True):
             if int((weights * cells % _P).sum() % _P) != int(check):
                 raise ValueError(f"{kind.name}: the batch check failed; a reply was changed")
-        return centred(cells * _N % _P, _P)
+        return centred(cells * _N % _P, _P) + self._offsets

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from secure_eval.agent import AgentRun
-from secure_eval.evaluator import Opened, ScoringRun
+from secure_eval.checked import CheckedScoringRun
+from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
+from secure_eval.evaluator import Opened
 from secure_eval.histogram import Histogram
 from secure_eval.integer_model import IntegerModel
-from secure_eval.keyholder import KeyHolder
+from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.noise import Table
+from secure_eval.nonces import new_nonce, nonce_commitment
 from secure_eval.params import PARAMETERS
+from secure_eval.upload_checks import UploadChecks
 
 __all__ = ["rehearse"]
-
-_NONCE_BYTES = 16
 
 
 def _label_codes(labels: ArrayLike) -> tuple[Any, int]:
@@ -51,17 +52,43 @@ def _epsilon_micro(noise: float | Fraction | None) -> int | None:
 
 
 def _play(
-    server: ScoringRun, agent: AgentRun, nonces: tuple[bytes, bytes], tables: Sequence[Table]
+    server: CheckedScoringRun,
+    agent: CheckedAgentRun,
+    nonces: tuple[bytes, bytes],
+    tables: Sequence[Table],
 ) -> tuple[Opened, int]:
-    """Exchange the six messages; return what was opened and the bytes sent."""
-    score = server.score()
-    digits = agent.digits(score)
-    shares = server.shares(digits)
-    characters = agent.characters(shares, nonces, tables)
-    openings = server.openings(characters)
-    replies = agent.replies(openings)
-    messages = [score, digits, shares, characters, openings, replies]
-    return server.release(replies), sum(map(len, messages))
+    """Exchange all messages, the tests' included; return what was opened and the bytes sent."""
+    sent: list[bytes] = []
+
+    def say(message: bytes) -> bytes:
+        sent.append(message)
+        return message
+
+    score = say(server.score())
+    digits = say(agent.digits(score, tables, [nonce_commitment(nonce) for nonce in nonces]))
+    early = say(server.early_checks(digits))
+    server.accept_early(say(agent.early_replies(early)))
+    characters = say(agent.characters(say(server.shares(digits)), nonces))
+    final = say(server.final_checks(characters))
+    server.accept_final(say(agent.final_replies(final)))
+    openings = say(server.openings(characters, nonces))
+    opened = server.release(say(agent.replies(openings)))
+    return opened, sum(map(len, sent))
+
+
+def _tested(holder: KeyHolder, sealed: SealedSet) -> int:
+    """Test the upload as a market does; return the bytes sent."""
+    checks = UploadChecks(
+        holder.public_keys(),
+        sealed.layout,
+        sealed.blobs,
+        secrets.token_bytes(32),
+        secrets.token_hex(16),
+    )
+    message = checks.message()
+    replies = AgentUpload(holder).replies(message)
+    checks.accept(replies)
+    return len(message) + len(replies)
 
 
 def rehearse(
@@ -73,7 +100,9 @@ def rehearse(
     noise: float | Fraction | None = None,
     max_rows_per_block: int = PARAMETERS.degree,
 ) -> Histogram:
-    """Run a whole blind scoring, playing both parties.
+    """Run a whole blind scoring with all its tests, playing both parties.
+
+    What a market does beyond it is to test the schema's own claims on the upload.
 
     Args:
         model: what to evaluate.
@@ -100,8 +129,9 @@ def rehearse(
         max_rows_per_block=max_rows_per_block,
     )
     run_id = secrets.token_hex(16)
-    nonces = (secrets.token_bytes(_NONCE_BYTES), secrets.token_bytes(_NONCE_BYTES))
-    server = ScoringRun(
+    tested = _tested(holder, sealed)
+    nonces = (new_nonce(), new_nonce())
+    server = CheckedScoringRun(
         keys,
         sealed.layout,
         sealed.blobs,
@@ -111,7 +141,7 @@ def rehearse(
         run_id,
         nonces[0],
     )
-    agent = AgentRun(
+    agent = CheckedAgentRun(
         holder,
         sealed.layout,
         codes[sealed.order],
@@ -128,5 +158,5 @@ def rehearse(
         edges=model.edges,
         groups=opened.groups,
         bytes_sent=bytes_sent,
-        upload_bytes=len(keys) + sum(map(len, sealed.blobs)),
+        upload_bytes=len(keys) + sum(map(len, sealed.blobs)) + tested,
     )

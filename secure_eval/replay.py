@@ -7,8 +7,8 @@ who answers for it, is the verdict. Protocol section 8 (docs/protocol.md).
 
 What replay proves: a deviating evaluator (extra or scaled sums, stripped noise, skipped checks,
 another model, another seed, other counts published) is found, after the fact. What it does not
-prove: that the key holder's rows are true, or that its noise is the committed one; for the latter
-`check_noise` needs the run's noise key.
+prove: that the key holder's rows are true, or that its geometric noise is the committed one; for
+the latter an `arbiter` needs the run's noise key. Committed coins were tested in the run itself.
 """
 
 import hashlib
@@ -19,25 +19,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_eval import framing
 from secure_eval.checked import CheckedScoringRun
-from secure_eval.encrypted_noise import encrypted_noise
-from secure_eval.evaluator import Opened, ScoringRun, TargetOpening
-from secure_eval.framing import Kind
+from secure_eval.evaluator import Opened
 from secure_eval.integer_model import IntegerModel
-from secure_eval.layout import Layout, Shapes, Upload
-from secure_eval.noise import Table, commitment, table_noise
+from secure_eval.layout import Layout, Upload
+from secure_eval.nonces import nonce_commitment
 from secure_eval.prg import joined
-from secure_eval.public_keys import PublicKeys
 
 __all__ = [
     "Fault",
     "TargetTranscript",
     "Transcript",
     "Verdict",
-    "check_noise",
+    "check_record",
+    "refuted",
     "replay",
-    "replay_target",
     "seed_commitment",
 ]
 
@@ -67,9 +63,10 @@ class Transcript:
         messages: bytes at hand by name; the key holder's are needed, the evaluator's are not.
         log: hexadecimal SHA-256 by name of every message that was sent, as signed by both sides,
             and where logged of the inputs "keys", "upload" (over the blocks' digests), "model"
-            (its digest) and "seed" (`seed_commitment`).
+            (its digest), "seed" (`seed_commitment`), "nonce" and "developer_nonce" (their
+            commitments).
         groups: attributes opened, by default all.
-        checked: whether the run was a `CheckedScoringRun`.
+        coins: committed coins per cell of each table; none under the geometric law.
         released: counts as published, if any.
     """
 
@@ -84,7 +81,7 @@ class Transcript:
     messages: Mapping[str, bytes]
     log: Mapping[str, str]
     groups: Sequence[str] | None = None
-    checked: bool = False
+    coins: Sequence[int] = ()
     released: Opened | None = None
 
 
@@ -93,8 +90,10 @@ class TargetTranscript:
     """Everything of one target opening that an auditor is given.
 
     Attributes:
-        messages: "noise" and "replies" of the key holder.
-        log: hashes of "noise", "openings" and "replies", and of inputs as in a `Transcript`.
+        messages: "commitment" (to the noise key), "noise", "check_replies" and "replies" of the
+            key holder.
+        log: hashes of these, of "checks" and "openings", and of inputs as in a `Transcript`.
+        nonce: the evaluator's; needed by `check_target_noise` only.
         released: (K, L) counts as published, if any.
     """
 
@@ -105,6 +104,7 @@ class TargetTranscript:
     run_id: str
     messages: Mapping[str, bytes]
     log: Mapping[str, str]
+    nonce: bytes = b""
     released: Integers | None = None
 
 
@@ -131,12 +131,13 @@ def _digest(message: bytes) -> str:
     return hashlib.sha256(message).hexdigest()
 
 
-def _refuted(message: str, fault: Fault, reason: str) -> Verdict:
+def refuted(message: str, fault: Fault, reason: str) -> Verdict:
+    """Return the verdict that a message is at fault."""
     return Verdict(False, message, fault, f"{message}: {reason}")
 
 
-def _check_record(transcript: Transcript | TargetTranscript) -> Verdict | None:
-    """Compare all bytes at hand with the log."""
+def check_record(transcript: Transcript | TargetTranscript) -> Verdict | None:
+    """Compare all bytes at hand with the log; None if they agree."""
     given = {name: _digest(data) for name, data in transcript.messages.items()}
     given |= {
         "keys": _digest(transcript.keys),
@@ -145,10 +146,16 @@ def _check_record(transcript: Transcript | TargetTranscript) -> Verdict | None:
     }
     if isinstance(transcript, Transcript):
         given["model"] = transcript.model.digest()
+        given["nonce"], given["developer_nonce"] = (
+            nonce_commitment(nonce).hex() for nonce in transcript.nonces
+        )
+    elif transcript.nonce:
+        given["nonce"] = nonce_commitment(transcript.nonce).hex()
     for name, digest in given.items():
         if name in transcript.log and transcript.log[name] != digest:
-            fault: Fault = "evaluator" if name == "seed" else "record"
-            return _refuted(name, fault, "the bytes at hand do not have the hash in the log")
+            revealed = name in ("seed", "nonce", "developer_nonce")
+            fault: Fault = "evaluator" if revealed else "record"
+            return refuted(name, fault, "the bytes at hand do not have the hash in the log")
     return None
 
 
@@ -156,9 +163,8 @@ class _Walk:
     """A fresh evaluator led through the messages of a transcript."""
 
     def __init__(self, transcript: Transcript) -> None:
-        kind = CheckedScoringRun if transcript.checked else ScoringRun
         self._given = transcript
-        self.run: ScoringRun = kind(
+        self.run = CheckedScoringRun(
             transcript.keys,
             transcript.layout,
             transcript.upload,
@@ -168,6 +174,7 @@ class _Walk:
             transcript.run_id,
             transcript.nonces[0],
             groups=transcript.groups,
+            coins=transcript.coins,
         )
         self.opened: Opened | None = None
 
@@ -183,23 +190,15 @@ class _Walk:
     def steps(self) -> list[Step]:
         """Return (name, call) in order: messages made here, or acceptances of the other side's."""
         run = self.run
-        early: list[Step] = []
-        final: list[Step] = []
-        if isinstance(run, CheckedScoringRun):
-            early = [
-                ("early_checks", lambda: run.early_checks(self._of("digits"))),
-                ("early_replies", lambda: self._accept(run.accept_early, "early_replies")),
-            ]
-            final = [
-                ("final_checks", lambda: run.final_checks(self._of("characters"))),
-                ("final_replies", lambda: self._accept(run.accept_final, "final_replies")),
-            ]
+        nonces = self._given.nonces
         return [
             ("score", run.score),
-            *early,
+            ("early_checks", lambda: run.early_checks(self._of("digits"))),
+            ("early_replies", lambda: self._accept(run.accept_early, "early_replies")),
             ("shares", lambda: run.shares(self._of("digits"))),
-            *final,
-            ("openings", lambda: run.openings(self._of("characters"))),
+            ("final_checks", lambda: run.final_checks(self._of("characters"))),
+            ("final_replies", lambda: self._accept(run.accept_final, "final_replies")),
+            ("openings", lambda: run.openings(self._of("characters"), nonces)),
             ("replies", self._release),
         ]
 
@@ -237,7 +236,7 @@ def replay(transcript: Transcript) -> Verdict:
     Raises:
         ValueError: the inputs are no run at all (keys, layout, upload or seed malformed).
     """
-    found = _check_record(transcript)
+    found = check_record(transcript)
     if found is not None:
         return found
     walk = _Walk(transcript)
@@ -256,18 +255,18 @@ def replay(transcript: Transcript) -> Verdict:
         if name not in transcript.log:
             return _broken_off(name, later, transcript)
         if transcript.log[name] != _digest(message):
-            return _refuted(name, "evaluator", "does not follow from its seed and inputs")
+            return refuted(name, "evaluator", "does not follow from its seed and inputs")
     return _compare_release(walk.opened, transcript)
 
 
 def _broken_off(name: str, later: str | None, transcript: Transcript) -> Verdict:
     """Judge a run whose log or messages end here."""
     if name in transcript.log:
-        return _refuted(name, "record", "its hash is in the log, its bytes are missing")
+        return refuted(name, "record", "its hash is in the log, its bytes are missing")
     if later is not None:
-        return _refuted(later, "evaluator", f"was sent without {name} before it")
+        return refuted(later, "evaluator", f"was sent without {name} before it")
     if transcript.released is not None:
-        return _refuted("release", "evaluator", f"counts were published without {name}")
+        return refuted("release", "evaluator", f"counts were published without {name}")
     return Verdict(True, None, None, f"the run broke off before {name}; all before is as it was")
 
 
@@ -276,9 +275,9 @@ def _stopped(
 ) -> Verdict:
     """Judge a message that has to be refused."""
     if later is not None:
-        return _refuted(later, "evaluator", f"was sent although {wanted} had to be refused: {why}")
+        return refuted(later, "evaluator", f"was sent although {wanted} had to be refused: {why}")
     if transcript.released is not None:
-        return _refuted("release", "evaluator", f"published although {wanted} fails: {why}")
+        return refuted("release", "evaluator", f"published although {wanted} fails: {why}")
     fault: Fault = "evaluator" if wanted is None else "key holder"
     return Verdict(True, wanted or name, fault, f"{wanted or name}: rightly refused: {why}")
 
@@ -292,89 +291,5 @@ def _compare_release(opened: Opened | None, transcript: Transcript) -> Verdict:
             np.array_equal(table, published.groups[name]) for name, table in opened.groups.items()
         )
         if not same:
-            return _refuted("release", "evaluator", "other counts were published than opened")
+            return refuted("release", "evaluator", "other counts were published than opened")
     return Verdict(True, None, None, "every message of the evaluator is reproduced byte for byte")
-
-
-def replay_target(transcript: TargetTranscript) -> Verdict:
-    """Make the openings of a target again and compare them with the log.
-
-    Raises:
-        ValueError: the inputs are no target at all (keys, layout, upload or seed malformed).
-    """
-    found = _check_record(transcript)
-    if found is not None:
-        return found
-    messages, log, released = transcript.messages, transcript.log, transcript.released
-    opening = TargetOpening(
-        transcript.keys, transcript.layout, transcript.upload, transcript.seed, transcript.run_id
-    )
-    for wanted, name, sent in (
-        ("noise", "openings", "openings" in log),
-        ("replies", "release", released is not None),
-    ):
-        if wanted not in messages:
-            if wanted in log:
-                return _refuted(wanted, "record", "its hash is in the log, its bytes are missing")
-            if sent or released is not None:
-                return _refuted(name, "evaluator", f"was sent without {wanted} before it")
-            return Verdict(True, None, None, f"the target broke off before {wanted}")
-        try:
-            if name == "openings":
-                same = _digest(opening.openings(messages[wanted])) == log.get(name)
-            else:
-                counts = opening.release(messages[wanted])
-                same = released is None or np.array_equal(counts, released)
-        except ValueError as error:
-            if sent or released is not None:
-                return _refuted(name, "evaluator", f"although {wanted} had to be refused: {error}")
-            return Verdict(True, wanted, "key holder", f"{wanted}: rightly refused: {error}")
-        if not same and (sent or released is not None):
-            return _refuted(name, "evaluator", "does not follow from its seed and inputs")
-        if not sent and released is None:
-            return Verdict(True, None, None, f"the target broke off before {name}")
-    return Verdict(True, None, None, "the target is reproduced byte for byte")
-
-
-def check_noise(transcript: Transcript, noise_key: bytes, tables: Sequence[Table]) -> Verdict:
-    """Rebuild the key holder's noise ciphertext from the run's revealed noise key.
-
-    The arbiter then knows the noise of this run, hence its exact counts, and is bound to silence.
-
-    Args:
-        transcript: with the digits and characters messages.
-        noise_key: the run's key, 32 bytes.
-        tables: what was agreed to be released, with epsilons.
-
-    Returns:
-        Reproduced, or the key holder (or the record) at fault.
-
-    Raises:
-        ValueError: a key or nonce of another length.
-    """
-    found = _check_record(transcript)
-    if found is not None:
-        return found
-    for name in ("digits", "characters"):
-        if name not in transcript.messages:
-            return _refuted(name, "record", "it is missing")
-    shapes = Shapes(
-        transcript.layout.n_blocks,
-        transcript.layout.labels,
-        transcript.model.bins,
-        0,
-        transcript.checked,
-    )
-    messages = transcript.messages
-    try:
-        committed = framing.decode(messages["digits"], Kind.DIGITS, shapes.digits())[0]
-        sent = framing.decode(messages["characters"], Kind.CHARACTERS, shapes.characters())[0]
-    except ValueError as error:
-        return _refuted("noise", "key holder", str(error))
-    noise = table_noise(noise_key, transcript.run_id, transcript.nonces, tables)
-    if bytes(committed) != commitment(noise_key):
-        return _refuted("digits", "key holder", "the revealed noise key is not the committed one")
-    public_key = PublicKeys.from_bytes(transcript.keys).public_key
-    if bytes(sent) != encrypted_noise(public_key, noise_key, transcript.run_id, noise):
-        return _refuted("characters", "key holder", "the noise is not the one that was committed")
-    return Verdict(True, None, None, "the noise is the committed one, bit for bit")

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from secure_eval.noise import geometric_variance
 from secure_eval.score_intervals import (
     Interval,
     auc_interval,
@@ -145,14 +146,6 @@ class Scorecard:
             noised, projected, self.threshold_edge, self.noise_variance, one_sided(confidence)
         )
         return min(found[metric][0], float(getattr(self, metric)))
-
-
-def geometric_variance(epsilon: float) -> float:
-    """Return the variance of two-sided geometric noise with parameter exp(-epsilon)."""
-    if not epsilon > 0.0:
-        raise ValueError(f"epsilon: expected a positive number, got {epsilon}")
-    ratio = math.exp(-epsilon)
-    return 2 * ratio / math.expm1(-epsilon) ** 2
 
 
 def _checked_counts(counts: ArrayLike) -> NDArray[np.int64]:

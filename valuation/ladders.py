@@ -11,6 +11,16 @@ from collections.abc import Mapping, Sequence
 Rung = tuple[int, int, int]
 
 
+def fits(ladder: Sequence[Sequence[int]], quota: Sequence[int]) -> bool:
+    """Whether a ladder prices exactly the units of every cell, each at 0 or more."""
+    units = [0] * len(quota)
+    for cell, price, count in ladder:
+        if not 0 <= cell < len(quota) or price < 0 or count < 0:
+            return False
+        units[cell] += count
+    return units == list(quota)
+
+
 def earned(ladder: Sequence[Rung], real: Mapping[int, int]) -> int:
     """Micro-money that the real records earn.
 

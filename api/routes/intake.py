@@ -105,6 +105,14 @@ def publish_summary(call: CallOf, source_id: str) -> Response:
     )
 
 
+@router.get("/sources/{source_id}/summary")
+def get_summary(call: CallOf, source_id: str) -> PublishSummary:
+    """A source's one DP release; without it nobody could repeat a clearing."""
+    with call.desk.store.read() as tx:
+        tx.cohorts.source(source_id)
+        return views.summary(tx.cohorts.summaries([source_id]), source_id)
+
+
 @router.post("/valsets", response_model=ValsetView, openapi_extra=takes(SealValset))
 def seal_valset(call: CallOf) -> Response:
     """Register an encrypted validation set whose blobs are uploaded."""

@@ -5,8 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import PlainTextResponse
 
-from api.calls import CallOf, DeskOf
-from clearinghouse.messages.results import CheckpointView, LogProofView, LogView
+from api.bodies import takes
+from api.calls import BodyOf, CallOf, DeskOf, parse_message
+from clearinghouse.messages.results import (
+    CheckpointView,
+    Cosigned,
+    CosignedList,
+    LogProofView,
+    LogView,
+)
+from clearinghouse.rounds import witnessing
 
 router = APIRouter(tags=["audit"])
 
@@ -47,6 +55,21 @@ def get_consistency(desk: DeskOf, old: Index, size: Index) -> LogProofView:
     with desk.store.read() as tx:
         path = tx.log.consistency(old, size)
     return LogProofView(index=old, size=size, path=[item.hex() for item in path])
+
+
+@router.get("/log/cosigned")
+def get_cosigned(desk: DeskOf) -> CosignedList:
+    """What witnesses cosigned, for comparison with what one was shown; anybody may ask."""
+    with desk.store.read() as tx:
+        return witnessing.show(tx)
+
+
+@router.post("/log/cosignatures", openapi_extra=takes(Cosigned), status_code=204)
+def add_cosignature(desk: DeskOf, body: BodyOf) -> None:
+    """Keep the cosignature of a known witness; it is signed in itself, so the call need not be."""
+    message = parse_message(body, Cosigned)
+    with desk.store.write() as tx:
+        witnessing.take(tx, desk, message)
 
 
 @router.get("/receipts/{receipt_id}", response_class=PlainTextResponse)

@@ -92,6 +92,12 @@ def get_clearing(call: CallOf, request_id: str) -> ClearingView:
     return view
 
 
+@router.get("/requests/{request_id}/certificate")
+def get_certificate(call: CallOf, request_id: str) -> Response:
+    """Inputs, plan and dual prices of the clearing: checked in linear time by an auditor."""
+    return _document(call, request_id, "certificate")
+
+
 @router.get("/requests/{request_id}/prices", response_model=PriceList)
 def get_prices(call: CallOf, request_id: str) -> Response:
     """Every source's price with its reasons: the same bytes each time."""

@@ -56,4 +56,4 @@ def answer_task(call: CallOf, task_id: str) -> Response:
 def refuse_task(call: CallOf, task_id: str) -> Response:
     """Refuse a task and say why."""
     message = call.message(RefuseTask)
-    return call.write(lambda tx: answers.refuse(tx, call.desk, call.org, task_id, message.reason))
+    return call.write(lambda tx: answers.refuse(tx, call.desk, call.org, task_id, message))

@@ -308,6 +308,24 @@ def request_show(
         emit(as_json, *show(opened, request_id))
 
 
+@request_app.command("recompute")
+def request_recompute(
+    request_id: RequestArgument = None,
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="Verifier key of the log, from elsewhere.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Compute clearing, prices and payments again, bit for bit."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.recompute import run
+
+    with session(home, server) as opened:
+        emit(as_json, *run(opened, request_id, log_key))
+
+
 @request_app.command("simulate")
 def request_simulate(
     patients: Annotated[

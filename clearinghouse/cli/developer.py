@@ -13,7 +13,8 @@ from clearinghouse.client.developer import TRAINING_SET, Developer
 from clearinghouse.client.recipes import RECIPES, ModelSource, onnx_source, recipe_source
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
-from clearinghouse.messages.tasks import ModelSubmitAnswer, ReceiveAnswer, ReceiveTask, TaskList
+from clearinghouse.messages.deliveries import ReceiveAnswer, ReceiveTask
+from clearinghouse.messages.tasks import ModelSubmitAnswer, TaskList
 from clearinghouse.money import parse_money
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table

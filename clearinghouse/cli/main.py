@@ -213,6 +213,34 @@ def verify(
     emit(as_json, value, words)
 
 
+@app.command()
+def witness(
+    server: Annotated[str, typer.Argument(help="Address of the server whose log to watch.")],
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Folder for the witness's key and what it saw.")
+    ] = Path("clearinghouse-witness"),
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="vkey of the log, known from elsewhere.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and return.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, help="Seconds between looks.")
+    ] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Watch a log: cosign what extends what was seen, keep evidence of a fork.
+
+    Needs no account. The operator decides whose cosignatures it keeps.
+    """
+    from clearinghouse.cli.watch import watch
+
+    def report(value: dict[str, object], words: str) -> None:
+        emit(as_json, value, words)
+        sys.stdout.flush()
+
+    watch(server, folder, log_key, once=once, interval_s=interval, report=report)
+
+
 @log_app.command("audit")
 def log_audit(
     directory: Annotated[Path, typer.Argument(help="An exported log/ folder.")],

@@ -294,8 +294,8 @@ def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Prov
             int(terms["ask_micro"]),
             int(terms["epsilon_micro"]),
             int(terms["limit_micro"]),
-            int(terms.get("epsilon_size_micro", 0)),
-            tuple(
+            epsilon_size_micro=int(terms.get("epsilon_size_micro", 0)),
+            grants=tuple(
                 GrantTerms(**{**item, "attributes": tuple(item["attributes"])})
                 for item in terms["grants"]
             ),

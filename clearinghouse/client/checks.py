@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clearinghouse import cells
+from clearinghouse.client.judged import Judged
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.sealed_body import Body, Entry, read_body
 from clearinghouse.errors import ClearinghouseError, InputError, TableError, VerificationError
-from clearinghouse.messages.tasks import DeliveryCheck, DeliveryRef
+from clearinghouse.messages.deliveries import DeliveryCheck, DeliveryRef
 from clearinghouse.rows import record_bytes, row_leaf
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table, from_records
+from valuation.ladders import earned, fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +25,35 @@ class Opened:
         table: Its real records, or None if there are none or it was refused.
         faults: Why it was refused; empty if it was accepted.
         notes: What else was found.
+        entries: Its real records with what opens their commitments; none if it was refused.
     """
 
     ref: DeliveryRef
     table: Table | None
     faults: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
     @property
     def real(self) -> int:
         """Proven records."""
         return 0 if self.table is None else self.table.n
 
-    def check(self, more: Sequence[str] = ()) -> DeliveryCheck:
+    def check(self, found: Judged) -> DeliveryCheck:
         """The finding as it is sent to the server."""
-        problems = [text[:300] for text in (*self.faults, *self.notes, *more)]
+        problems = [text[:300] for text in (*self.faults, *self.notes, *found.notes)]
+        places = Counter(
+            entry.place for entry, paid in zip(self.entries, found.paid, strict=True) if paid
+        )
         return DeliveryCheck(
             delivery_id=self.ref.delivery_id,
             real=self.real,
             accepted=not self.faults,
             problems=problems,
+            earned_micro=earned([(p, price, n) for p, price, n in self.ref.ladder], places),
+            copies=list(found.copies),
+            forfeits=found.forfeits,
+            grounds=list(found.grounds),
         )
 
 
@@ -67,7 +78,23 @@ def open_delivery(schema: Schema, ref: DeliveryRef, sealed: bytes, keystore: Key
     strangers = sum(int(place) != entry.place for place, entry in zip(places, real, strict=True))
     if strangers:
         return Opened(ref, None, (f"{strangers} records are of another cell than ordered",))
-    return Opened(ref, table, (), tuple(_inside_notes(real)))
+    return Opened(ref, table, (), tuple(_inside_notes(real)), tuple(real))
+
+
+def refuse_repeated(deliveries: Sequence[Opened]) -> list[Opened]:
+    """Of two deliveries of one source that open the same commitment the later one is refused."""
+    seen: dict[str, set[int]] = {}
+    result = []
+    for item in deliveries:
+        own = {entry.proof.index for entry in item.entries}
+        known = seen.setdefault(item.ref.source_id, set())
+        again = len(own & known)
+        known |= own
+        words = f"{again} committed rows came in another delivery of this source"
+        result.append(
+            replace(item, table=None, entries=(), faults=(words,), notes=()) if again else item
+        )
+    return result
 
 
 def _order_faults(schema: Schema, ref: DeliveryRef, body: Body) -> list[str]:
@@ -76,6 +103,8 @@ def _order_faults(schema: Schema, ref: DeliveryRef, body: Body) -> list[str]:
         faults.append("the sealed body is of another order")
     if len(ref.quota) != cells.n_places(schema, ref.level, by_label=ref.by_label):
         faults.append("the quota does not fit the strata level")
+    if not fits(ref.ladder, ref.quota):
+        faults.append("the prices of the order do not fit its units")
     found = Counter(entry.place for entry in body.entries)
     if found != Counter({place: n for place, n in enumerate(ref.quota) if n}):
         faults.append("the number of entries of a cell is not its quota")
@@ -111,20 +140,3 @@ def _inside_notes(real: Sequence[Entry]) -> list[str]:
     """Equal records of different patients are legal, so they are reported and kept."""
     same = len(real) - len({record_bytes(entry.record) for entry in real})
     return [f"{same} records repeat another record of this source"] if same else []
-
-
-def across_notes(deliveries: Sequence[Opened]) -> list[list[str]]:
-    """For each delivery, how many of its records also came from another source."""
-    texts = [
-        [] if item.table is None else [record_bytes(record) for record in item.table.records()]
-        for item in deliveries
-    ]
-    owners: dict[bytes, set[int]] = {}
-    for index, found in enumerate(texts):
-        for text in found:
-            owners.setdefault(text, set()).add(index)
-    notes = []
-    for found in texts:
-        shared = sum(len(owners[text]) > 1 for text in found)
-        notes.append([f"{shared} records came from another source too"] if shared else [])
-    return notes

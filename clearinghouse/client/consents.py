@@ -16,7 +16,7 @@ from clearinghouse.client.transport import Transport
 from clearinghouse.consent import DEVELOPERS, Grant, Purpose, Use
 from clearinghouse.errors import NoGrantError, NotFoundError
 from clearinghouse.messages.consent import GiveGrant, GrantView, Withdraw, WithdrawalView
-from clearinghouse.messages.tasks import DeliverTask
+from clearinghouse.messages.deliveries import DeliverTask, ShowTask
 from clearinghouse.schema import Schema
 
 DAY_S = 86400
@@ -126,6 +126,27 @@ class Consents:
                 raise NoGrantError("an order must be for all columns: rows are committed whole")
             named = granted.get(recipient.grant_id)
             consent.find([] if named is None else [named], use)
+
+    def check_shown(self, task: ShowTask) -> None:
+        """Check that tags of rows go to holders of grants only.
+
+        Raises:
+            NoGrantError: Somebody else is among the recipients.
+        """
+        granted = {grant.id: grant for grant in self.granted()}
+        for recipient in task.recipients:
+            named = granted.get(recipient.grant_id)
+            known = [] if named is None else [named]
+            purpose, sender = ("", "") if named is None else (named.purpose, named.sender)
+            use = Use(
+                task.source_id,
+                sender,
+                recipient.org_id,
+                self.columns,
+                purpose,
+                self.transport.clock.now(),
+            )
+            consent.find(known, use)
 
     # ------------------------------------------------------------ leaving
 

@@ -11,30 +11,40 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clearinghouse.asks import SALT_BYTES, ask_commitment
-from clearinghouse.client.checks import Opened, across_notes, open_delivery
+from clearinghouse.client.checks import Opened, open_delivery, refuse_repeated
+from clearinghouse.client.judged import Judged
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.recipes import ModelSource, publish_bins
+from clearinghouse.client.repeats import Shown, judge
+from clearinghouse.client.shown import read_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
-from clearinghouse.errors import NoGrantError, NotFoundError, RefusedError
+from clearinghouse.errors import (
+    ClearinghouseError,
+    NoGrantError,
+    NotFoundError,
+    ProtocolError,
+    RefusedError,
+    TryAgainError,
+)
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, Training, TrainingView
+from clearinghouse.messages.deliveries import DeliveryRef, ReceiveAnswer, ReceiveTask, ShownRef
 from clearinghouse.messages.tasks import (
     Answer,
     BidRevealAnswer,
     BidRevealTask,
-    DeliveryRef,
     ModelSubmitAnswer,
     ModelSubmitTask,
-    ReceiveAnswer,
-    ReceiveTask,
+    NonceRevealAnswer,
+    NonceRevealTask,
     TaskView,
 )
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table, pooled, read_table, write_parquet
+from secure_eval.nonces import new_nonce, nonce_commitment
 
 TRAINING_SET = "training_set.parquet"
-NONCE_BYTES = 16
 
 
 class Developer(Party):
@@ -54,28 +64,43 @@ class Developer(Party):
         self.make_model, self.ask_micro = make_model, ask_micro
 
     def handle(self, view: TaskView) -> Answer:
-        """Receive deliveries, then train and submit."""
+        """Receive deliveries, train and submit, and open the nonce once the digits passed."""
         task = view.task
         if isinstance(task, DeleteTask):
             return self._delete(view.request_id, task)
+        if isinstance(task, NonceRevealTask):
+            return self._reveal(view.request_id, task)
         if isinstance(task, ReceiveTask | ModelSubmitTask):
             if task.schema_id != self.schema_id:
                 raise RefusedError("the request uses another schema than this developer's")
             if isinstance(task, ReceiveTask):
-                return self._receive(view.request_id, task.deliveries)
+                return self._receive(view.request_id, task)
             return self._submit(view.request_id, task)
         if isinstance(task, BidRevealTask):
             return self._reveal_bid(view.request_id)
         return super().handle(view)
 
-    def _receive(self, request_id: str, refs: Sequence[DeliveryRef]) -> ReceiveAnswer:
-        opened = [self._open(ref) for ref in refs]
-        notes = across_notes(opened)
+    def _receive(self, request_id: str, task: ReceiveTask) -> ReceiveAnswer:
+        opened = refuse_repeated([self._open(ref) for ref in task.deliveries])
+        shown = [item for item in map(self._open_shown, task.shown) if item is not None]
+        judged = judge(self.schema, opened, shown, bytes.fromhex(task.draw_seed))
+        for name, proof in judged.proofs.items():
+            self.keystore.write(f"requests/{request_id}/copies/{name}.json", proof)
         path = self.training_path(request_id)
-        write_training_set(self.schema, opened, path)
+        write_training_set(self.schema, without_copies(opened, judged.found), path)
         self.keystore.write(TRAINING_SET, path.read_bytes())
-        checks = [item.check(more) for item, more in zip(opened, notes, strict=True)]
+        checks = [item.check(found) for item, found in zip(opened, judged.found, strict=True)]
         return ReceiveAnswer(checks=checks)
+
+    def _open_shown(self, ref: ShownRef) -> Shown | None:
+        """Tags of one source; what cannot be read protects nobody and harms nobody."""
+        try:
+            body = self.keystore.unseal(self.transport.get_blob(ref.shown_blob))
+            return Shown(ref, read_shown(body, ref.source_id))
+        except TryAgainError:
+            raise
+        except ClearinghouseError:
+            return None
 
     def _open(self, ref: DeliveryRef) -> Opened:
         try:
@@ -99,12 +124,31 @@ class Developer(Party):
             self.make_model(self.schema, table), self.schema, table, task.published_bins
         )
         text = model.to_json().encode("ascii")
-        return ModelSubmitAnswer(
+        nonce = new_nonce()
+        answer = ModelSubmitAnswer(
             name=self.name,
             model_blob=self.transport.put_blob(text, "model"),
-            nonce=secrets.token_hex(NONCE_BYTES),
+            nonce_commitment=nonce_commitment(nonce).hex(),
             bid_commitment=self._commit_bid(request_id) if task.bid else None,
         )
+        # stored before the answer is: what was committed to can always be opened
+        known = {"nonce": nonce.hex(), "model": answer.model_blob}
+        self.keystore.remember(_nonce_name(request_id, answer.nonce_commitment), known)
+        return answer
+
+    def _reveal(self, request_id: str, task: NonceRevealTask) -> NonceRevealAnswer:
+        """Open the nonce that was committed with a model, for that model only.
+
+        Raises:
+            RefusedError: Nothing was committed so.
+            ProtocolError: It was committed for another model.
+        """
+        known = self.keystore.recall(_nonce_name(request_id, task.nonce_commitment))
+        if known is None:
+            raise RefusedError("no such nonce was committed for this request")
+        if known["model"] != task.model_digest:
+            raise ProtocolError("the nonce was committed for another model")
+        return NonceRevealAnswer(nonce=known["nonce"])
 
     def _allowed(self, request_id: str, path: Path) -> Table | None:
         """The records that may be trained on now; of withdrawn sources none are kept either."""
@@ -152,6 +196,20 @@ def drop_source(schema: Schema, path: Path, source_id: str) -> int:
         beside.chmod(0o600)
         beside.replace(path)
     return int(whole.num_rows - kept.num_rows)
+
+
+def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Opened]:
+    """The deliveries with the records that are paid: what is a copy is there already."""
+    result = []
+    for item, judged in zip(opened, found, strict=True):
+        kept = np.flatnonzero(judged.paid)
+        table = None if item.table is None or not len(kept) else item.table.take(kept)
+        result.append(replace(item, table=table))
+    return result
+
+
+def _nonce_name(request_id: str, commitment: str) -> str:
+    return f"private/nonces/{request_id}.{commitment}"
 
 
 def source_column(schema: Schema) -> str:

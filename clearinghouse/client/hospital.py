@@ -12,14 +12,22 @@ from clearinghouse import cells, model_columns
 from clearinghouse.canonical import canonical_bytes, commitment, digest
 from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
-from clearinghouse.client.key_agent import KeyAgent, Secrets, new_noise_key
+from clearinghouse.client.key_agent import UPLOAD_STATE, KeyAgent, Secrets
 from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.opening_quota import OPENING_LIMIT
 from clearinghouse.client.party import Party
 from clearinghouse.client.runs import plan_runs
 from clearinghouse.client.score_rounds import ScoreTask, answer_round
 from clearinghouse.client.statements import Known, check_claim
 from clearinghouse.client.transport import Transport
-from clearinghouse.errors import InputError, ProtocolError, RefusedError
+from clearinghouse.errors import (
+    InputError,
+    ProtocolError,
+    RefusedError,
+    SpentError,
+    TryAgainError,
+    VerificationError,
+)
 from clearinghouse.log.claim import parse_claim
 from clearinghouse.messages.intake import OpenRequest, RequestView, SealValset, ValsetView
 from clearinghouse.messages.results import RunList, TargetView
@@ -29,6 +37,10 @@ from clearinghouse.messages.tasks import (
     ReceiptSignTask,
     ScoreDigitsAnswer,
     ScoreDigitsTask,
+    TargetChecksAnswer,
+    TargetChecksTask,
+    TargetCommitAnswer,
+    TargetCommitTask,
     TargetNoiseAnswer,
     TargetNoiseTask,
     TargetRepliesAnswer,
@@ -51,10 +63,12 @@ from secure_eval.layout import Layout
 TARGET_SHARE = 1.0
 """A request's level has at most as many cells x labels as epsilon x size class."""
 
-MOST_PLACES = 512
-"""Each cell x label costs .17 MB of upload a block, so no level is finer than this."""
+MOST_PLACES = 160
+"""Each cell x label is one opening of the target, and half a key's openings are for the scores."""
 
 _KEY_FILE = "he.key"
+_ORDER_FILE = "private/order.bin"
+TargetTask = TargetCommitTask | TargetNoiseTask | TargetChecksTask | TargetRepliesTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +81,14 @@ class HospitalTerms:
         epsilon_target_micro: What opening a target will cost; fixes the strata level.
         limit_micro: Most epsilon these patients may ever cost.
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
+        opening_limit: Most openings of one key that no replay has cleared.
     """
 
     size_class: int | None
     epsilon_target_micro: int
     limit_micro: int
     epsilon_size_micro: int = 0
+    opening_limit: int = OPENING_LIMIT
 
 
 class Hospital(Party):
@@ -134,7 +150,6 @@ class Hospital(Party):
     def _seal(self) -> dict[str, Any]:
         holder = self._holder()
         sealed = self._sealed(holder)
-        noise_key, noise_commitment = new_noise_key()
         keys_blob = self.transport.put_blob(holder.public_keys(), "valset.keys")
         uploads = [self.transport.put_blob(blob, "valset.block") for blob in sealed.blobs]
         order = sealed.order.astype("<i8").tobytes()
@@ -143,7 +158,6 @@ class Hospital(Party):
             "order_sha256": hashlib.sha256(order).hexdigest(),
             "keys": keys_blob,
             "uploads": uploads,
-            "noise": noise_commitment,
         }
         salt, committed = commitment(body)
         message = SealValset(
@@ -155,10 +169,8 @@ class Hospital(Party):
             keys_blob=keys_blob,
             upload_blobs=uploads,
             commitment=committed,
-            target_noise_commitment=noise_commitment,
         )
-        self.keystore.write("private/order.bin", order)
-        self.keystore.write("private/noise.key", noise_key)
+        self.keystore.write(_ORDER_FILE, order)
         self.keystore.remember("private/commitment", {**body, "salt": salt.hex()})
         view = self.transport.post(
             "/valsets",
@@ -175,6 +187,24 @@ class Hospital(Party):
         }
         self.keystore.remember("valset", known)
         return known
+
+    def reseal(self) -> str:
+        """Seal the same rows under a new key and register them as a new set; returns its id.
+
+        The old key opens nothing any more, so no request on the old set may be running. The ledger
+        and the models that were scored carry on: the patients are the same.
+        """
+        known = self._valset()
+        if known["rows_sha256"] != self._rows_digest():
+            raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
+        old = str(known["valset_id"])
+        names = (_KEY_FILE, _ORDER_FILE, UPLOAD_STATE, "private/openings.json", "valset.json")
+        for name in names:  # the set last: what broke off before it is done again
+            path = self.keystore.path(name)
+            if path.exists():
+                path.rename(self.keystore.path(f"private/old/{old}/{path.name}"))
+        self._agent = None
+        return self.seal()
 
     def _holder(self) -> KeyHolder:
         path = self.keystore.path(_KEY_FILE)
@@ -256,9 +286,8 @@ class Hospital(Party):
         """The key agent, loaded from this party's directory."""
         if self._agent is None:
             known = self._valset()
-            order = self.keystore.read("private/order.bin")
-            noise_key = self.keystore.read("private/noise.key")
-            if order is None or noise_key is None:
+            order = self.keystore.read(_ORDER_FILE)
+            if order is None:
                 raise RefusedError("the private part of the sealed set is gone; seal it again")
             labels = np.asarray(self.table.labels, dtype=np.int64)
             self._agent = KeyAgent(
@@ -266,29 +295,63 @@ class Hospital(Party):
                     self._holder(),
                     Layout.from_json(known["layout"]),
                     labels[np.frombuffer(order, "<i8")],
-                    noise_key,
                     cells.counts(self.table, known["level"]),
                 ),
                 self.keystore,
                 self.budget,
+                self.terms.opening_limit,
             )
         return self._agent
 
     def handle(self, view: TaskView) -> Answer:
-        """Open the tests of the sealed set, answer one round of a run, or sign a receipt."""
+        """Open the tests of the sealed set, answer one round of a run, or sign a receipt.
+
+        Raises:
+            SpentError: It is refused after the ledger was charged for the run.
+        """
+        try:
+            return self._handle(view)
+        except (TryAgainError, OSError):
+            raise  # tried again later, with what was stored
+        except Exception as error:
+            spent = self._spent(view)
+            if not spent:
+                raise
+            known = isinstance(error, RefusedError | ProtocolError | VerificationError)
+            why = str(error) if known else f"not possible here ({type(error).__name__})"
+            raise SpentError(why, spent) from error
+
+    def _spent(self, view: TaskView) -> int:
+        """Epsilon that was charged for the run a task is about, in millionths."""
+        run_id = str(getattr(view.task, "run_id", ""))
+        known = self.keystore.recall(f"requests/{view.request_id}")
+        if isinstance(view.task, ReceiptSignTask) or known is None or not self.budget.has(run_id):
+            return 0
+        terms = self._terms(view.request_id)
+        is_target = isinstance(view.task, TargetTask)
+        return terms.epsilon_target_micro if is_target else terms.epsilon_score_micro
+
+    def _handle(self, view: TaskView) -> Answer:
         request_id, task = view.request_id, view.task
         if isinstance(task, ValsetChecksTask):
             return ValsetChecksAnswer(replies_blob=self._valset_checks(task))
+        if isinstance(task, TargetCommitTask):
+            return TargetCommitAnswer(noise_commitment=self._target_commit(request_id, task))
         if isinstance(task, TargetNoiseTask):
             return TargetNoiseAnswer(noise_blob=self._target_noise(request_id, task))
         if isinstance(task, ScoreDigitsTask):
             return ScoreDigitsAnswer(digits_blob=self._score_digits(request_id, task))
         if isinstance(task, ReceiptSignTask):
             return self._sign(request_id, task)
-        if not isinstance(task, TargetRepliesTask | ScoreTask):
+        if not isinstance(task, TargetChecksTask | TargetRepliesTask | ScoreTask):
             return super().handle(view)
-        if self.agent.record(task.run_id)["request_id"] != request_id:
-            raise ProtocolError(f"run {task.run_id} belongs to another request")
+        self._check_request(task.run_id, request_id)
+        if isinstance(task, TargetChecksTask):
+            tested = self.agent.target_checks(
+                task.run_id, self.transport.get_blob(task.checks_blob)
+            )
+            blob = self.transport.put_blob(tested, "noise.replies")
+            return TargetChecksAnswer(replies_blob=blob)
         if isinstance(task, TargetRepliesTask):
             openings = self.transport.get_blob(task.openings_blob)
             replies = self.agent.target_replies(task.run_id, openings)
@@ -301,9 +364,17 @@ class Hospital(Party):
         checks = self.transport.get_blob(task.checks_blob)
         return self.transport.put_blob(self.agent.valset_checks(checks), "valset.replies")
 
-    def _target_noise(self, request_id: str, task: TargetNoiseTask) -> str:
+    def _check_request(self, run_id: str, request_id: str) -> None:
+        if self.agent.record(run_id)["request_id"] != request_id:
+            raise ProtocolError(f"run {run_id} belongs to another request")
+
+    def _target_commit(self, request_id: str, task: TargetCommitTask) -> str:
         if task.valset_id != self._valset()["valset_id"]:
             raise ProtocolError("the target is asked of another validation set")
+        return self.agent.target_commit(request_id, self._terms(request_id), task).hex()
+
+    def _target_noise(self, request_id: str, task: TargetNoiseTask) -> str:
+        self._check_request(task.run_id, request_id)
         noise = self.agent.target_noise(request_id, self._terms(request_id), task)
         return self.transport.put_blob(noise, "noise")
 

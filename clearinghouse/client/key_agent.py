@@ -4,8 +4,6 @@ Whatever the server asks, each run is approved against the request's own terms, 
 before any noise is drawn or anything decrypted, and answered once.
 """
 
-import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,25 +12,26 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clearinghouse.client.agreed import check_opened, check_tables
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.opening_quota import OPENING_LIMIT, OpeningQuota
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.messages.intake import OpenRequest
-from clearinghouse.messages.tasks import NoiseTable, ScoreDigitsTask, TargetNoiseTask
-from secure_eval import framing
-from secure_eval.agent import AgentTarget
+from clearinghouse.messages.tasks import (
+    ScoreDigitsTask,
+    TargetCommitTask,
+    TargetNoiseTask,
+)
+from secure_eval.agent_target import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
-from secure_eval.framing import Kind
+from secure_eval.checks import CHECK_OPENINGS
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
-from secure_eval.layout import Layout
-from secure_eval.noise import MIN_EPSILON_MICRO, Table, commitment
+from secure_eval.layout import MAC_OPENINGS, Layout
+from secure_eval.noise import Table
 
-NOISE_KEY_BYTES = 32
-NONCE_BYTES = 16
-HISTOGRAM = "histogram"
-MOST_BINS = 64
-_NO_NONCE = bytes(NONCE_BYTES)
-_UPLOAD_STATE = "private/states/upload.state"
+UPLOAD_STATE = "private/states/upload.state"
+_UPLOAD = "upload"
 
 Integers = NDArray[np.int64]
 
@@ -53,22 +52,27 @@ class Secrets:
         holder: The secret key.
         layout: Public shape of the sealed set.
         labels: (n,) label codes in the sealed order.
-        noise_key: The committed key of the target's noise.
         target: Exact (cell, label) counts of the sealed rows, row-major.
     """
 
     holder: KeyHolder
     layout: Layout
     labels: Integers
-    noise_key: bytes
     target: Integers
 
 
 class KeyAgent:
     """Answers the rounds of every run on one sealed set; survives a restart at any point."""
 
-    def __init__(self, secrets_: Secrets, keystore: Keystore, budget: Budget) -> None:
+    def __init__(
+        self,
+        secrets_: Secrets,
+        keystore: Keystore,
+        budget: Budget,
+        opening_limit: int = OPENING_LIMIT,
+    ) -> None:
         self._secrets, self._keystore, self._budget = secrets_, keystore, budget
+        self.quota = OpeningQuota(keystore, opening_limit)
         self._runs: dict[str, CheckedAgentRun] = {}
 
     # ---------------------------------------------------------------- what is remembered
@@ -117,47 +121,86 @@ class KeyAgent:
 
         Raises:
             ValueError: Malformed, or other tests than were answered before.
+            RefusedError: The key has no openings left.
         """
+        self.quota.reserve(_UPLOAD, CHECK_OPENINGS)
         agent = AgentUpload(self._secrets.holder)
-        state = self._keystore.read(_UPLOAD_STATE)
+        state = self._keystore.read(UPLOAD_STATE)
         if state is not None:
             agent.restore(state)
-        with self._saved(_UPLOAD_STATE, agent):
+        with self._saved(UPLOAD_STATE, agent):
             return agent.replies(checks)
 
     # ---------------------------------------------------------------- target
 
-    def target_noise(self, request_id: str, terms: OpenRequest, task: TargetNoiseTask) -> bytes:
-        """The encrypted noise of the request's target; its epsilon is spent first.
+    def target_commit(self, request_id: str, terms: OpenRequest, task: TargetCommitTask) -> bytes:
+        """The commitment to the noise key of the request's target; nothing is spent yet.
 
         Raises:
             RefusedError: Another target was opened for this request.
             ProtocolError: The task is not what was agreed.
-            BudgetExceededError: The budget does not hold it; nothing was drawn.
         """
         layout = self._secrets.layout
         if (task.cells, task.labels) != (layout.cells, layout.labels):
             raise ProtocolError("the target's cells and labels are not those of the sealed set")
         if task.epsilon_micro != terms.epsilon_target_micro:
             raise ProtocolError("the target's epsilon is not the one of the request")
-        first, second = _nonces(task.nonces)
-        for run_id, known in self._approved().items():
-            if run_id != task.run_id and known == {"request": request_id, "model": ""}:
+        self._check_target(request_id, task.run_id)
+        agent = self._target(task.run_id)
+        commitment = agent.commit(bytes.fromhex(task.nonce_commitment))
+        self._keystore.write(_state_name(task.run_id), agent.state())
+        if self._keystore.recall(f"private/runs/{task.run_id}") is None:
+            self.write_record(
+                task.run_id,
+                {
+                    "kind": "target",
+                    "request_id": request_id,
+                    "tables": [],
+                    "seed_commitment": task.seed_commitment,
+                    "nonce_commitment": task.nonce_commitment,
+                },
+            )
+        return commitment
+
+    def _check_target(self, request_id: str, run_id: str) -> None:
+        for other, known in self._approved().items():
+            if other != run_id and known == {"request": request_id, "model": ""}:
                 raise RefusedError("this request's target was opened before")
+
+    def target_noise(self, request_id: str, terms: OpenRequest, task: TargetNoiseTask) -> bytes:
+        """The encrypted noise of the request's target; its epsilon is spent first.
+
+        Raises:
+            RefusedError: Another target was opened for this request, or the key has no openings
+                left.
+            ProtocolError: The nonce does not open its commitment.
+            BudgetExceededError: The budget does not hold it; nothing was drawn.
+        """
+        record = self.record(task.run_id)
+        self._check_target(request_id, task.run_id)
+        nonce, epsilon = bytes.fromhex(task.nonce), terms.epsilon_target_micro
+        check_opened([nonce], [record["nonce_commitment"]])
+        self.quota.reserve(task.run_id, len(self._secrets.target) + MAC_OPENINGS + 1)
         agent = self._target(task.run_id)
 
         def draw() -> bytes:
             self._approve(task.run_id, request_id, "")
-            agent.noise_message((first, second), task.epsilon_micro)
+            agent.noise_message(nonce, epsilon)
             self._keystore.write(_state_name(task.run_id), agent.state())
             table = _table_record("target", agent.noise, self._secrets.target)
-            body = {"kind": "target", "request_id": request_id, "tables": [table]}
-            self.write_record(task.run_id, body)
+            self.write_record(task.run_id, {**record, "tables": [table]})
             return b"drawn"
 
-        asked = {"run": task.run_id, "request": request_id, "nonces": list(task.nonces)}
-        self._budget.release(task.run_id, asked, task.epsilon_micro, draw, "target")
-        return self._target(task.run_id).noise_message((first, second), task.epsilon_micro)
+        asked = {"run": task.run_id, "request": request_id, "nonces": [task.nonce]}
+        self._budget.release(task.run_id, asked, epsilon, draw, "target")
+        return self._target(task.run_id).noise_message(nonce, epsilon)
+
+    def target_checks(self, run_id: str, checks: bytes) -> bytes:
+        """The opened noise test of a target's noise."""
+        self.record(run_id)
+        agent = self._target(run_id)
+        with self._saved(_state_name(run_id), agent):
+            return agent.checks(checks)
 
     def target_replies(self, run_id: str, openings: bytes) -> bytes:
         """The opened masked sums of a target whose noise was sent."""
@@ -167,10 +210,11 @@ class KeyAgent:
             return agent.replies(openings)
 
     def _target(self, run_id: str) -> AgentTarget:
-        """The target's state, or a fresh one under the committed noise key."""
+        """The target's state, or a fresh one under a noise key of its own."""
         agent = AgentTarget(self._secrets.holder, self._secrets.layout, run_id)
         state = self._keystore.read(_state_name(run_id))
-        agent.restore(state or target_state(run_id, self._secrets.noise_key))
+        if state is not None:
+            agent.restore(state)
         return agent
 
     # ---------------------------------------------------------------- score
@@ -181,18 +225,27 @@ class KeyAgent:
         """One-hot digits of the masked scores; the whole run's epsilon is spent first.
 
         Raises:
-            RefusedError: The model was run before, or the request's runs are used up.
-            ProtocolError: The tables are not what was agreed.
+            RefusedError: The model was run before, the request's runs are used up, or the key has
+                no openings left.
+            ProtocolError: The tables or their noise law are not what was agreed.
             BudgetExceededError: The budget does not hold the run; nothing was decrypted.
         """
         self._check_run(request_id, terms, task)
-        check_tables(task.tables, self._secrets.layout, terms.epsilon_score_micro)
+        check_tables(task.tables, self._secrets.layout, terms.epsilon_score_micro, terms.noise_law)
+        if len(task.nonce_commitments) != 2:
+            raise ProtocolError("a run's noise needs the commitments to two nonces")
+        cells = sum(table.cells for table in task.tables)
+        self.quota.reserve(task.run_id, cells + MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        agreed = (
+            [Table(t.name, t.cells, t.epsilon_micro, t.coins) for t in task.tables],
+            [bytes.fromhex(item) for item in task.nonce_commitments],
+        )
 
         def draw() -> bytes:
             self._approve(task.run_id, request_id, task.model_digest)
             agent = self._fresh_run(task.run_id)
             with self._saved(_state_name(task.run_id), agent):
-                agent.digits(score)
+                agent.digits(score, *agreed)
             self.write_record(
                 task.run_id,
                 {
@@ -201,6 +254,8 @@ class KeyAgent:
                     "model_id": task.model_id,
                     "model_digest": task.model_digest,
                     "tables": [table.model_dump() for table in task.tables],
+                    "seed_commitment": task.seed_commitment,
+                    "nonce_commitments": list(task.nonce_commitments),
                 },
             )
             return b"drawn"
@@ -211,9 +266,10 @@ class KeyAgent:
             "model": task.model_digest,
             "score": task.score_blob,
             "tables": [table.model_dump() for table in task.tables],
+            "nonces": list(task.nonce_commitments),
         }
         self._budget.release(task.run_id, asked, terms.epsilon_score_micro, draw, "score")
-        return self._run(task.run_id).digits(score)
+        return self._run(task.run_id).digits(score, *agreed)
 
     def _check_run(self, request_id: str, terms: OpenRequest, task: ScoreDigitsTask) -> None:
         runs = self._approved()
@@ -239,16 +295,16 @@ class KeyAgent:
             return agent.early_replies(checks)
 
     def score_characters(self, run_id: str, shares: bytes, nonces: Sequence[str]) -> bytes:
-        """Label characters and the run's encrypted noise, drawn from the committed key."""
-        record = self.record(run_id)
-        if len(nonces) != 2:
-            raise ProtocolError(f"a run's noise needs two nonces, not {len(nonces)}")
-        tables = [
-            Table(item["name"], item["cells"], item["epsilon_micro"]) for item in record["tables"]
-        ]
+        """Label characters and the run's noise, which follows from the committed key and nonces.
+
+        Raises:
+            ProtocolError: A nonce does not open its commitment.
+        """
+        opened = [bytes.fromhex(nonce) for nonce in nonces]
+        check_opened(opened, self.record(run_id)["nonce_commitments"])
         agent = self._run(run_id)
         with self._saved(_state_name(run_id), agent):
-            return agent.characters(shares, _nonces(nonces), tables)
+            return agent.characters(shares, opened)
 
     def score_final(self, run_id: str, checks: bytes) -> bytes:
         """The three opened tests of a run's characters."""
@@ -309,53 +365,3 @@ def _state_name(run_id: str) -> str:
 
 def _table_record(name: str, noise: Integers, exact: Integers) -> dict[str, Any]:
     return {"name": name, "cells": len(noise), "noise": noise.tolist(), "exact": exact.tolist()}
-
-
-def _nonces(texts: Sequence[str]) -> tuple[bytes, bytes]:
-    """Two nonces of 16 bytes; zeros stand in for the second where only one is given.
-
-    Raises:
-        ProtocolError: Another number or length.
-    """
-    raw = [bytes.fromhex(text) for text in texts]
-    if not 1 <= len(raw) <= 2 or any(len(nonce) != NONCE_BYTES for nonce in raw):
-        raise ProtocolError(f"expected one or two nonces of {NONCE_BYTES} bytes")
-    return raw[0], raw[1] if len(raw) == 2 else _NO_NONCE
-
-
-def check_tables(tables: Sequence[NoiseTable], layout: Layout, epsilon_micro: int) -> None:
-    """Check that a run releases the histogram and each subgroup once, for the agreed epsilon.
-
-    A patient is in one cell of each table, so the tables' epsilons add.
-
-    Raises:
-        ProtocolError: Other tables, other shapes, or another sum of epsilons.
-    """
-    expected = [f"group:{name}" for name, _ in layout.groups]
-    if [table.name for table in tables] != [HISTOGRAM, *expected]:
-        raise ProtocolError(f"a run releases the tables {[HISTOGRAM, *expected]}, no others")
-    bins, rest = divmod(tables[0].cells, layout.labels)
-    if rest or not 1 <= bins <= MOST_BINS:
-        raise ProtocolError(f"a histogram has labels x 1 to {MOST_BINS} bins")
-    for table, (name, levels) in zip(tables[1:], layout.groups, strict=True):
-        if table.cells != levels * layout.labels:
-            raise ProtocolError(f"the table of {name} has {levels * layout.labels} cells")
-    if any(table.epsilon_micro < MIN_EPSILON_MICRO for table in tables):
-        raise ProtocolError(f"every table needs an epsilon of {MIN_EPSILON_MICRO} millionths")
-    total = sum(table.epsilon_micro for table in tables)
-    if total != epsilon_micro:
-        raise ProtocolError(
-            f"the tables' epsilons sum to {total} millionths; the request says {epsilon_micro}"
-        )
-
-
-def new_noise_key() -> tuple[bytes, str]:
-    """A fresh key for the target's noise and the commitment to publish."""
-    key = secrets.token_bytes(NOISE_KEY_BYTES)
-    return key, commitment(key).hex()
-
-
-def target_state(run_id: str, noise_key: bytes) -> bytes:
-    """The state of a target that has answered nothing yet, under a key committed before."""
-    head = json.dumps({"run_id": run_id}).encode()
-    return framing.encode(Kind.TARGET_STATE, [head, noise_key, b"", b"", b"", b"", b""])

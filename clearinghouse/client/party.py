@@ -24,12 +24,22 @@ from clearinghouse.errors import (
     NotFoundError,
     ProtocolError,
     RefusedError,
+    SpentError,
     TryAgainError,
     VerificationError,
 )
 from clearinghouse.failpoints import reach
+from clearinghouse.log.witness import ForkError, cosign, observe, party_witness
 from clearinghouse.messages.intake import OrgView, RegisterOrg, RegisterSchema, Role, SchemaView
-from clearinghouse.messages.tasks import Answer, AnswerTask, RefuseTask, TaskList, TaskView
+from clearinghouse.messages.tasks import (
+    Answer,
+    AnswerTask,
+    LogCosignAnswer,
+    LogCosignTask,
+    RefuseTask,
+    TaskList,
+    TaskView,
+)
 from clearinghouse.schema import Schema
 
 Emit = Callable[[dict[str, Any]], None]
@@ -37,6 +47,9 @@ Emit = Callable[[dict[str, Any]], None]
 
 BUSY_S = 0.1
 IDLE_S = 1.0
+WATCH_S = 30.0
+"""So often a party looks at the log as a witness while it polls."""
+
 MAX_REASON = 500
 
 
@@ -66,6 +79,7 @@ class Party:
                 role=self.role,
                 public_key=self.keystore.signing_key.verify_key.base64,
                 age_recipient=self.keystore.age_recipient,
+                witness=party_witness(self.keystore, self.transport.clock).key.vkey,
             )
             key = f"{self.keystore.signing_key.key_id}.register"
             view = self.transport.post("/orgs", message, OrgView, idempotency_key=key)
@@ -95,12 +109,15 @@ class Party:
         return dict(known)
 
     def handle(self, view: TaskView) -> Answer:
-        """Do what a task asks.
+        """Do what a task asks; roles extend it, every party cosigns the log.
 
         Raises:
             RefusedError: The party will not do it; the reason goes to the server.
             ProtocolError, VerificationError: What came is not what was agreed; likewise.
         """
+        if isinstance(view.task, LogCosignTask):
+            vkey, note = cosign(self.transport, self.keystore, view.task.checkpoint)
+            return LogCosignAnswer(vkey=vkey, checkpoint=note)
         raise RefusedError(f"a {self.role} takes no {view.task.kind} tasks")
 
     def answer(self, view: TaskView) -> Answer:
@@ -125,6 +142,7 @@ class _Visit:
     due: float = 0.0
     pause: float = BUSY_S
     done: set[str] = field(default_factory=set)
+    watched: float = -float("inf")
 
 
 def run_tasks(
@@ -145,6 +163,7 @@ def run_tasks(
     Raises:
         AuthenticationError: The server does not know a party's key.
         ProtocolError: Its list of tasks cannot be read.
+        ForkError: The log showed two histories.
     """
     say: Emit = emit if emit is not None else lambda _event: None
     visits = [_Visit(party) for party in parties]
@@ -173,6 +192,7 @@ def _visit(visit: _Visit, stop: threading.Event, say: Emit, wait_s: int) -> bool
         if not stop.is_set():
             say({"event": "waiting", "org": visit.party.name, "message": str(error)})
         return False
+    _watch(visit, say)
     busy = False
     for view in views:
         if view.id in visit.done or stop.is_set():
@@ -181,6 +201,25 @@ def _visit(visit: _Visit, stop: threading.Event, say: Emit, wait_s: int) -> bool
             visit.done.add(view.id)
             busy = True
     return busy
+
+
+def _watch(visit: _Visit, say: Emit) -> None:
+    """Look at the log now and then: a party stops working with one that forks.
+
+    Raises:
+        ForkError: It did; the evidence is in the party's folder.
+    """
+    if time.monotonic() - visit.watched < WATCH_S:
+        return
+    party = visit.party
+    try:
+        observe(party.transport, party.keystore)
+    except ForkError as error:
+        say({"event": "fork", "org": party.name, "message": str(error)})
+        raise
+    except ClearinghouseError as error:  # it does not show its log: remarkable, but no fork
+        say({"event": "unwatched", "org": party.name, "message": str(error)})
+    visit.watched = time.monotonic()
 
 
 def do_task(party: Party, view: TaskView, say: Emit) -> bool:
@@ -220,7 +259,9 @@ def _refuse(party: Party, view: TaskView, error: Exception, say: Emit) -> bool:
     reason = _reason(view.task.kind, error)
     path, key = f"/agent/tasks/{view.id}/refuse", f"{view.id}.refuse"
     try:
-        party.transport.send(path, RefuseTask(reason=reason), idempotency_key=key)
+        spent = error.spent_micro if isinstance(error, SpentError) else 0
+        message = RefuseTask(reason=reason, spent_micro=spent)
+        party.transport.send(path, message, idempotency_key=key)
     except (RefusedError, NotFoundError):
         pass  # it was too late anyway, or the request has ended meanwhile
     except TryAgainError:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,10 +21,18 @@ from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
+from clearinghouse.client.shown import Next, write_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
 from clearinghouse.messages.consent import WithdrawalView
+from clearinghouse.messages.deliveries import (
+    DeliverAnswer,
+    DeliverTask,
+    Recipient,
+    ShowAnswer,
+    ShowTask,
+)
 from clearinghouse.messages.intake import PublishSummary, RegisterSource, SourceView
 from clearinghouse.messages.tasks import (
     Answer,
@@ -31,9 +40,6 @@ from clearinghouse.messages.tasks import (
     AskCommitTask,
     AskRevealAnswer,
     AskRevealTask,
-    DeliverAnswer,
-    DeliverTask,
-    Recipient,
     TaskView,
 )
 from clearinghouse.rows import (
@@ -41,10 +47,12 @@ from clearinghouse.rows import (
     RowProof,
     commit_rows,
     draw_key,
+    row_hash,
     write_proofs,
 )
 from clearinghouse.tables import Table
 from dp.noise import geometric
+from valuation.ladders import earned, fits
 
 SUMMARY_SHARE = 0.5
 """A source's summary has at most half as many cells x labels as epsilon x size class."""
@@ -60,6 +68,7 @@ class SourceTerms:
         ask_micro: Standing ask in micro-money per record.
         epsilon_micro: Spent once, on the summary.
         limit_micro: Most epsilon its rows may ever cost.
+        deposit_micro: Most money put up for one request; None for any amount.
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
         grants: Given when the source is published; more can be given and all withdrawn later.
     """
@@ -68,6 +77,7 @@ class SourceTerms:
     ask_micro: int
     epsilon_micro: int
     limit_micro: int
+    deposit_micro: int | None = None
     epsilon_size_micro: int = 0
     grants: tuple[GrantTerms, ...] = (GrantTerms(),)
 
@@ -83,6 +93,7 @@ class Provider(Party):
         self.budget = open_budget(keystore, table, terms.limit_micro)
         self._records = table.records()
         self._commitments: RowCommitments | None = None
+        self._hashes: list[bytes] | None = None
         self._size: sizes.PublicSize | None = None
 
     @property
@@ -200,20 +211,25 @@ class Provider(Party):
         )
 
     def handle(self, view: TaskView) -> Answer:
-        """Commit and reveal the ask, deliver what was sold."""
+        """Commit and reveal the ask, deliver what was sold, show tags of what was not."""
         task = view.task
-        if isinstance(task, AskCommitTask | AskRevealTask | DeliverTask):
+        if isinstance(task, AskCommitTask | AskRevealTask | DeliverTask | ShowTask):
             if task.source_id != self.source_id:
                 raise RefusedError(f"{task.source_id} is not a source of {self.name}")
             self.consents.check_here(task.source_id)
             if isinstance(task, AskCommitTask):
-                return self._commit_ask(view.request_id)
+                return self._commit_ask(view.request_id, task.deposit_micro)
             if isinstance(task, AskRevealTask):
                 return self._reveal_ask(view.request_id)
+            if isinstance(task, ShowTask):
+                return self._show(view.request_id, task)
             return self._deliver(view.request_id, task)
         return super().handle(view)
 
-    def _commit_ask(self, request_id: str) -> AskCommitAnswer:
+    def _commit_ask(self, request_id: str, deposit_micro: int = 0) -> AskCommitAnswer:
+        most = self.terms.deposit_micro
+        if most is not None and deposit_micro > most:
+            raise RefusedError("the deposit is above the limit of this source's owner")
         name = f"asks/{request_id}"
         stored = self.keystore.recall(name)
         if stored is None:
@@ -232,12 +248,10 @@ class Provider(Party):
         self.consents.check_delivery(task, self.org_id)
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("an order came for a request in which this source made no ask")
-        known = self.keystore.recall(f"orders/{request_id}")
-        if known is not None and known["order_id"] != task.order_id:
-            raise RefusedError("a second order came for one request")
-        self.keystore.remember(f"orders/{request_id}", {"order_id": task.order_id})
+        self._check_prices(request_id, task)
+        skip = self._ordered_before(request_id, task)
         entries = self.draw(
-            task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label
+            task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label, skip=skip
         )
         body = write_body(
             self.schema,
@@ -254,10 +268,72 @@ class Provider(Party):
             sealed_blob=self.transport.put_blob(sealed, "delivery"),
             proofs_blob=self.transport.put_blob(proofs, "proofs"),
             real=sum(entry.weight for entry in entries),
+            claim_micro=earned(
+                [(place, price, units) for place, price, units in task.ladder],
+                Counter(entry.place for entry in entries if entry.weight),
+            ),
+        )
+
+    def _check_prices(self, request_id: str, task: DeliverTask) -> None:
+        """Every ordered unit must have a price, and none below the ask that was committed.
+
+        Raises:
+            RefusedError: One has not, or is.
+        """
+        ask = int(self.keystore.recall(f"asks/{request_id}")["ask_micro"])
+        if not fits(task.ladder, task.quota):
+            raise RefusedError("the prices of the order do not fit its units")
+        if any(price < ask for _, price, _ in task.ladder):
+            raise RefusedError("the order has a price below the ask of this source")
+
+    def _ordered_before(self, request_id: str, task: DeliverTask) -> list[int]:
+        """What an earlier order of the request took, remembered before anything is drawn.
+
+        Raises:
+            RefusedError: There were two, or the task would have rows delivered twice.
+        """
+        name = f"orders/{request_id}"
+        orders = (self.keystore.recall(name) or {}).get("orders", [])
+        if task.order_id not in [order["order_id"] for order in orders]:
+            if len(orders) > 1:
+                raise RefusedError("a third order came for one request")
+            taken = orders[0]["quota"] if orders else [0] * len(task.quota)
+            if (task.skip or [0] * len(task.quota)) != taken:
+                raise RefusedError("a second order came for one request, for the rows of the first")
+            order = {"order_id": task.order_id, "quota": list(task.quota), "skip": task.skip}
+            self.keystore.remember(name, {"orders": [*orders, order]})
+            return task.skip
+        (known,) = (order for order in orders if order["order_id"] == task.order_id)
+        if (known["quota"], known["skip"]) != (task.quota, task.skip):
+            raise RefusedError("an order came again with other rows")
+        return task.skip
+
+    def _show(self, request_id: str, task: ShowTask) -> ShowAnswer:
+        """Tags of the rows that follow what was ordered, sealed to the grant holders."""
+        if self.keystore.recall(f"asks/{request_id}") is None:
+            raise RefusedError("tags are wanted for a request in which this source made no ask")
+        self.consents.check_shown(task)
+        seed = bytes.fromhex(task.draw_seed)
+        rows = self.draw(task.level, task.show, seed, by_label=task.by_label, skip=task.skip)
+        told: list[Next | int] = [
+            Next(entry.place, entry.record, entry.salt, entry.proof)
+            if entry.weight
+            else entry.place
+            for entry in rows
+        ]
+        document = write_shown(seed, task.source_id, told, self.commitments.size)
+        return ShowAnswer(
+            shown_blob=self.transport.put_blob(seal(document, task.recipients), "shown")
         )
 
     def draw(
-        self, level: Sequence[str], quota: Sequence[int], draw_seed: bytes, *, by_label: bool = True
+        self,
+        level: Sequence[str],
+        quota: Sequence[int],
+        draw_seed: bytes,
+        *,
+        by_label: bool = True,
+        skip: Sequence[int] = (),
     ) -> list[Entry]:
         """Exactly `quota` entries: committed rows in the seed's order, then dummies.
 
@@ -266,26 +342,31 @@ class Provider(Party):
             quota: Entries wanted in each (cell, label) place, or in each cell.
             draw_seed: Public; decides which rows of a place are taken.
             by_label: Whether the quota tells labels apart.
+            skip: Rows of each place that come before; none if it is empty.
 
         Raises:
             ProtocolError: The quota has another number of places than the level.
         """
         wanted = np.asarray(quota, dtype=np.int64)
         expected = cells.n_places(self.schema, level, by_label=by_label)
-        if wanted.shape != (expected,):
+        passed = list(skip) or [0] * expected
+        if wanted.shape != (expected,) or len(passed) != expected:
             raise ProtocolError(f"the quota must have {expected} places, not {len(quota)}")
         place_of = cells.places(self.table, level, by_label=by_label)
         entries: list[Entry] = []
         for place in np.flatnonzero(wanted).tolist():
             need = int(wanted[place])
-            rows = self._ordered(np.flatnonzero(place_of == place), draw_seed)[:need]
+            rows = self._ordered(np.flatnonzero(place_of == place), draw_seed)
+            rows = rows[passed[place] : passed[place] + need]
             entries += [self._entry(place, row) for row in rows]
             entries += [self._dummy(place) for _ in range(need - len(rows))]
         return entries
 
     def _ordered(self, rows: NDArray[np.int64], draw_seed: bytes) -> list[int]:
-        leaves = self.commitments.leaves
-        return sorted(rows.tolist(), key=lambda row: draw_key(draw_seed, leaves[row]))
+        if self._hashes is None:
+            self._hashes = [row_hash(record) for record in self._records]
+        hashes = self._hashes
+        return sorted(rows.tolist(), key=lambda row: (draw_key(draw_seed, hashes[row]), row))
 
     def _entry(self, place: int, row: int) -> Entry:
         commitments = self.commitments

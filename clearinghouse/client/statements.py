@@ -17,6 +17,7 @@ from clearinghouse.canonical import digest
 from clearinghouse.errors import ProtocolError
 from clearinghouse.log.claim import Metric, ScoreClaim
 from clearinghouse.messages.results import RunView
+from secure_eval.noise import noise_variance
 from secure_eval.scorecard import METRICS, Scorecard
 
 ROUNDS = (
@@ -145,9 +146,15 @@ def _less_noise(
 
 def _check_metrics(claim: ScoreClaim, view: RunView, known: Known) -> None:
     """The metrics are the public function of the released counts that they should be."""
-    epsilon = known.record["tables"][0]["epsilon_micro"] / 1_000_000
-    level = float(claim.confidence)
-    card = Scorecard.from_counts(view.counts, epsilon, view.edges, view.threshold_edge, level=level)
+    epsilon_micro, coins = (known.record["tables"][0][name] for name in ("epsilon_micro", "coins"))
+    card = Scorecard.from_counts(
+        view.counts,
+        epsilon_micro / 1_000_000,
+        view.edges,
+        view.threshold_edge,
+        level=float(claim.confidence),
+        noise_variance=noise_variance(epsilon_micro, coins),
+    )
     _need(set(claim.metrics) == set(METRICS), f"the metrics must be {', '.join(METRICS)}")
     for name in METRICS:
         low, high = card.intervals[name]

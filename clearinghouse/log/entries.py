@@ -88,12 +88,25 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "bid.committed": EntryType("score", ("request", "model", "owner"), commit=True),
     "bid.revealed": EntryType("score", ("request", "model", "owner"), ("salt",), ("ask",)),
     "request.opened": EntryType("match", ("request", "valset", "owner"), ("terms",)),
+    "checks.begun": EntryType("match", ("request", "valset", "owner"), ("seed",)),
+    "run.begun": EntryType("match", ("request", "run", "valset", "owner"), ("seed", "nonce")),
     "target.released": EntryType("match", ("request", "owner"), ("release",), _RELEASE),
     "inputs.frozen": EntryType("clear", ("request",), ("inputs",)),
     "ask.committed": EntryType("clear", ("request", "source"), commit=True),
     "ask.revealed": EntryType("clear", ("request", "source"), ("salt",), ("ask",)),
     "clearing.decided": EntryType("clear", ("request",), ("inputs", "allocation")),
     "delivery.sealed": EntryType("deliver", ("request", "source", "delivery"), ("blob",)),
+    "order.offered": EntryType("deliver", ("request",), ("orders",), ("units", "orders")),
+    "order.settled": EntryType(
+        "deliver",
+        ("request", "order", "delivery", "source"),
+        (),
+        ("units", "real", "claim_micro", "bound_micro", "earned_micro"),
+    ),
+    "order.frozen": EntryType("deliver", ("request", "order", "delivery", "source"), ("findings",)),
+    "deposit.settled": EntryType(
+        "settle", ("request", "source"), (), ("returned_micro", "forfeited_micro")
+    ),
     "delivery.received": EntryType("deliver", ("request", "delivery"), ("blob",)),
     "run.released": EntryType(
         "score", ("run", "model", "valset", "owner"), ("release", "transcript"), _RELEASE
@@ -110,6 +123,36 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "dispute.resolved": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
     "dispute.expired": EntryType("settle", ("dispute", "request"), ("ruling",), _MOVED),
 }
+
+BY_OPERATOR = {
+    "checks.begun",
+    "run.begun",
+    "target.released",
+    "inputs.frozen",
+    "clearing.decided",
+    "order.offered",
+    "order.settled",
+    "order.frozen",
+    "deposit.settled",
+    "run.released",
+    "receipt.issued",
+    "award.decided",
+    "statement.settled",
+    "request.closed",
+}
+"""What only the operator, the log's first organisation, may decide."""
+
+BY_OWNER = {
+    "source.registered",
+    "size.released",
+    "summary.released",
+    "valset.sealed",
+    "model.submitted",
+    "bid.committed",
+    "bid.revealed",
+    "request.opened",
+}
+"""What only the owner that it names may do."""
 
 # Nouns whose ids these names must hold wherever they occur.
 OBJECT_NOUNS: Mapping[str, Noun] = {

@@ -14,25 +14,27 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
 | consent | see `consents`: no use without a grant that covers it then |
+| begun | seeds and nonces committed once, before a release; of the request's own set |
 | bids | committed with their model, opened after the last score, as committed |
-| runs | of a model submitted to that request; one release each; no more than were fixed |
+| runs | of a model submitted to that request, as begun; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
+| orders, deposits | see `replay_orders` |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from clearinghouse.asks import opens_ask
-from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.log import consents
+from clearinghouse.log import consents, replay_orders
 from clearinghouse.log.consents import Consents
-from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
+from clearinghouse.log.run_rules import Problems, RunRules
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -98,30 +100,7 @@ def verify_replay(entries: Iterable[Entry]) -> Replay:
     return found
 
 
-Problems = Iterator[str]
-_BY_OPERATOR = {
-    "target.released",
-    "inputs.frozen",
-    "clearing.decided",
-    "run.released",
-    "receipt.issued",
-    "award.decided",
-    "statement.settled",
-    "request.closed",
-} | consents.BY_OPERATOR
-_BY_OWNER = {
-    "source.registered",
-    "size.released",
-    "summary.released",
-    "valset.sealed",
-    "model.submitted",
-    "bid.committed",
-    "bid.revealed",
-    "request.opened",
-} | consents.BY_OWNER
-
-
-class _State:
+class _State(RunRules):
     """The market so far.
 
     Handlers report problems, then take the entry as it is: a violation is reported where it is and
@@ -129,13 +108,12 @@ class _State:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.operator: str | None = None
         self.sources: dict[str, str] = {}
         self.published: set[str] = set()
         self.sized: set[str] = set()
         self.valsets: dict[str, str] = {}
-        self.runs: set[str] = set()
-        self.receipts: set[str] = set()
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
         self.consents = Consents()
@@ -150,6 +128,8 @@ class _State:
             **dict.fromkeys(consents.CONSENT, self._consent),
         }
         self._moves: Mapping[str, Callable[[int, Entry, RequestStory], Problems]] = {
+            "checks.begun": self._tests,
+            "run.begun": self._begin,
             "target.released": self._target,
             "inputs.frozen": self._freeze,
             "ask.committed": self._commit,
@@ -157,6 +137,10 @@ class _State:
             "clearing.decided": self._clear,
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
+            "order.offered": replay_orders.offer,
+            "order.settled": replay_orders.settle_order,
+            "order.frozen": replay_orders.freeze_order,
+            "deposit.settled": replay_orders.settle_deposit,
             "model.submitted": self._model,
             "bid.committed": commit_bid,
             "bid.revealed": reveal_bid,
@@ -172,9 +156,9 @@ class _State:
         """Take an entry and yield the rules it breaks."""
         if self.operator is None:
             self.operator = entry.actor
-        if entry.type in _BY_OPERATOR and entry.actor != self.operator:
+        if entry.type in BY_OPERATOR | consents.BY_OPERATOR and entry.actor != self.operator:
             yield f"made by {entry.actor}, which is not the operator"
-        if entry.type in _BY_OWNER and entry.actor != entry.objects["owner"]:
+        if entry.type in BY_OWNER | consents.BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
         if entry.type in DISPUTE_TYPES:
             yield from self.disputes.apply(index, entry, self.operator, self.requests)
@@ -286,6 +270,9 @@ class _State:
             yield f"{source} has committed its ask already"
         yield from self.consents.gone(source)
         story.commitments.setdefault(source, entry.commit or "")
+        deposit = entry.amounts.get("deposit_micro", 0)
+        if isinstance(deposit, int) and deposit:
+            story.deposits.setdefault(source, deposit)
 
     def _reveal(self, index: int, entry: Entry, story: RequestStory) -> Problems:
         source, salt = entry.objects["source"], bytes.fromhex(entry.hashes["salt"])
@@ -336,6 +323,9 @@ class _State:
         if not isinstance(units, int) or not isinstance(real, int) or real > units:
             yield "needs whole units, and real records up to them"
         self.deliveries.add(delivery)
+        claim = entry.amounts.get("claim_micro", 0)
+        if isinstance(units, int) and isinstance(real, int) and isinstance(claim, int):
+            story.sealed.setdefault(delivery, (units, real, claim))
         story.deliveries.setdefault(delivery, (source, entry.hashes["blob"]))
 
     def _receive(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -351,6 +341,7 @@ class _State:
             yield f"{entry.actor} has confirmed {delivery} already"
         yield from self.consents.received(entry, entry.objects["request"], source)
         story.received.add((delivery, entry.actor))
+        story.findings.setdefault((delivery, entry.actor), replay_orders.finding(entry))
 
     def _model(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         model = entry.objects["model"]
@@ -361,51 +352,6 @@ class _State:
         self.models.add(model)
         yield from self.consents.modelled(entry, entry.objects["request"])
         story.models.setdefault(model, entry.hashes["model"])
-
-    def _run(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
-        run, model = entry.objects["run"], entry.objects["model"]
-        if model not in story.models:
-            yield f"{model} was never submitted to this request"
-        elif entry.hashes.get("model", story.models[model]) != story.models[model]:
-            yield f"{model} was scored as other bytes than were submitted"
-        if story.award is not None:
-            yield f"released after the award (entry {story.award})"
-        if story.first_bid is not None:
-            yield f"released after bids were opened (entry {story.first_bid})"
-        if story.most_runs is not None and len(story.runs) >= story.most_runs:
-            yield f"is released after all {story.most_runs} runs of the request were"
-        yield from self._release_of(entry, story)
-        # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
-        failed = entry.hashes["release"] == digest({"run": run, "failed": True})
-        story.runs.setdefault(run, None if failed else model)
-
-    def _release_of(self, entry: Entry, story: RequestStory) -> Problems:
-        owner, valset = entry.objects["owner"], entry.objects.get("valset")
-        if (owner, valset) != (story.owner, story.valset):
-            yield "released from another set than the request's"
-        run = entry.objects.get("run")
-        if run is None:
-            yield "names no run"
-        elif run in self.runs:
-            yield f"{run} was released before: its rows would pay twice"
-        else:
-            self.runs.add(run)
-
-    def _receipt(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
-        run, receipt = entry.objects.get("run", ""), entry.objects["receipt"]
-        model = story.runs.get(run)
-        if run not in story.runs:
-            yield f"names {run or 'no run'}, which was not released before"
-        elif model is None:
-            yield f"names {run}, which failed"
-        elif entry.objects.get("model") != model or entry.objects.get("valset") != story.valset:
-            yield f"names another model or set than {run} was released for"
-        if run in story.receipts:
-            yield f"{run} has a receipt already"
-        if receipt in self.receipts:
-            yield f"{receipt} was issued before"
-        self.receipts.add(receipt)
-        story.receipts.setdefault(run, receipt)
 
     # ------------------------------------------------------------ settle and audit
 
@@ -444,5 +390,6 @@ class _State:
             yield "closed as done without an award"
         elif failed == 0 and story.award is not None and story.statements[:1] < [story.award]:
             yield "its statement came before the award"
+        yield from replay_orders.check_closed(story)
         story.closed = index if story.closed is None else story.closed
         story.failed = bool(failed)

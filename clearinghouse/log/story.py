@@ -15,6 +15,13 @@ class RequestStory:
         deliveries: By delivery id: source, blob.
         models: By model id: digest of its bytes.
         runs: By released run id: the model, None once the run is known to have failed.
+        deposits: By source what it has put up and is still held, in micro-money.
+        sealed: By delivery id: units, real records, the seller's claim.
+        findings: By delivery and recipient: whether accepted, what it earns, what was found.
+        orders: By settled order: source, and why its deposit is lost.
+        frozen_sources: Sources of orders whose money waits for a dispute.
+        earned_micro: What settled orders earn.
+        offered: Where undelivered units were offered again.
         bids: By model id: its developer and the commitment to its bid.
         first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
@@ -35,6 +42,13 @@ class RequestStory:
     clearing: int | None = None
     deliveries: dict[str, tuple[str, str]] = field(default_factory=dict)
     received: set[tuple[str, str]] = field(default_factory=set)
+    deposits: dict[str, int] = field(default_factory=dict)
+    sealed: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    findings: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    orders: dict[str, tuple[str, str]] = field(default_factory=dict)
+    frozen_sources: set[str] = field(default_factory=set)
+    earned_micro: int = 0
+    offered: int | None = None
     models: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str | None] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)

@@ -33,7 +33,7 @@ from clearinghouse.log.checkpoint import (
 )
 from clearinghouse.log.merkle import verify_consistency
 from clearinghouse.messages.base import Message
-from clearinghouse.messages.results import CheckpointView, LogProofView
+from clearinghouse.messages.results import CheckpointView, CosignedList, LogProofView
 from clearinghouse.signing import SigningKey
 
 Prove = Callable[[int, int], Sequence[bytes]]
@@ -338,6 +338,42 @@ def observe(transport: LogClient, keystore: Folder) -> str | None:
     witness = party_witness(keystore, transport.clock)
     view = transport.get("/log/checkpoint", CheckpointView)
     return witness.observe(view.checkpoint.encode(), view.vkey, log_prover(transport))
+
+
+def gossip(witness: Witness, transport: LogClient) -> int:
+    """Compare with what other witnesses cosigned; return how many checkpoints those were.
+
+    Raises:
+        ForkError: The log showed them another history.
+        ClearinghouseError: As the call to the server.
+    """
+    others = transport.get("/log/cosigned", CosignedList).checkpoints
+    for note in others:
+        witness.compare(note.encode(), log_prover(transport))
+    return len(others)
+
+
+def cosign(transport: LogClient, keystore: Folder, checkpoint: str) -> tuple[str, str]:
+    """Vouch for a checkpoint, or for the log's newest one where a newer one was seen.
+
+    Returns:
+        The witness's verifier key, and the cosigned note.
+
+    Raises:
+        ForkError: The log has shown two histories, here or to others.
+        VerificationError: It is not signed by the log that is watched, or is older than what the
+            log now shows.
+        ClearinghouseError: As the calls to the server.
+    """
+    witness = party_witness(keystore, transport.clock)
+    view = transport.get("/log/checkpoint", CheckpointView)
+    cosigned = witness.observe(checkpoint.encode(), view.vkey, log_prover(transport))
+    if cosigned is None:
+        cosigned = witness.observe(view.checkpoint.encode(), view.vkey, log_prover(transport))
+    if cosigned is None:
+        raise VerificationError("the log shows an older checkpoint than before")
+    gossip(witness, transport)
+    return witness.key.vkey, cosigned
 
 
 def log_prover(transport: LogClient) -> Prove:

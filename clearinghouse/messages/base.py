@@ -31,5 +31,8 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 SignedCount = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 """A count after discrete noise: it may be negative."""
 
+Rung = Annotated[list[Micro], Field(min_length=3, max_length=3)]
+"""Place, price in micro-money, units: so many units of the place have that price."""
+
 Level = Annotated[list[Name], Field(max_length=16)]
 """The columns of one strata level; the empty list is the root, one cell."""

@@ -33,6 +33,8 @@ class RegisterOrg(Message):
     """32 raw bytes of the Ed25519 public key."""
     age_recipient: Annotated[str, Field(pattern=r"^age1[0-9a-z]{58}$")] | None = None
     """Where sealed records for this organisation are encrypted to; developers need one."""
+    witness: Annotated[str, Field(min_length=1, max_length=400)] | None = None
+    """Verifier key of its witness of the log; without it nobody hears its witness."""
 
 
 class OrgView(Message):
@@ -131,8 +133,6 @@ class SealValset(Message):
     """One blob for each block."""
     commitment: Sha256
     """Salted commitment to the sealed rows and seeds."""
-    target_noise_commitment: Sha256
-    """Commitment to the key of the target's noise, made before any nonce is known."""
     size_release: SizeRelease | None = None
     """Where the size class follows from a noised n."""
 
@@ -212,9 +212,14 @@ class OpenRequest(Message):
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
+    noise_law: Literal["geometric", "coins"] = "geometric"
+    """Law of the scores' noise; a target is one release and always geometric."""
     purse: Purse
     purpose: Purpose = "train models"
     """What delivered records are for; only sources that granted this take part."""
+    witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
+    """Participants that must cosign the log before the request ends, as far as there are so many;
+    its receipts then carry their cosignatures."""
     scores_per_owner: Annotated[int, Field(ge=1, le=1000)] = 10
     """So many scores one developer may ever get on this validation set, in all requests: who may
     try often enough wins by chance."""

@@ -1,10 +1,20 @@
 """What a request leaves behind, as its participants may read it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from clearinghouse.messages.base import Count, Id, Level, Message, Micro, Name, Sha256, SignedCount
+from clearinghouse.messages.base import (
+    Count,
+    Id,
+    Level,
+    Message,
+    Micro,
+    Name,
+    Rung,
+    Sha256,
+    SignedCount,
+)
 
 
 class TargetView(Message):
@@ -22,11 +32,16 @@ class TargetView(Message):
     wanted: list[Count]
     """(places,) records wanted; sums to the request's records."""
     distances_micro: list[list[int]]
-    """(places, places) money lost between two places, as the clearing sees it."""
+    """(places, places) money lost between two places, as the clearing sees it: moved apart by less
+    than a tenth of a cent each, so that no two ways to serve a record cost exactly the same."""
     supplies: dict[str, list[Count]]
     """By source id: projected counts at this level, before the share cap."""
     capped: dict[str, list[Count]]
     """By source id: what it may sell."""
+    barred: list[Id] = Field(default_factory=list)
+    """Sources whose published labels hang on cells unlike everybody else's; they sell nothing."""
+    deposits_micro: dict[str, Micro] = Field(default_factory=dict)
+    """By source id: what it puts up when it commits an ask; hangs on no ask."""
     frozen_digest: Sha256
 
 
@@ -41,7 +56,20 @@ class OrderView(Message):
     marginal_micro: Micro
     real: Count | None
     paid_micro: Micro | None
-    status: Literal["sold", "unsold", "silent"]
+    status: Literal["sold", "unsold", "silent", "barred"]
+    ladder: list[Rung] = Field(default_factory=list)
+    """The price of every unit: what others' asks would have made it cost elsewhere."""
+    monopoly_bound: bool = False
+    """Whether the tariff sets its price rather than rivals."""
+    deposit_micro: Micro = 0
+    disputed: str = ""
+    """Why its money is frozen, if it is."""
+
+
+class OrderList(Message):
+    """Orders of one round."""
+
+    orders: list[OrderView]
 
 
 class ClearingView(Message):
@@ -54,6 +82,12 @@ class ClearingView(Message):
     """(places,) wanted records that no source serves within the tariff."""
     method: Name
     draw_seed: Name | None
+    cell_prices: list[int] = Field(default_factory=list)
+    """(places,) dual prices: what one unit more from each place would cost."""
+    certificate_sha256: Sha256 | None = None
+    """Digest of what GET /v1/requests/{id}/certificate gives: a proof that this is the optimum."""
+    offered_again: list[OrderView] = Field(default_factory=list)
+    """Orders for units that somebody did not deliver, at the ask of who takes them over."""
 
 
 class PriceView(Message):
@@ -73,6 +107,8 @@ class PriceView(Message):
     shapley_micro: int
     leave_one_out_micro: int
     marginal_micro: Micro
+    monopoly_bound: bool = False
+    """Whether the tariff sets this price rather than rivals."""
     calls: Count
     seed: Count
     mechanism_version: Name
@@ -108,6 +144,8 @@ class RunView(Message):
     groups: dict[str, list[list[SignedCount]]]
     """(levels, labels) predicted positive, noise included."""
     tables: list[dict[str, Any]]
+    nonces: list[str] = Field(default_factory=list)
+    """The server's and the developer's, in hex; they open what the log's `run.begun` names."""
     epsilon_micro: Micro
     scorecard: dict[str, Any]
     """Metrics and intervals as decimal strings."""
@@ -155,6 +193,24 @@ class CheckpointView(Message):
 
     checkpoint: str
     vkey: str
+
+
+class CosignedList(Message):
+    """GET /v1/log/cosigned: the newest checkpoints that witnesses cosigned, newest first.
+
+    Parties compare them with what they were shown themselves: that is the gossip.
+    """
+
+    checkpoints: list[str]
+    witnesses: list[str]
+    """Verifier keys of the cosigners."""
+
+
+class Cosigned(Message):
+    """POST /v1/log/cosignatures: a checkpoint with the cosignature of a witness known here."""
+
+    vkey: Annotated[str, Field(min_length=1, max_length=400)]
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
 class LogProofView(Message):

@@ -8,19 +8,88 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import (
-    Base64,
     Count,
     Hex,
     Id,
-    Level,
     Message,
     Micro,
-    Name,
     Sha256,
 )
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
+from clearinghouse.messages.deliveries import (
+    DeliverAnswer,
+    DeliverTask,
+    ReceiveAnswer,
+    ReceiveTask,
+    ShowAnswer,
+    ShowTask,
+)
+from clearinghouse.messages.score_tasks import (
+    BidRevealAnswer,
+    BidRevealTask,
+    ModelSubmitAnswer,
+    ModelSubmitTask,
+    NoiseTable,
+    NonceRevealAnswer,
+    NonceRevealTask,
+    ReceiptSignAnswer,
+    ReceiptSignTask,
+    ScoreCharactersAnswer,
+    ScoreCharactersTask,
+    ScoreDigitsAnswer,
+    ScoreDigitsTask,
+    ScoreEarlyAnswer,
+    ScoreEarlyTask,
+    ScoreFinalAnswer,
+    ScoreFinalTask,
+    ScoreRepliesAnswer,
+    ScoreRepliesTask,
+)
+
+__all__ = [
+    "Answer",
+    "AnswerTask",
+    "AskCommitAnswer",
+    "AskCommitTask",
+    "AskRevealAnswer",
+    "AskRevealTask",
+    "BidRevealAnswer",
+    "BidRevealTask",
+    "LogCosignAnswer",
+    "LogCosignTask",
+    "ModelSubmitAnswer",
+    "ModelSubmitTask",
+    "NoiseTable",
+    "NonceRevealAnswer",
+    "NonceRevealTask",
+    "ReceiptSignAnswer",
+    "ReceiptSignTask",
+    "RefuseTask",
+    "ScoreCharactersAnswer",
+    "ScoreCharactersTask",
+    "ScoreDigitsAnswer",
+    "ScoreDigitsTask",
+    "ScoreEarlyAnswer",
+    "ScoreEarlyTask",
+    "ScoreFinalAnswer",
+    "ScoreFinalTask",
+    "ScoreRepliesAnswer",
+    "ScoreRepliesTask",
+    "TargetChecksAnswer",
+    "TargetChecksTask",
+    "TargetCommitAnswer",
+    "TargetCommitTask",
+    "TargetNoiseAnswer",
+    "TargetNoiseTask",
+    "TargetRepliesAnswer",
+    "TargetRepliesTask",
+    "Task",
+    "TaskList",
+    "TaskView",
+    "ValsetChecksAnswer",
+    "ValsetChecksTask",
+]
 
 # ---------------------------------------------------------------- match: test the sealed rows
 
@@ -35,6 +104,8 @@ class ValsetChecksTask(Message):
     kind: Literal["valset.checks"] = "valset.checks"
     valset_id: Id
     checks_blob: Sha256
+    seed_commitment: Sha256
+    """To the seed of everything the server draws for the tests; also in the log."""
 
 
 class ValsetChecksAnswer(Message):
@@ -47,16 +118,33 @@ class ValsetChecksAnswer(Message):
 # ---------------------------------------------------------------- match: open the target
 
 
-class TargetNoiseTask(Message):
-    """To the hospital: draw the target's noise from the committed key and the nonces."""
+class TargetCommitTask(Message):
+    """To the hospital: commit to a fresh noise key; the server has committed to its nonce."""
 
-    kind: Literal["target.noise"] = "target.noise"
+    kind: Literal["target.commit"] = "target.commit"
     run_id: Id
     valset_id: Id
     cells: Count
     labels: Count
     epsilon_micro: Micro
-    nonces: list[Hex]
+    seed_commitment: Sha256
+    """To the seed of everything the server draws in this run; also in the log."""
+    nonce_commitment: Sha256
+
+
+class TargetCommitAnswer(Message):
+    """The commitment to the noise key of this target."""
+
+    kind: Literal["target.commit"] = "target.commit"
+    noise_commitment: Sha256
+
+
+class TargetNoiseTask(Message):
+    """To the hospital: the noise that follows from its committed key and the opened nonce."""
+
+    kind: Literal["target.noise"] = "target.noise"
+    run_id: Id
+    nonce: Hex
 
 
 class TargetNoiseAnswer(Message):
@@ -64,6 +152,24 @@ class TargetNoiseAnswer(Message):
 
     kind: Literal["target.noise"] = "target.noise"
     noise_blob: Sha256
+
+
+class TargetChecksTask(Message):
+    """To the hospital: open the noise test of its noise ciphertext.
+
+    It learns its own noise and a mask; the server learns whether the ciphertext is quiet enough.
+    """
+
+    kind: Literal["target.checks"] = "target.checks"
+    run_id: Id
+    checks_blob: Sha256
+
+
+class TargetChecksAnswer(Message):
+    """One field element."""
+
+    kind: Literal["target.checks"] = "target.checks"
+    replies_blob: Sha256
 
 
 class TargetRepliesTask(Message):
@@ -90,6 +196,8 @@ class AskCommitTask(Message):
     kind: Literal["ask.commit"] = "ask.commit"
     source_id: Id
     frozen_digest: Sha256
+    deposit_micro: Micro = 0
+    """Put up with the commitment; returned unless the ask is not opened or the order not kept."""
 
 
 class AskCommitAnswer(Message):
@@ -114,281 +222,71 @@ class AskRevealAnswer(Message):
     salt: Hex
 
 
-# ---------------------------------------------------------------- deliver
+class LogCosignTask(Message):
+    """To every participant: cosign a checkpoint that covers the request, as a witness.
 
-
-class Recipient(Message):
-    """A grant holder: who may open the records, and by which grant."""
-
-    org_id: Id
-    grant_id: Id
-    age_recipient: str
-
-
-class DeliverTask(Message):
-    """To a provider that sold: draw the quota and seal it to the grant holders."""
-
-    kind: Literal["deliver"] = "deliver"
-    order_id: Id
-    source_id: Id
-    level: Level
-    by_label: bool = True
-    """Whether the quota tells labels apart; if not, rows are drawn whatever their label."""
-    quota: list[Count]
-    """Records wanted of each cell, or row-major of each (cell, label)."""
-    draw_seed: Hex
-    """Public: rows of a cell are taken in the order of SHA-256(seed || leaf commitment)."""
-    purpose: Purpose
-    attributes: list[Name]
-    """Columns that the records will hold."""
-    recipients: Annotated[list[Recipient], Field(min_length=1)]
-
-
-class DeliverAnswer(Message):
-    """A sealed body of exactly `sum(quota)` records and proofs for the real ones."""
-
-    kind: Literal["deliver"] = "deliver"
-    sealed_blob: Sha256
-    proofs_blob: Sha256
-    """Salted row commitments with RFC 6962 inclusion proofs; no row can be read from them."""
-    real: Count
-
-
-class DeliveryRef(Message):
-    """One delivery as a grant holder sees it."""
-
-    delivery_id: Id
-    order_id: Id
-    source_id: Id
-    sealed_blob: Sha256
-    rows_root: Sha256
-    leaves: int
-    level: Level
-    by_label: bool = True
-    quota: list[Count]
-    real: Count
-
-
-class ReceiveTask(Message):
-    """To a developer: open every delivery, check it against commitments and quota."""
-
-    kind: Literal["receive"] = "receive"
-    schema_id: Id
-    deliveries: list[DeliveryRef]
-
-
-class DeliveryCheck(Message):
-    """What the recipient found."""
-
-    delivery_id: Id
-    real: Count
-    accepted: bool
-    problems: list[Annotated[str, Field(max_length=300)]]
-
-
-class ReceiveAnswer(Message):
-    """One check for each delivery."""
-
-    kind: Literal["receive"] = "receive"
-    checks: list[DeliveryCheck]
-
-
-# ---------------------------------------------------------------- score
-
-
-class ModelSubmitTask(Message):
-    """To a developer: train on the delivered set and submit an integer model."""
-
-    kind: Literal["model.submit"] = "model.submit"
-    schema_id: Id
-    published_bins: Count
-    """How many bins this validation set's size allows."""
-    bid: bool = False
-    """Whether the purse is a procurement: then a sealed bid comes with the model."""
-
-
-class ModelSubmitAnswer(Message):
-    """The model as canonical JSON in a blob; `nonce` (16 bytes) joins the run's noise."""
-
-    kind: Literal["model.submit"] = "model.submit"
-    name: Name
-    model_blob: Sha256
-    nonce: Hex
-    bid_commitment: Sha256 | None = None
-    """An ask commitment (see `AskCommitAnswer`) with the developer's id in the source's place."""
-
-
-class BidRevealTask(Message):
-    """To a developer: all models are scored, open your bid."""
-
-    kind: Literal["bid.reveal"] = "bid.reveal"
-    model_id: Id
-
-
-class BidRevealAnswer(Message):
-    """The least the developer takes for the model, and the salt that opens the commitment."""
-
-    kind: Literal["bid.reveal"] = "bid.reveal"
-    ask_micro: Micro
-    salt: Hex
-
-
-class NoiseTable(Message):
-    """One table of a release: a patient falls in at most one of its cells."""
-
-    name: Name
-    cells: Count
-    epsilon_micro: Micro
-
-
-class ScoreDigitsTask(Message):
-    """To the hospital: decrypt the masked scores, answer with one-hot digits.
-
-    It learns uniform values: every slot of every score carries a mask of its own.
+    The party compares it with all that it was shown before and with what others cosigned; if the
+    log has shown two histories it refuses, and keeps the evidence.
     """
 
-    kind: Literal["score.digits"] = "score.digits"
-    run_id: Id
-    model_id: Id
-    model_digest: Sha256
-    tables: list[NoiseTable]
-    score_blob: Sha256
+    kind: Literal["log.cosign"] = "log.cosign"
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
-class ScoreDigitsAnswer(Message):
-    """Digits and the commitment to the run's noise key, before the nonces are known."""
+class LogCosignAnswer(Message):
+    """A cosigned checkpoint of at least that size, and the witness's own verifier key."""
 
-    kind: Literal["score.digits"] = "score.digits"
-    digits_blob: Sha256
-
-
-class ScoreEarlyTask(Message):
-    """To the hospital: open the tests of its digits.
-
-    It learns three masked field elements; the server learns whether all three are 0. If not, the
-    run is burnt: no share is ever sent for false digits, as those would show the model.
-    """
-
-    kind: Literal["score.early"] = "score.early"
-    run_id: Id
-    checks_blob: Sha256
-
-
-class ScoreEarlyAnswer(Message):
-    """One field element for each of the three openings."""
-
-    kind: Literal["score.early"] = "score.early"
-    replies_blob: Sha256
-
-
-class ScoreCharactersTask(Message):
-    """To the hospital, whose digits passed: its shares; the nonces are revealed.
-
-    It learns a share of each row's bin, uniform on its own.
-    """
-
-    kind: Literal["score.characters"] = "score.characters"
-    run_id: Id
-    shares_blob: Sha256
-    nonces: list[Hex]
-
-
-class ScoreCharactersAnswer(Message):
-    """Characters and the noise ciphertext."""
-
-    kind: Literal["score.characters"] = "score.characters"
-    characters_blob: Sha256
-
-
-class ScoreFinalTask(Message):
-    """To the hospital: open the tests of its characters.
-
-    It learns three masked field elements; the server learns whether all three are 0. If not, the
-    run is burnt and no sum is opened.
-    """
-
-    kind: Literal["score.final"] = "score.final"
-    run_id: Id
-    checks_blob: Sha256
-
-
-class ScoreFinalAnswer(Message):
-    """One field element for each of the three openings."""
-
-    kind: Literal["score.final"] = "score.final"
-    replies_blob: Sha256
-
-
-class ScoreRepliesTask(Message):
-    """To the hospital, whose characters passed: open the masked sums.
-
-    It learns masked field elements; the server learns the counts with the hospital's noise.
-    """
-
-    kind: Literal["score.replies"] = "score.replies"
-    run_id: Id
-    openings_blob: Sha256
-
-
-class ScoreRepliesAnswer(Message):
-    """One field element for each opening."""
-
-    kind: Literal["score.replies"] = "score.replies"
-    replies_blob: Sha256
-
-
-class ReceiptSignTask(Message):
-    """To the hospital: sign the score statement (a DSSE payload) if it says what was opened."""
-
-    kind: Literal["receipt.sign"] = "receipt.sign"
-    run_id: Id
-    payload: Base64
-
-
-class ReceiptSignAnswer(Message):
-    """The hospital's DSSE signature over the payload."""
-
-    kind: Literal["receipt.sign"] = "receipt.sign"
-    key_id: Name
-    signature: Base64
+    kind: Literal["log.cosign"] = "log.cosign"
+    vkey: Annotated[str, Field(min_length=1, max_length=400)]
+    checkpoint: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
 Task = Annotated[
     ValsetChecksTask
+    | TargetCommitTask
     | TargetNoiseTask
+    | TargetChecksTask
     | TargetRepliesTask
     | AskCommitTask
     | AskRevealTask
     | DeliverTask
+    | ShowTask
     | ReceiveTask
     | DeleteTask
     | ModelSubmitTask
+    | NonceRevealTask
     | BidRevealTask
     | ScoreDigitsTask
     | ScoreEarlyTask
     | ScoreCharactersTask
     | ScoreFinalTask
     | ScoreRepliesTask
-    | ReceiptSignTask,
+    | ReceiptSignTask
+    | LogCosignTask,
     Field(discriminator="kind"),
 ]
 Answer = Annotated[
     ValsetChecksAnswer
+    | TargetCommitAnswer
     | TargetNoiseAnswer
+    | TargetChecksAnswer
     | TargetRepliesAnswer
     | AskCommitAnswer
     | AskRevealAnswer
     | DeliverAnswer
+    | ShowAnswer
     | ReceiveAnswer
     | DeleteAnswer
     | ModelSubmitAnswer
+    | NonceRevealAnswer
     | BidRevealAnswer
     | ScoreDigitsAnswer
     | ScoreEarlyAnswer
     | ScoreCharactersAnswer
     | ScoreFinalAnswer
     | ScoreRepliesAnswer
-    | ReceiptSignAnswer,
+    | ReceiptSignAnswer
+    | LogCosignAnswer,
     Field(discriminator="kind"),
 ]
 
@@ -397,6 +295,8 @@ class RefuseTask(Message):
     """POST /v1/agent/tasks/{id}/refuse: the party will not do it, and says why."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
+    spent_micro: Micro = 0
+    """Epsilon that the party's ledger was charged for the run before it refused."""
 
 
 class TaskView(Message):

@@ -54,7 +54,11 @@ def clearing_part(outcome: Outcome, market: Market) -> dict[str, Any]:
     """`clearing`: by source name, money as decimal strings, real payments."""
     view, names = outcome.clearing, outcome.names
     orders = {names[order.source_id]: order for order in view.orders}
-    payments = {name: order.paid_micro or 0 for name, order in orders.items()}
+    again = {names[order.source_id]: order for order in view.offered_again}
+    payments = {
+        name: (order.paid_micro or 0) + (again[name].paid_micro or 0 if name in again else 0)
+        for name, order in orders.items()
+    }
     pot = _credits(outcome, "pot")
     fee = sum(
         p.amount_micro for p in outcome.statement.postings if p.account.startswith("platform:")
@@ -67,7 +71,10 @@ def clearing_part(outcome: Outcome, market: Market) -> dict[str, Any]:
     return {
         "objective": format_money(view.objective_micro),
         "quotas": {name: order.units for name, order in orders.items()},
-        "delivered": {name: order.real or 0 for name, order in orders.items()},
+        "delivered": {
+            name: (order.real or 0) + (again[name].real or 0 if name in again else 0)
+            for name, order in orders.items()
+        },
         "payments": {name: format_money(paid) for name, paid in payments.items()},
         "asks": {
             name: format_money(order.ask_micro)
@@ -79,6 +86,13 @@ def clearing_part(outcome: Outcome, market: Market) -> dict[str, Any]:
         "fee": format_money(fee),
         "pot": {name: format_money(pot.get(name, 0)) for name in orders if market.fairness_pot},
         "method": view.method,
+        "monopoly_bound": [name for name, order in orders.items() if order.monopoly_bound],
+        "disputed": [name for name, order in orders.items() if order.disputed],
+        "deposits_lost": {
+            names[posting.transfer.rpartition(":")[2]]: format_money(posting.amount_micro)
+            for posting in outcome.statement.postings
+            if ":forfeit:" in posting.transfer and posting.amount_micro > 0
+        },
     }
 
 
@@ -263,6 +277,11 @@ def purse_part(outcome: Outcome, market: Market) -> dict[str, Any]:
         "threshold": float(market.purse.threshold),
         "confidence": float(market.purse.confidence),
         "awarded_to": ", ".join(winners) or None,
+        "paid": format_money(sum(item["amount_micro"] for item in award.get("winners", []))),
+        "paid_to": {
+            owners[item["run_id"]]: format_money(item["amount_micro"])
+            for item in award.get("winners", [])
+        },
         "reason": str(award.get("reason", "")),
     }
 

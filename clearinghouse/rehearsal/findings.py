@@ -240,7 +240,8 @@ def _match(
     found = compare(world, pool, selections, records=market.records, seed=market.seed)
     level = outcome.target.level
     ordered = sum(order.units for order in outcome.clearing.orders)
-    real = sum(order.real or 0 for order in outcome.clearing.orders)
+    both = (*outcome.clearing.orders, *outcome.clearing.offered_again)
+    real = sum(order.real or 0 for order in both)
     training = pool.table.take(rows) if len(rows) else None
     return {
         "match": {
@@ -256,7 +257,7 @@ def _match(
             "ordered": ordered,
             "delivered": real,
             "real": real,
-            "dummy": ordered - real,
+            "dummy": max(0, ordered - real),
         },
         "subgroups": assemble.subgroups_part(world, outcome, training, pool.table),
         "downstream": compare_downstream(world, pool, rows, market.records, market.seed),

@@ -297,15 +297,20 @@ def _cost(report: Mapping[str, object]) -> Card:
     currency = one_line(mapping(report.get("market")).get("currency", ""))
     data = amount(clearing.get("customer_pays"))
     awarded = purse.get("awarded_to") is not None
-    prize = amount(purse.get("amount")) if awarded else None
+    prize = amount(purse.get(_prize(purse))) if awarded else None
     paths = [("clearing", "customer_pays")]
-    paths += [("purse", "amount")] if prize is not None else []
+    paths += [("purse", _prize(purse))] if prize is not None else []
     total = None if data is None else data + (prize or Decimal(0))
     figure = _sum("customer pays", total, currency, paths)
     facts = _cost_facts(clearing, purse, currency, awarded)
     known = tuple(fact for fact in facts if fact.exact)
     cautions = [] if _balances(clearing) else ["Payments and fee do not add up to this price."]
     return Card("What does it cost, and why?", figure, _why(report, awarded), known, (*cautions,))
+
+
+def _prize(purse: Mapping[str, object]) -> str:
+    """What was paid of the purse; a procurement pays less than its amount."""
+    return "paid" if "paid" in purse else "amount"
 
 
 def _cost_facts(
@@ -321,7 +326,8 @@ def _cost_facts(
     facts.append(_sum("platform fee", amount(clearing.get("fee")), currency, [("clearing", "fee")]))
     if awarded:
         label = f"purse, to {one_line(purse.get('awarded_to'))}"
-        facts.append(_sum(label, amount(purse.get("amount")), currency, [("purse", "amount")]))
+        key = _prize(purse)
+        facts.append(_sum(label, amount(purse.get(key)), currency, [("purse", key)]))
     surplus = amount(clearing.get("customer_surplus"))
     label = "worth to the customer above the price"
     return [*facts, _sum(label, surplus, currency, [("clearing", "customer_surplus")])]

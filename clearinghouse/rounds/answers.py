@@ -1,7 +1,7 @@
 """Taking a party's answer: store it, and mark the request, in one transaction."""
 
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
-from clearinghouse.messages.tasks import Answer
+from clearinghouse.messages.tasks import Answer, RefuseTask
 from clearinghouse.rounds import withdrawal
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Org
@@ -31,7 +31,7 @@ def answer(tx: Tx, desk: Desk, caller: Org, task_id: str, given: Answer) -> None
     tx.requests.mark_due(task.request_id)
 
 
-def refuse(tx: Tx, desk: Desk, caller: Org, task_id: str, reason: str) -> None:
+def refuse(tx: Tx, desk: Desk, caller: Org, task_id: str, given: RefuseTask) -> None:
     """Record that a party will not do a task.
 
     Raises:
@@ -40,5 +40,5 @@ def refuse(tx: Tx, desk: Desk, caller: Org, task_id: str, reason: str) -> None:
         RefusedError: It is too late.
     """
     task = tx.tasks.get(task_id, caller.id)
-    if tx.tasks.refuse(task_id, caller.id, reason, desk.clock.now()):
+    if tx.tasks.refuse(task_id, caller.id, given.reason, desk.clock.now(), given.spent_micro):
         tx.requests.mark_due(task.request_id)

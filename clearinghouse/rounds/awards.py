@@ -25,8 +25,8 @@ from clearinghouse.rounds.submissions import schema_of
 from clearinghouse.schema import Schema
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
+from secure_eval.noise import noise_variance
 from secure_eval.score_intervals import one_sided, part_interval
-from secure_eval.scorecard import geometric_variance
 from valuation.contests import RULES, Award, Contest, Entry, Rule
 
 __all__ = ["Award", "Scored", "decide", "floors", "record", "scores"]
@@ -104,7 +104,7 @@ def totals(schema: Schema, target: TargetView, epsilon_micro: int, attribute: st
     noised = np.array(target.noised, np.int64).reshape(target.cells, target.labels)
     summed = cells.marginal(schema, target.level, noised, attribute)
     merged = target.cells / len(summed)
-    return Totals(summed, merged * geometric_variance(epsilon_micro / MICRO))
+    return Totals(summed, merged * noise_variance(epsilon_micro))
 
 
 def floors(
@@ -113,6 +113,7 @@ def floors(
     epsilon_micro: int,
     of: Totals,
     confidence_micro: int,
+    coins: int = 0,
 ) -> tuple[int, ...]:
     """Lower bound of the metric in each stratum, in millionths.
 
@@ -122,10 +123,11 @@ def floors(
         epsilon_micro: Of that table.
         of: All rows of each stratum and label.
         confidence_micro: One-sided, for each stratum on its own.
+        coins: Committed coins per cell of that table; 0 under the geometric law.
     """
     label = 1 if fairness.metric == "sensitivity" else 0
     quantile = one_sided(confidence_micro / MICRO)
-    variance = geometric_variance(epsilon_micro / MICRO)
+    variance = noise_variance(epsilon_micro, coins)
     bounds = []
     for row, whole in zip(predicted, of.counts, strict=True):
         low, high = part_interval(
@@ -181,13 +183,15 @@ def _kept(request: Request, run: Run, schema: Schema, of: Totals) -> tuple[tuple
         return ()
     name = purse.fairness.attribute
     released: Any = run.result
-    tables = {table["name"]: int(table["epsilon_micro"]) for table in released["tables"]}
+    tables = {table["name"]: table for table in released["tables"]}
+    table = tables[f"group:{name}"]
     bounds = floors(
         purse.fairness,
         released["groups"][name],
-        tables[f"group:{name}"],
+        int(table["epsilon_micro"]),
         of,
         purse.confidence_micro,
+        int(table["coins"]),
     )
     return tuple(zip(schema.stratum_names(name), bounds, strict=True))
 
@@ -212,6 +216,10 @@ def record(tx: Tx, desk: Desk, request: Request, found: Sequence[Scored], award:
     )
 
 
+def _by(purse: Purse, award: Award) -> str:
+    return f", by {purse.metric}" if award.amounts and purse.kind != "procurement" else ""
+
+
 def _document(
     purse: Purse, found: Sequence[Scored], award: Award, receipts: Mapping[str, str]
 ) -> dict[str, object]:
@@ -223,7 +231,7 @@ def _document(
         "amount_micro": purse.amount_micro,
         "prizes": purse.prizes if purse.kind == "contest" else [],
         "fairness": None if purse.fairness is None else purse.fairness.model_dump(),
-        "reason": f"{award.reason}, by {purse.metric}" if award.amounts else award.reason,
+        "reason": award.reason + _by(purse, award),
         "refund_micro": award.refund,
         "bands": [list(band) for band in award.bands],
         "winners": [

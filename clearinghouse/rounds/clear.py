@@ -1,8 +1,13 @@
-"""Step 3, clear: asks are committed, closed, revealed; then one exact flow decides."""
+"""Step 3, clear: asks are committed, closed, revealed; then one exact flow decides.
+
+A source puts up its deposit with its commitment and loses it if it does not open what it committed:
+an ask that was changed, came late or not at all is no ask.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,15 +22,18 @@ from clearinghouse.messages.tasks import (
     AskRevealTask,
 )
 from clearinghouse.money import format_money
-from clearinghouse.rounds import grants, refreeze
+from clearinghouse.rounds import deposits, grants, refreeze
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.store.records import Ask, Order, Request
 from clearinghouse.store.store import Tx
+from matching.certificate import Cleared, cell_prices, to_json
 from matching.clearing import clear, marginal_values
+from matching.ladder import price_ladders
+from valuation.budget import monopoly_bound
 
-METHOD = "exact integer min-cost flow, marginal-value payments"
+METHOD = "exact integer min-cost flow, a price for every unit that only others' asks decide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +47,21 @@ class Market:
     commitments: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A clearing, and the canonical JSON that proves it: see `matching.certificate`."""
+
+    view: ClearingView
+    certificate: str
+
+
 def decide(market: Market) -> ClearingView:
-    """The optimal quotas and marginal-value payments; exact, whatever the order of sources.
+    """The optimal quotas and the price of every unit; exact, whatever the order of sources."""
+    return decide_all(market).view
+
+
+def cleared(market: Market) -> Cleared:
+    """Clear the market, with dual prices, marginal values and ladders.
 
     A silent source has no supply. Ties between equal asks are settled by hashes that nobody chose.
     """
@@ -60,20 +81,16 @@ def decide(market: Market) -> ClearingView:
         tie_keys=[_tie_key(market.target.frozen_digest, name) for name in names],
     )
     marginals = marginal_values(plan)
-    orders = [
-        OrderView(
-            order_id=None,
-            source_id=name,
-            ask_micro=market.asks[index],
-            units=int(plan.quota[index].sum()),
-            quota=plan.quota[index].tolist(),
-            marginal_micro=int(marginals[index]),
-            real=None,
-            paid_micro=None,
-            status="silent" if silent[index] else "sold" if plan.quota[index].any() else "unsold",
-        )
-        for index, name in enumerate(names)
-    ]
+    payments = plan.prices * plan.units + marginals
+    return Cleared(plan, cell_prices(plan), marginals, payments, price_ladders(plan))
+
+
+def decide_all(market: Market) -> Decision:
+    """The clearing with its certificate; the same market gives the same bytes."""
+    found = cleared(market)
+    plan, certificate = found.plan, to_json(found)
+    thin = monopoly_bound(plan.objective, found.marginals.tolist(), plan.supplies)
+    orders = [_order_view(market, found, index, thin[index]) for index in range(len(thin))]
     view = ClearingView(
         objective_micro=plan.objective,
         reserve_micro=market.reserve_micro,
@@ -81,14 +98,45 @@ def decide(market: Market) -> ClearingView:
         unserved=plan.unserved.tolist(),
         method=METHOD,
         draw_seed=None,
+        cell_prices=found.cell_prices.tolist(),
+        certificate_sha256=digest(certificate.encode()),
     )
     seed = _draw_seed(market.target.frozen_digest, market.commitments, allocation_digest(view))
-    return view.model_copy(update={"draw_seed": seed})
+    return Decision(view.model_copy(update={"draw_seed": seed}), certificate)
+
+
+def _order_view(market: Market, found: Cleared, index: int, thin: bool) -> OrderView:
+    name, quota = market.source_ids[index], found.plan.quota[index]
+    return OrderView(
+        order_id=None,
+        source_id=name,
+        ask_micro=market.asks[index],
+        units=int(quota.sum()),
+        quota=quota.tolist(),
+        marginal_micro=int(found.marginals[index]),
+        real=None,
+        paid_micro=None,
+        status=_status(market, index, sold=bool(quota.any())),
+        ladder=[list(rung) for rung in found.ladders[index]],
+        monopoly_bound=thin,
+        deposit_micro=market.target.deposits_micro.get(name, 0),
+    )
+
+
+def _status(
+    market: Market, index: int, *, sold: bool
+) -> Literal["sold", "unsold", "silent", "barred"]:
+    if market.asks[index] is not None:
+        return "sold" if sold else "unsold"
+    return "barred" if market.source_ids[index] in market.target.barred else "silent"
 
 
 def payment_micro(order: OrderView) -> int:
-    """What a source earns if every unit it delivers is real: its ask and its marginal value."""
-    return 0 if order.ask_micro is None else order.ask_micro * order.units + order.marginal_micro
+    """What a source earns if every unit it delivers is real: the sum of its ladder.
+
+    It equals its ask x units + its marginal value.
+    """
+    return sum(price * units for _, price, units in order.ladder)
 
 
 def allocation_digest(view: ClearingView) -> str:
@@ -121,14 +169,21 @@ def _not_asked(tx: Tx, request: Request) -> bool | None:
 
 
 def _ask(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
-    frozen = _target(tx, request).frozen_digest
+    target = _target(tx, request)
     deadline = int(desk.clock.now()) + request.terms.deadlines.ask_s
     willing = grants.admitted(tx, request)
     if not willing:
         raise HaltError("no source is left that grants its records for this purpose")
-    for source_id in willing:
+    admitted = [name for name in willing if name not in target.barred]
+    if not admitted:
+        raise HaltError("no source is admitted: the labels of all published counts are at odds")
+    for source_id in admitted:
         source = tx.cohorts.source(source_id)
-        task = AskCommitTask(source_id=source_id, frozen_digest=frozen)
+        task = AskCommitTask(
+            source_id=source_id,
+            frozen_digest=target.frozen_digest,
+            deposit_micro=target.deposits_micro.get(source_id, 0),
+        )
         tx.tasks.create(request.id, source.org_id, task, subject=source_id, deadline=deadline)
     return False
 
@@ -149,7 +204,8 @@ def _closed(tx: Tx, request: Request) -> dict[str, str] | None:
 
 
 def _close(tx: Tx, desk: Desk, request: Request, found: dict[str, str], _result: None) -> bool:
-    """Log every commitment, then ask those who made one to open it."""
+    """Log every commitment, take its deposit, then ask those who made one to open it."""
+    put_up = _target(tx, request).deposits_micro
     deadline = int(desk.clock.now()) + request.terms.deadlines.ask_s
     for source_id in sorted(found):
         source = tx.cohorts.source(source_id)
@@ -159,8 +215,10 @@ def _close(tx: Tx, desk: Desk, request: Request, found: dict[str, str], _result:
             "ask.committed",
             tx.parties.get(source.org_id),
             objects={"request": request.id, "source": source_id},
+            amounts={"deposit_micro": put_up.get(source_id, 0)},
             commit=found[source_id],
         )
+        deposits.hold(tx, request, source_id, put_up.get(source_id, 0))
         task = AskRevealTask(source_id=source_id)
         tx.tasks.create(request.id, source.org_id, task, subject=source_id, deadline=deadline)
     return False
@@ -198,11 +256,12 @@ def _opens(ask: Ask, answer: AskRevealAnswer) -> bool:
     return opens_ask(ask.commitment, salt, ask.request_id, ask.source_id, answer.ask_micro)
 
 
-def _decide(_desk: Desk, _request: Request, found: _Revealed) -> ClearingView:
-    return decide(found.market)
+def _decide(_desk: Desk, _request: Request, found: _Revealed) -> Decision:
+    return decide_all(found.market)
 
 
-def _settle(tx: Tx, desk: Desk, request: Request, found: _Revealed, view: ClearingView) -> bool:
+def _settle(tx: Tx, desk: Desk, request: Request, found: _Revealed, decision: Decision) -> bool:
+    view = decision.view
     for name in sorted(found.opened):
         answer = found.opened[name]
         tx.asks.reveal(request.id, name, answer.ask_micro, answer.salt)
@@ -218,6 +277,7 @@ def _settle(tx: Tx, desk: Desk, request: Request, found: _Revealed, view: Cleari
     placed = view.model_copy(update={"orders": orders})
     body = canonical_bytes(placed.model_dump()).decode()
     tx.requests.keep(request.id, "clearing", body)
+    tx.requests.keep(request.id, "certificate", decision.certificate)
     desk.record(
         tx,
         "clearing.decided",
@@ -227,6 +287,7 @@ def _settle(tx: Tx, desk: Desk, request: Request, found: _Revealed, view: Cleari
             "inputs": found.market.target.frozen_digest,
             "allocation": allocation_digest(view),
             "clearing": digest(body.encode()),
+            "certificate": digest(decision.certificate.encode()),
         },
     )
     return True
@@ -246,6 +307,7 @@ def _order(tx: Tx, request: Request, order: OrderView) -> OrderView:
         new_id("dlv"),
         None,
         None,
+        tuple((place, price, units) for place, price, units in order.ladder),
     )
     tx.orders.add(placed)
     return order.model_copy(update={"order_id": placed.id})

@@ -1,21 +1,30 @@
-"""Step 4, deliver: sellers seal exactly their quota to the developers, who open and check it."""
+"""Step 4, deliver: sellers seal exactly their quota to the developers, who open and check it.
 
-from collections.abc import Mapping
+What somebody did not deliver is offered once more to sources with room left. Sources that were
+undersold show tags of their next rows, so that copies are found whoever sold them.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.errors import ClearinghouseError, TryAgainError
-from clearinghouse.messages.results import ClearingView, TargetView
-from clearinghouse.messages.tasks import (
+from clearinghouse.ids import new_id
+from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
     DeliveryRef,
-    ReceiveAnswer,
     ReceiveTask,
+    ShowAnswer,
+    ShownRef,
+    ShowTask,
 )
-from clearinghouse.rounds import grants
+from clearinghouse.messages.results import ClearingView, OrderList, OrderView, TargetView
+from clearinghouse.rounds import grants, offers
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.queue import each
+from clearinghouse.rounds.receive import confirm, received
 from clearinghouse.store.records import Order, Request, Source
 from clearinghouse.store.store import Tx
 
@@ -32,22 +41,16 @@ class Delivered:
     answer: DeliverAnswer | None
 
 
-def decide(checks: Mapping[str, Mapping[str, tuple[int, bool]]], proven: int, delivery: str) -> int:
-    """How many records of a delivery are paid for.
+def _target(tx: Tx, request: Request) -> TargetView:
+    return TargetView.model_validate_json(tx.requests.document(request.id, "target") or "")
 
-    The seller has proven `proven` committed rows. If recipients looked at the delivery and none of
-    them accepts it, nothing is paid; otherwise the most that one of them found real is, but never
-    more than was proven. One recipient that lies cannot lower what another one confirms.
 
-    Args:
-        checks: By recipient, by delivery: real records found, and whether it was accepted.
-        proven: Rows proven to the clearinghouse.
-        delivery: The delivery's id.
-    """
-    found = [given[delivery] for given in checks.values() if delivery in given]
-    if not found:
-        return proven
-    return min(proven, max((real for real, accepted in found if accepted), default=0))
+def _clearing(tx: Tx, request: Request) -> ClearingView:
+    return ClearingView.model_validate_json(tx.requests.document(request.id, "clearing") or "")
+
+
+def _deadline(desk: Desk, request: Request) -> int:
+    return int(desk.clock.now()) + request.terms.deadlines.deliver_s
 
 
 # ---------------------------------------------------------------- sellers
@@ -63,10 +66,38 @@ def _not_ordered(tx: Tx, request: Request) -> tuple[Order, ...] | None:
 
 
 def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None) -> bool:
-    target = TargetView.model_validate_json(tx.requests.document(request.id, "target") or "")
-    clearing = ClearingView.model_validate_json(tx.requests.document(request.id, "clearing") or "")
-    columns = list(grants.attributes_of(tx, request))
-    deadline = int(desk.clock.now()) + request.terms.deadlines.deliver_s
+    _place(tx, desk, request, orders)
+    target, clearing = _target(tx, request), _clearing(tx, request)
+    deadline = _deadline(desk, request)
+    quotas = {order.source_id: order.quota for order in clearing.orders}
+    for source_id, counts in offers.shown_counts(target, clearing).items():
+        recipients = grants.covered(tx, desk, request, source_id)
+        if not recipients:
+            continue
+        task = ShowTask(
+            source_id=source_id,
+            level=target.level,
+            by_label=target.label_cost_applied,
+            skip=quotas[source_id],
+            show=counts,
+            draw_seed=clearing.draw_seed or "",
+            recipients=recipients,
+        )
+        owner = tx.cohorts.source(source_id).org_id
+        tx.tasks.create(request.id, owner, task, subject=source_id, deadline=deadline)
+    return False
+
+
+def _place(
+    tx: Tx,
+    desk: Desk,
+    request: Request,
+    orders: Sequence[Order],
+    before: Mapping[str, Sequence[int]] | None = None,
+) -> None:
+    """Ask sellers for their orders; `before` is what earlier orders of a source take."""
+    target, clearing = _target(tx, request), _clearing(tx, request)
+    columns, deadline = list(grants.attributes_of(tx, request)), _deadline(desk, request)
     for order in orders:
         recipients = grants.recipients(tx, desk, request, order)
         if not recipients:
@@ -77,6 +108,8 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
             level=target.level,
             by_label=target.label_cost_applied,
             quota=list(order.quota),
+            skip=list((before or {}).get(order.source_id, ())),
+            ladder=[list(rung) for rung in order.ladder],
             draw_seed=clearing.draw_seed or "",
             purpose=request.terms.purpose,
             attributes=columns,
@@ -84,25 +117,19 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
         )
         seller = tx.cohorts.source(order.source_id).org_id
         tx.tasks.create(request.id, seller, task, subject=order.id, deadline=deadline)
-    return False
 
 
 def _delivered(tx: Tx, request: Request) -> tuple[Delivered, ...] | None:
+    if not all_closed(tx.tasks.of(request.id, "deliver", "show")):
+        return None
     tasks = {task.subject: task for task in tx.tasks.of(request.id, "deliver")}
-    if not tasks or not all_closed(tuple(tasks.values())):
-        return None
-    orders = tx.orders.of(request.id)
-    if all(order.real is not None for order in orders):
-        return None
     result = []
-    for order in orders:
-        if order.real is not None:  # nobody may have it, or its source was withdrawn
-            continue
-        answer = tasks[order.id].answer
-        source = tx.cohorts.source(order.source_id)
-        sent = answer if isinstance(answer, DeliverAnswer) else None
-        result.append(Delivered(order, source, sent))
-    return tuple(result)
+    for order in tx.orders.of(request.id):
+        if order.real is None and order.id in tasks:
+            answer = tasks[order.id].answer
+            sent = answer if isinstance(answer, DeliverAnswer) else None
+            result.append(Delivered(order, tx.cohorts.source(order.source_id), sent))
+    return tuple(result) or None
 
 
 def _prove(desk: Desk, _request: Request, found: tuple[Delivered, ...]) -> dict[str, int]:
@@ -136,27 +163,25 @@ def _proven(desk: Desk, item: Delivered) -> int:
 def _take(
     tx: Tx, desk: Desk, request: Request, found: tuple[Delivered, ...], proven: dict[str, int]
 ) -> bool:
-    refs = []
     for item in found:
         real = proven[item.order.id]
         if item.answer is None or real == 0:
             tx.orders.delivered(item.order.id, None, 0)
+            # Who takes over from somebody else may decline; who sold has promised.
+            tx.orders.earned(item.order.id, 0, "undelivered" if item.order.offered == 1 else "")
             continue
         blob = item.answer.sealed_blob
-        readers = grants.seal(tx, desk, request, item.order, blob)
-        if not readers:
-            tx.orders.delivered(item.order.id, None, 0)
+        if not grants.seal(tx, desk, request, item.order, blob):
+            grants.undo(tx, item.order)
             continue
         tx.orders.delivered(item.order.id, blob, real)
-        _record_sealed(tx, desk, request, item, real)
-        refs.append((_reference(tx, request, item, blob, real), readers))
-    _ask_receipt(tx, desk, request, refs)
+        _record_sealed(tx, desk, request, item, item.answer, real)
     return False
 
 
-def _record_sealed(tx: Tx, desk: Desk, request: Request, item: Delivered, real: int) -> None:
-    if item.answer is None:
-        return
+def _record_sealed(
+    tx: Tx, desk: Desk, request: Request, item: Delivered, answer: DeliverAnswer, real: int
+) -> None:
     desk.record(
         tx,
         "delivery.sealed",
@@ -167,97 +192,145 @@ def _record_sealed(tx: Tx, desk: Desk, request: Request, item: Delivered, real: 
             "delivery": item.order.delivery_id,
             "order": item.order.id,
         },
-        hashes={"blob": item.answer.sealed_blob, "proofs": item.answer.proofs_blob},
-        amounts={"units": item.order.units, "real": real},
+        hashes={"blob": answer.sealed_blob, "proofs": answer.proofs_blob},
+        amounts={"units": item.order.units, "real": real, "claim_micro": answer.claim_micro},
     )
 
 
-def _reference(
-    tx: Tx, request: Request, item: Delivered, sealed_blob: str, real: int
-) -> DeliveryRef:
-    target = TargetView.model_validate_json(tx.requests.document(request.id, "target") or "")
-    return DeliveryRef(
-        delivery_id=item.order.delivery_id,
-        order_id=item.order.id,
-        source_id=item.source.id,
-        sealed_blob=sealed_blob,
-        rows_root=item.source.rows_root,
-        leaves=item.source.leaves,
-        level=target.level,
-        by_label=target.label_cost_applied,
-        quota=list(item.order.quota),
-        real=real,
-    )
+# ---------------------------------------------------------------- offered again
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    target: TargetView
+    clearing: ClearingView
+    failed: tuple[str, ...]
+
+
+def _lacking(tx: Tx, request: Request) -> _Lack | None:
+    """Sources that did not deliver, once, before anybody received anything."""
+    orders = tx.orders.of(request.id)
+    if any(order.real is None for order in orders) or tx.tasks.of(request.id, "receive"):
+        return None
+    if tx.requests.document(request.id, "offered_again") is not None:
+        return None
+    failed = tuple(order.source_id for order in orders if order.real == 0)
+    return _Lack(_target(tx, request), _clearing(tx, request), failed) if failed else None
+
+
+def _offer(_desk: Desk, _request: Request, found: _Lack) -> tuple[OrderView, ...]:
+    return offers.decide(found.target, found.clearing, found.failed)
+
+
+def _offer_again(
+    tx: Tx, desk: Desk, request: Request, found: _Lack, offered: tuple[OrderView, ...]
+) -> bool:
+    placed, views = [], []
+    for view in offered:
+        order = Order(
+            new_id("ord"),
+            request.id,
+            view.source_id,
+            tuple(view.quota),
+            view.units,
+            sum(price * units for _, price, units in view.ladder),
+            new_id("dlv"),
+            None,
+            None,
+            tuple((place, price, units) for place, price, units in view.ladder),
+            offered=2,
+        )
+        tx.orders.add(order)
+        placed.append(order)
+        views.append(view.model_copy(update={"order_id": order.id}))
+    body = canonical_bytes(OrderList(orders=views).model_dump())
+    tx.requests.keep(request.id, "offered_again", body.decode())
+    if placed:
+        desk.record(
+            tx,
+            "order.offered",
+            desk.org,
+            objects={"request": request.id},
+            hashes={"orders": digest(body)},
+            amounts={"units": sum(order.units for order in placed), "orders": len(placed)},
+        )
+        before = {order.source_id: order.quota for order in found.clearing.orders}
+        _place(tx, desk, request, placed, before)
+    return False
 
 
 # ---------------------------------------------------------------- recipients
 
 
+def _not_received(tx: Tx, request: Request) -> tuple[Order, ...] | None:
+    """What was delivered, once nothing more can come."""
+    orders = tx.orders.of(request.id)
+    if any(order.real is None for order in orders) or tx.tasks.of(request.id, "receive"):
+        return None
+    return tuple(order for order in orders if order.sealed_blob is not None) or None
+
+
 def _ask_receipt(
-    tx: Tx, desk: Desk, request: Request, refs: list[tuple[DeliveryRef, list[str]]]
-) -> None:
-    """Ask every developer to open what it may read; one that may read nothing is not asked."""
+    tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None
+) -> bool:
+    target, clearing = _target(tx, request), _clearing(tx, request)
     schema_id = tx.cohorts.valset(request.valset_id).schema_id
     deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
     for org_id in request.terms.developer_ids:
-        mine = [ref for ref, readers in refs if org_id in readers]
-        if mine:
-            task = ReceiveTask(schema_id=schema_id, deliveries=mine)
-            tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
-
-
-def _received(tx: Tx, request: Request) -> dict[str, ReceiveAnswer] | None:
-    """What each developer found, once all have looked or run out of time."""
-    orders = tx.orders.of(request.id)
-    if not orders or any(order.real is None for order in orders):
-        return None
-    tasks = tx.tasks.of(request.id, "receive")
-    if not tasks:
-        raise HaltError("no seller delivered a record that it could prove")
-    if not all_closed(tasks):
-        return None
-    return {task.org_id: task.answer for task in tasks if isinstance(task.answer, ReceiveAnswer)}
-
-
-def _confirm(
-    tx: Tx, desk: Desk, request: Request, found: dict[str, ReceiveAnswer], _result: None
-) -> bool:
-    checks = {
-        org_id: {check.delivery_id: (check.real, check.accepted) for check in answer.checks}
-        for org_id, answer in found.items()
-    }
-    paid = 0
-    for order in tx.orders.of(request.id):
-        if order.sealed_blob is None:
+        readable = [
+            order for order in orders if tx.grants.sealed_to(order.sealed_blob or "", org_id)
+        ]
+        if not readable:  # it may read nothing, so it is not asked
             continue
-        for org_id in sorted(checks):
-            if order.delivery_id in checks[org_id]:
-                _record_received(tx, desk, request, order, org_id, checks[org_id])
-        real = decide(checks, order.real or 0, order.delivery_id)
-        tx.orders.delivered(order.id, order.sealed_blob, real)
-        paid += real
-    if not paid:
-        raise HaltError("no delivery was accepted by any developer")
-    return True
+        task = ReceiveTask(
+            schema_id=schema_id,
+            deliveries=[_reference(tx, target, order) for order in readable],
+            draw_seed=clearing.draw_seed or "",
+            shown=_shown(tx, desk, request, org_id),
+        )
+        tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
+    return False
 
 
-def _record_received(
-    tx: Tx,
-    desk: Desk,
-    request: Request,
-    order: Order,
-    org_id: str,
-    checks: Mapping[str, tuple[int, bool]],
-) -> None:
-    real, accepted = checks[order.delivery_id]
-    desk.record(
-        tx,
-        "delivery.received",
-        tx.parties.get(org_id),
-        objects={"request": request.id, "delivery": order.delivery_id, "order": order.id},
-        hashes={"blob": order.sealed_blob or ""},
-        amounts={"real": real, "accepted": int(accepted)},
+def _reference(tx: Tx, target: TargetView, order: Order) -> DeliveryRef:
+    source = tx.cohorts.source(order.source_id)
+    return DeliveryRef(
+        delivery_id=order.delivery_id,
+        order_id=order.id,
+        source_id=source.id,
+        sealed_blob=order.sealed_blob or "",
+        rows_root=source.rows_root,
+        leaves=source.leaves,
+        level=target.level,
+        by_label=target.label_cost_applied,
+        quota=list(order.quota),
+        real=order.real or 0,
+        ladder=[list(rung) for rung in order.ladder],
+        committed=source.committed,
     )
+
+
+def _shown(tx: Tx, desk: Desk, request: Request, org_id: str) -> list[ShownRef]:
+    """Tags of rows that a developer may see: those of sources that still grant it records."""
+    refs = []
+    for task in tx.tasks.of(request.id, "show"):
+        if not isinstance(task.answer, ShowAnswer):
+            continue
+        holders = grants.covered(tx, desk, request, task.subject)
+        if org_id not in {item.org_id for item in holders}:
+            continue
+        tx.blobs.allow(task.answer.shown_blob, org_id)
+        source = tx.cohorts.source(task.subject)
+        refs.append(
+            ShownRef(
+                source_id=source.id,
+                shown_blob=task.answer.shown_blob,
+                rows_root=source.rows_root,
+                leaves=source.leaves,
+                committed=source.committed,
+            )
+        )
+    return refs
 
 
 STEP = Step(
@@ -265,6 +338,8 @@ STEP = Step(
     (
         Move("to place the orders", _not_ordered, no_work, _order),
         Move("to check what was delivered", _delivered, _prove, _take),
-        Move("to take the developers' findings", _received, no_work, _confirm),
+        Move("to offer again what was not delivered", _lacking, _offer, _offer_again),
+        Move("to have the deliveries opened", _not_received, no_work, _ask_receipt),
+        Move("to take the developers' findings", received, no_work, confirm),
     ),
 )

@@ -12,7 +12,7 @@ from clearinghouse.blobs import BlobStore
 from clearinghouse.clock import Clock, SystemClock
 from clearinghouse.errors import AuthenticationError, InputError
 from clearinghouse.ids import new_id
-from clearinghouse.log.checkpoint import log_key
+from clearinghouse.log.checkpoint import NoteKey, log_key
 from clearinghouse.log.entries import is_release, make_entry
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
@@ -101,7 +101,12 @@ class Desk:
     @property
     def vkey(self) -> str:
         """The log's public key as text."""
-        return log_key(self.settings.origin, self.log_key).vkey
+        return self.note_key.vkey
+
+    @property
+    def note_key(self) -> NoteKey:
+        """The log's public key under its name."""
+        return log_key(self.settings.origin, self.log_key)
 
     def record(
         self,

@@ -39,6 +39,12 @@ OWN = "org:"
 DEPOSIT = "deposit"
 """What a respondent itself put aside: it loses that by forfeit only."""
 
+
+def fund(operator_id: str) -> str:
+    """Where lost deposits go: who judges deliveries, accuses or charges fees gets nothing of it."""
+    return f"forfeits:{operator_id}"
+
+
 _FREEZES_ORDER = ("delivery", "duplicate", "payment")
 
 
@@ -336,7 +342,7 @@ def is_upheld(dispute: Dispute, outcome: str) -> bool:
 def _decide(
     tx: Tx, desk: Desk, dispute: Dispute, state: DisputeState, message: ResolveDispute
 ) -> Dispute:
-    moved = _move(tx, dispute, message.outcome, int(desk.clock.now()))
+    moved = _move(tx, dispute, message.outcome, fund(desk.org.id), int(desk.clock.now()))
     upheld = is_upheld(dispute, message.outcome)
     reinstated = dispute.reason == "test" and (message.reinstate or not upheld)
     if reinstated:
@@ -367,14 +373,18 @@ def _decide(
     return tx.disputes.get(dispute.id)
 
 
-def _move(tx: Tx, dispute: Dispute, outcome: str, at_s: int) -> dict[str, int]:
-    """Empty the dispute's frozen accounts; what was paid on, and what went to the customer."""
+def _move(tx: Tx, dispute: Dispute, outcome: str, lost: str, at_s: int) -> dict[str, int]:
+    """Empty the dispute's frozen accounts; what was paid on, and what was taken.
+
+    Payments that are taken go back to the customer, a deposit to the fund for lost ones: a customer
+    must not gain by disputing more than it would have paid.
+    """
     customer = f"external:{tx.requests.get(dispute.request_id).org_id}"
     paid = returned = 0
     for number, (account, amount) in enumerate(tx.ledger.balances(f"frozen:{dispute.id}:").items()):
         _, _, what, meant_for = account.split(":", 3)
         to_owner = outcome == "pay" or (outcome == "refund" and what == DEPOSIT)
-        receiver = meant_for if to_owner else customer
+        receiver = meant_for if to_owner else lost if what == DEPOSIT else customer
         name = f"{dispute.request_id}:ruling:{dispute.id}:{number}"
         changes = {account: -amount, receiver: amount}
         tx.ledger.transfer(name, dispute.request_id, changes, at_s=at_s)

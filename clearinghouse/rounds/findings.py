@@ -11,13 +11,16 @@ from typing import Any
 
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import ClearinghouseError, TryAgainError
-from clearinghouse.messages.tasks import DeliverAnswer
+from clearinghouse.messages.deliveries import DeliverAnswer
+from clearinghouse.messages.tasks import NonceRevealAnswer
 from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.queue import at_dispute
 from clearinghouse.rounds.submissions import sealed_set
+from clearinghouse.rounds.turns import turn_of
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Dispute, Order, Request, Run
 from clearinghouse.store.store import Tx
+from secure_eval.nonces import NO_DEVELOPER
 
 NAMES = {
     "score.score": "score",
@@ -31,6 +34,8 @@ NAMES = {
     "score.openings": "openings",
     "score.replies.replies": "replies",
     "target.noise.noise": "noise",
+    "target.noise_check": "checks",
+    "target.checks.replies": "check_replies",
     "target.openings": "openings",
     "target.replies.replies": "replies",
 }
@@ -106,11 +111,20 @@ def _replay(tx: Tx, request: Request, run: Run) -> tuple[str, dict[str, Any]] | 
         return "target.replay", common
     return "score.replay", {
         **common,
-        "nonces": [run.nonce, str(run.model["nonce"])],
+        "nonces": [run.nonce, _developer_nonce(tx, request, run)],
+        "coins": turn_of(tx, request, run, {}).job["coins"],
         "model": run.model["digest"],
         "columns": run.model["columns"],
         "groups": released.get("groups"),
     }
+
+
+def _developer_nonce(tx: Tx, request: Request, run: Run) -> str:
+    """The developer's nonce; zeros, which nothing depends on, before it was opened."""
+    for task in tx.tasks.of(request.id, "nonce.reveal", subject=run.id):
+        if isinstance(task.answer, NonceRevealAnswer):
+            return task.answer.nonce
+    return NO_DEVELOPER.hex()
 
 
 def _proofs(tx: Tx, request: Request, order: Order) -> tuple[str, dict[str, Any]] | None:

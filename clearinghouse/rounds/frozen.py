@@ -1,4 +1,4 @@
-"""What a clearing may look at, frozen before any ask: target, supplies, caps, distances.
+"""What a clearing may look at, frozen before any ask: target, supplies, caps, distances, deposits.
 
 Everything here is post-processing of published counts; nothing reads an ask.
 """
@@ -17,6 +17,7 @@ from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.schema import Schema
 from clearinghouse.store.records import Summary
 from matching.codebook import aggregate, cell_map
+from matching.ladder import separated
 from matching.target import (
     joint_distances,
     label_cost_needed,
@@ -27,8 +28,12 @@ from matching.target import (
     supply_counts,
     target_counts,
 )
+from valuation.evidence import misaligned
 
 Integers = NDArray[np.int64]
+
+DEPOSIT_PART = 2
+"""A deposit is this part of what a source can sell at the highest price, so it hangs on no ask."""
 
 
 def freeze(
@@ -52,6 +57,8 @@ def freeze(
     cells in proportion to the pooled supply there of the sources that publish fine enough, evenly
     where none does. That is a guess about where its records lie, made of public numbers; where it
     is wrong the source delivers fewer real records than were ordered and is paid for those only.
+
+    A source whose labels hang on cells unlike everybody else's is barred: see `barred`.
     """
     book, labels = cells.codebook(schema, level), cells.n_labels(schema)
     target = np.asarray(noised, np.int64).reshape(book.n_cells, labels)
@@ -62,13 +69,17 @@ def freeze(
     shown = supply(schema, level, published, by_label=costs_label)
     supplies = np.zeros((len(terms.source_ids), *shown.shape[1:]), np.int64)
     supplies[there] = shown
+    out = np.zeros(len(terms.source_ids), np.bool_)
+    out[there] = barred(schema, level, np.asarray(noised, np.int64), published)
+    supplies[out] = 0
     far = book.distances()
     if costs_label:
         far = joint_distances(far, labels, terms.label_cost_micro / MICRO)
     else:
         target = target.sum(axis=1, keepdims=True)
     wanted = target_counts(target, terms.records)
-    distances = money(far, terms.distance_price_micro)
+    # Public and fixed before any ask, like everything that the terms' digest covers.
+    distances = separated(money(far, terms.distance_price_micro), bytes.fromhex(terms_digest))
     flat = supplies.reshape(len(terms.source_ids), -1)
     reserve = reserve_micro(terms)
     gamma = terms.share_cap_micro / MICRO
@@ -84,6 +95,11 @@ def freeze(
         "distances_micro": distances.tolist(),
         "supplies": dict(zip(terms.source_ids, flat.tolist(), strict=True)),
         "capped": dict(zip(terms.source_ids, capped.tolist(), strict=True)),
+        "barred": [name for name, is_out in zip(terms.source_ids, out, strict=True) if is_out],
+        "deposits_micro": {
+            name: min(int(units), terms.records) * reserve // DEPOSIT_PART
+            for name, units in zip(terms.source_ids, capped.sum(axis=1), strict=True)
+        },
     }
     frozen = digest({"terms": terms_digest, "reserve_micro": reserve, **shaped})
     return TargetView.model_validate({**shaped, "frozen_digest": frozen})
@@ -122,6 +138,45 @@ def supply(
         )
         result[index] = spread(sold, cell_map(book, own), pooled)
     return result
+
+
+def barred(
+    schema: Schema, level: tuple[str, ...], noised: Integers, summaries: Sequence[Summary]
+) -> list[bool]:
+    """Which sources' published labels hang on cells unlike everybody else's.
+
+    `valuation.evidence.misaligned` on released counts: no ask is read and no privacy is spent. Each
+    source is compared at the finest level that it and the request share, with all others that have
+    counts there. Nobody is barred among fewer than four, or where labels are no classes. Measured:
+    below 1% of honest sources of 40 to 500 rows are barred at epsilon 1.
+    """
+    book, labels = cells.codebook(schema, level), cells.n_labels(schema)
+    flags = [False] * len(summaries)
+    own = [level if set(level) <= set(s.level) else s.level for s in summaries]
+    for shared in set(own):
+        coarse = cells.codebook(schema, shared)
+        there = [i for i, name in enumerate(own) if set(shared) <= set(name)]
+        tables = [
+            aggregate(
+                _counts(
+                    summaries[i], cells.codebook(schema, summaries[i].level).n_cells, by_label=True
+                ),
+                cells.codebook(schema, summaries[i].level),
+                coarse,
+            )
+            for i in there
+        ]
+        target = aggregate(noised.reshape(book.n_cells, labels), book, coarse)
+        variances = [
+            noise_variance(summaries[i].epsilon_micro / MICRO)
+            * cells.codebook(schema, summaries[i].level).n_cells
+            / coarse.n_cells
+            for i in there
+        ]
+        found = misaligned(np.array(tables), target, noise_variances=variances)
+        for i, is_out in zip(there, found, strict=True):
+            flags[i] |= own[i] == shared and bool(is_out)
+    return flags
 
 
 def _counts(summary: Summary, n_cells: int, *, by_label: bool) -> Integers:

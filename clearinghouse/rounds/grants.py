@@ -14,7 +14,7 @@ from clearinghouse.consent import DEVELOPERS, Act, Grant, Use
 from clearinghouse.errors import InputError, NoGrantError, NotFoundError, RefusedError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.consent import GiveGrant, GrantList, GrantView, UseView
-from clearinghouse.messages.tasks import Recipient
+from clearinghouse.messages.deliveries import Recipient
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.schema import Schema
@@ -206,13 +206,13 @@ def summaries(tx: Tx, request: Request) -> Mapping[str, Summary]:
 # ---------------------------------------------------------------- points of use
 
 
-def check(tx: Tx, request: Request, order: Order, recipient: str, now: float) -> Grant:
-    """The grant that covers sending an order's records to a recipient at this moment.
+def check(tx: Tx, request: Request, source_id: str, recipient: str, now: float) -> Grant:
+    """The grant that covers sending a source's records to a recipient at this moment.
 
     Raises:
         NoGrantError: None does, or the source was withdrawn.
     """
-    source = tx.cohorts.source(order.source_id)
+    source = tx.cohorts.source(source_id)
     if source.withdrawn:
         raise NoGrantError(f"source {source.id} was withdrawn by its owner")
     if recipient not in request.terms.developer_ids:
@@ -241,7 +241,7 @@ def allow(
     now = desk.clock.now()
     made = UseRecord(order.id, recipient, act, order.source_id, request.id, None, "", int(now), "")
     try:
-        grant = check(tx, request, order, recipient, now)
+        grant = check(tx, request, order.source_id, recipient, now)
     except NoGrantError as error:
         record(tx, desk, request, replace(made, reason=str(error)))
         return None
@@ -286,13 +286,33 @@ def recipients(tx: Tx, desk: Desk, request: Request, order: Order) -> list[Recip
     for org_id in request.terms.developer_ids:
         grant = allow(tx, desk, request, order, org_id, "ordered")
         if grant is not None:
-            org = tx.parties.get(org_id)
-            found.append(
-                Recipient(org_id=org.id, grant_id=grant.id, age_recipient=org.age_recipient or "")
-            )
+            found.append(_recipient(tx, org_id, grant))
     if not found:
-        tx.orders.delivered(order.id, None, 0)
+        undo(tx, order)
     return found
+
+
+def _recipient(tx: Tx, org_id: str, grant: Grant) -> Recipient:
+    age = tx.parties.get(org_id).age_recipient or ""
+    return Recipient(org_id=org_id, grant_id=grant.id, age_recipient=age)
+
+
+def covered(tx: Tx, desk: Desk, request: Request, source_id: str) -> list[Recipient]:
+    """The developers that may see something of a source's records now; nothing is logged."""
+    found = []
+    for org_id in request.terms.developer_ids:
+        try:
+            grant = check(tx, request, source_id, org_id, desk.clock.now())
+        except NoGrantError:
+            continue
+        found.append(_recipient(tx, org_id, grant))
+    return found
+
+
+def undo(tx: Tx, order: Order) -> None:
+    """An order that comes to nothing: it earns nothing, and who had sold breaks its promise."""
+    tx.orders.delivered(order.id, None, 0)
+    tx.orders.earned(order.id, 0, "undelivered" if order.offered == 1 else "")
 
 
 def seal(tx: Tx, desk: Desk, request: Request, order: Order, blob: str) -> list[str]:

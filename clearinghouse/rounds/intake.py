@@ -24,10 +24,11 @@ from clearinghouse.messages.intake import (
 )
 from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
-from clearinghouse.rounds import budgets, views
+from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import label_classes, read_schema
 from clearinghouse.rounds.terms import budget_micro
+from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
@@ -50,7 +51,8 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
 
     Raises:
         ConflictError: The key is registered with another name, role or recipient.
-        InputError: A developer gives no age recipient.
+        InputError: A developer gives no age recipient, or the witness key is malformed or
+            another's.
     """
     key = VerifyKey.from_base64(message.public_key)
     if message.role == "developer" and message.age_recipient is None:
@@ -66,6 +68,8 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     )
     tx.parties.add(org, tx.log.size())
     hashes = {"public_key": key.digest}
+    if message.witness is not None:
+        hashes["witness_key"] = witnessing.register(tx, org, message.witness)
     desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
     return views.org(org)
 
@@ -111,7 +115,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         published=False,
     )
     tx.cohorts.add_source(source)
-    desk.record(
+    committed = desk.record(
         tx,
         "source.registered",
         caller,
@@ -119,6 +123,7 @@ def register_source(tx: Tx, desk: Desk, caller: Org, message: RegisterSource) ->
         hashes={"rows_root": source.rows_root},
         amounts={"leaves": source.leaves, "size_class": source.size_class},
     )
+    tx.cohorts.date_source(source.id, committed)
     _record_size(tx, desk, caller, "source", source.id, message.size_release)
     return views.source(source)
 
@@ -192,7 +197,7 @@ def seal_valset(tx: Tx, desk: Desk, caller: Org, message: SealValset) -> ValsetV
         "valset.sealed",
         caller,
         objects={"valset": valset.id, "owner": caller.id, "schema": valset.schema_id},
-        hashes={"manifest": digest(body), "noise": message.target_noise_commitment},
+        hashes={"manifest": digest(body)},
         commit=message.commitment,
     )
     _record_size(tx, desk, caller, "valset", valset.id, message.size_release)
@@ -276,6 +281,8 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
+    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law)
     check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))

@@ -7,7 +7,7 @@ it. What fails is never computed on.
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clearinghouse import cells
@@ -16,19 +16,29 @@ from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.results import TargetView
 from clearinghouse.messages.tasks import (
+    TargetChecksAnswer,
+    TargetChecksTask,
+    TargetCommitTask,
     TargetNoiseAnswer,
     TargetNoiseTask,
     TargetRepliesAnswer,
     TargetRepliesTask,
+    Task,
     ValsetChecksAnswer,
     ValsetChecksTask,
 )
 from clearinghouse.rounds import grants
+from clearinghouse.rounds.begun import (
+    committed_nonce,
+    committed_seed,
+    record_begun,
+    record_checks,
+)
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError, Move, Step, essential_answer, no_work
-from clearinghouse.rounds.releases import record_release
+from clearinghouse.rounds.releases import catch, record_release
 from clearinghouse.schema import Schema
 from clearinghouse.store.records import Request, Run, Summary, Valset
 from clearinghouse.store.store import Tx
@@ -36,12 +46,14 @@ from clearinghouse.store.store import Tx
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The encrypted rows a run works on, and the run."""
+    """The encrypted rows a run works on, the run, and what came for it so far."""
 
     run: Run
     sealed: SealValset
     schema: Schema
     noise_blob: str = ""
+    checks_blob: str = ""
+    """The reply to the noise test."""
     replies_blob: str = ""
 
 
@@ -116,7 +128,12 @@ def _ask_tests(
     blob, size = str(sent["blob"]), int(sent["size"])
     tx.blobs.add(blob, size, request.org_id)
     tx.requests.moved(request.id, "valset.checks", blob, size)
-    task = ValsetChecksTask(valset_id=found.valset.id, checks_blob=blob)
+    record_checks(tx, desk, request, found.valset)
+    task = ValsetChecksTask(
+        valset_id=found.valset.id,
+        checks_blob=blob,
+        seed_commitment=committed_seed(found.valset.seed),
+    )
     deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s
     tx.tasks.create(request.id, request.org_id, task, subject=found.valset.id, deadline=deadline)
     return False
@@ -145,9 +162,11 @@ def _not_begun(tx: Tx, request: Request) -> bool | None:
     """True once the rows passed their tests.
 
     Raises:
-        HaltError: They failed, or the hospital is suspended.
+        HaltError: They failed, the hospital is suspended, or the target was burnt.
     """
-    if tx.runs.of(request.id, "target"):
+    for run in tx.runs.of(request.id, "target"):
+        if run.state == "failed":
+            raise HaltError(run.reason)
         return None
     valset = tx.cohorts.valset(request.valset_id)
     if valset.verdict == "failed":
@@ -159,7 +178,7 @@ def _not_begun(tx: Tx, request: Request) -> bool | None:
 
 
 def _begin(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
-    """Store the run with its seed, before anything comes of it, and ask for the noise."""
+    """Store and log the run with its seed, before anything comes of it; ask for a commitment."""
     run = Run(
         new_id("run"),
         request.id,
@@ -174,77 +193,131 @@ def _begin(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) ->
         {},
     )
     tx.runs.add(run)
+    record_begun(tx, desk, request, run)
     found = _sealed(tx, request)
     if found is None:
         raise ValueError("a run that was stored must be found")
-    task = TargetNoiseTask(
+    task = TargetCommitTask(
         run_id=run.id,
         valset_id=request.valset_id,
         cells=cells.codebook(found.schema, found.sealed.level).n_cells,
         labels=cells.n_labels(found.schema),
         epsilon_micro=request.terms.epsilon_target_micro,
-        nonces=[run.nonce],
+        seed_commitment=committed_seed(run.seed),
+        nonce_commitment=committed_nonce(run.nonce),
     )
+    return _ask(tx, desk, request, run, task)
+
+
+def _ask(tx: Tx, desk: Desk, request: Request, run: Run, task: Task) -> bool:
     deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s
     tx.tasks.create(request.id, request.org_id, task, subject=run.id, deadline=deadline)
     return False
 
 
-def _noise_came(tx: Tx, request: Request) -> Sealed | None:
+def _came(tx: Tx, request: Request, done: str, following: str) -> Sealed | None:
+    """The target with all that came for it, if `done` is answered and `following` not yet asked."""
     found = _sealed(tx, request)
-    if found is None or tx.tasks.of(request.id, "target.replies"):
+    if found is None or tx.tasks.of(request.id, following):
         return None
-    answer = essential_answer(tx, request, "target.noise", found.run.id)
-    if not isinstance(answer, TargetNoiseAnswer):
+    if essential_answer(tx, request, done, found.run.id) is None:
         return None
-    return Sealed(found.run, found.sealed, found.schema, answer.noise_blob)
+    return _with_answers(tx, request, found)
 
 
-def _job(request: Request, found: Sealed) -> dict[str, object]:
+def _with_answers(tx: Tx, request: Request, found: Sealed) -> Sealed:
+    noise = essential_answer(tx, request, "target.noise", found.run.id)
+    checks = essential_answer(tx, request, "target.checks", found.run.id)
+    replies = essential_answer(tx, request, "target.replies", found.run.id)
+    return replace(
+        found,
+        noise_blob=noise.noise_blob if isinstance(noise, TargetNoiseAnswer) else "",
+        checks_blob=checks.replies_blob if isinstance(checks, TargetChecksAnswer) else "",
+        replies_blob=replies.replies_blob if isinstance(replies, TargetRepliesAnswer) else "",
+    )
+
+
+def _committed(tx: Tx, request: Request) -> Sealed | None:
+    return _came(tx, request, "target.commit", "target.noise")
+
+
+def _noise_came(tx: Tx, request: Request) -> Sealed | None:
+    return _came(tx, request, "target.noise", "target.checks")
+
+
+def _noise_tested(tx: Tx, request: Request) -> Sealed | None:
+    return _came(tx, request, "target.checks", "target.replies")
+
+
+def _reveal(tx: Tx, desk: Desk, request: Request, found: Sealed, _result: None) -> bool:
+    """Open the nonce to a hospital that has committed to its key."""
+    task = TargetNoiseTask(run_id=found.run.id, nonce=found.run.nonce)
+    return _ask(tx, desk, request, found.run, task)
+
+
+def _job(found: Sealed) -> dict[str, object]:
     """What the worker needs to rebuild the opening from the start."""
     return {
         "run": found.run.id,
         "seed": found.run.seed,
-        "nonces": [found.run.nonce],
         "keys": found.sealed.keys_blob,
         "upload": list(found.sealed.upload_blobs),
         "layout": found.sealed.layout,
-        "epsilon_micro": request.terms.epsilon_target_micro,
         "noise": found.noise_blob,
+        "checked": found.checks_blob,
         "replies": found.replies_blob,
     }
 
 
-def _open(desk: Desk, request: Request, found: Sealed) -> tuple[str, int]:
-    told = desk.worker.run("target.openings", _job(request, found))
-    return str(told["blob"]), int(told["size"])
+def _target_job(name: str) -> Callable[[Desk, Request, Sealed], dict[str, Any]]:
+    """The work of a move: one job on all that came for the target."""
+    return lambda desk, _request, found: desk.worker.run(name, _job(found))
+
+
+def _moved(tx: Tx, request: Request, run: Run, kind: str, sent: Mapping[str, Any]) -> str:
+    """Note a message for the hospital; return its blob."""
+    blob, size = str(sent["blob"]), int(sent["size"])
+    tx.blobs.add(blob, size, request.org_id)
+    tx.requests.moved(request.id, kind, blob, size, run.id)
+    return blob
+
+
+def _ask_noise_test(
+    tx: Tx, desk: Desk, request: Request, found: Sealed, sent: Mapping[str, Any]
+) -> bool:
+    blob = _moved(tx, request, found.run, "target.noise_check", sent)
+    task = TargetChecksTask(run_id=found.run.id, checks_blob=blob)
+    return _ask(tx, desk, request, found.run, task)
 
 
 def _ask_replies(
-    tx: Tx, desk: Desk, request: Request, found: Sealed, blob: tuple[str, int]
+    tx: Tx, desk: Desk, request: Request, found: Sealed, sent: Mapping[str, Any]
 ) -> bool:
-    tx.blobs.add(*blob, request.org_id)
-    tx.requests.moved(request.id, "target.openings", *blob, found.run.id)
-    task = TargetRepliesTask(run_id=found.run.id, openings_blob=blob[0])
-    deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s
-    tx.tasks.create(request.id, request.org_id, task, subject=found.run.id, deadline=deadline)
-    return False
+    """Send the sums, unless the noise failed its test.
+
+    The run is burnt then and the hospital suspended; the request ends with the next look at it.
+    """
+    if "failed" in sent:
+        catch(tx, desk, request, found.run, str(sent["failed"]))
+        return False
+    blob = _moved(tx, request, found.run, "target.openings", sent)
+    return _ask(
+        tx, desk, request, found.run, TargetRepliesTask(run_id=found.run.id, openings_blob=blob)
+    )
 
 
 def _replies_came(tx: Tx, request: Request) -> Opened | None:
     found = _sealed(tx, request)
     if found is None:
         return None
-    noise = essential_answer(tx, request, "target.noise", found.run.id)
-    replies = essential_answer(tx, request, "target.replies", found.run.id)
-    if not isinstance(noise, TargetNoiseAnswer) or not isinstance(replies, TargetRepliesAnswer):
+    found = _with_answers(tx, request, found)
+    if not found.replies_blob:
         return None
-    found = Sealed(found.run, found.sealed, found.schema, noise.noise_blob, replies.replies_blob)
     return Opened(found, (), grants.summaries(tx, request))
 
 
 def _release(desk: Desk, request: Request, found: Opened) -> TargetView:
-    told = desk.worker.run("target.release", _job(request, found.sealed))
+    told = desk.worker.run("target.release", _job(found.sealed))
     noised = tuple(int(value) for value in told["counts"])
     return freeze(
         found.sealed.run.id,
@@ -281,8 +354,20 @@ STEP = Step(
             _ask_tests,
         ),
         Move("to judge the encrypted rows", _tests_came, _tests("valset.verdict"), _judge),
-        Move("to ask for the target's noise", _not_begun, no_work, _begin),
-        Move("to sum the encrypted rows", _noise_came, _open, _ask_replies),
+        Move("to begin the target", _not_begun, no_work, _begin),
+        Move("to ask for the target's noise", _committed, no_work, _reveal),
+        Move(
+            "to test the target's noise",
+            _noise_came,
+            _target_job("target.checks"),
+            _ask_noise_test,
+        ),
+        Move(
+            "to sum the encrypted rows",
+            _noise_tested,
+            _target_job("target.openings"),
+            _ask_replies,
+        ),
         Move("to release the target and to match", _replies_came, _release, _freeze),
     ),
 )

@@ -15,8 +15,8 @@ same table changes nothing unless the owner itself is new.
 from collections.abc import Iterable
 
 from clearinghouse.canonical import digest
+from clearinghouse.messages.deliveries import ReceiveAnswer
 from clearinghouse.messages.disputes import OutcomeView, ReputationView
-from clearinghouse.messages.tasks import ReceiveAnswer
 from clearinghouse.money import MICRO
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.twins import SAME_AS
@@ -52,6 +52,8 @@ def attest_deliveries(tx: Tx, desk: Desk, request: Request) -> None:
     for order in tx.orders.of(request.id):
         seller = tx.cohorts.source(order.source_id).org_id
         if order.sealed_blob is None:
+            if order.offered > 1:  # nobody has to take over what somebody else promised
+                continue
             told = digest({"delivery": order.delivery_id, "came": False})
             _add(
                 tx,
@@ -67,7 +69,15 @@ def attest_deliveries(tx: Tx, desk: Desk, request: Request) -> None:
             )
             _add(
                 tx,
-                StoredOutcome(told, seller, recipient, request.id, "delivery", accepted, now),
+                StoredOutcome(
+                    told,
+                    seller,
+                    recipient,
+                    request.id,
+                    "delivery",
+                    accepted and not order.ground,
+                    now,
+                ),
             )
 
 

@@ -20,7 +20,7 @@ from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.moves import HaltError, Move, Step, no_work
 from clearinghouse.rounds.queue import at_move
 from clearinghouse.rounds.releases import burn_all
-from clearinghouse.store.records import Request
+from clearinghouse.store.records import Request, RequestState
 from clearinghouse.store.store import Tx
 from clearinghouse.traces import span
 
@@ -186,11 +186,15 @@ def _fail(desk: Desk, request: Request, reason: str) -> None:
     """End a request early: what was delivered is paid for, the rest of the escrow goes back."""
     with desk.store.write() as tx:
         tx.requests.claim(request)
-        burn_all(tx, desk, request, reason)
-        settle.wind_up(tx, desk, request)
+        is_over = audit.is_closed(tx, request)  # paid and logged; only cosignatures were missing
+        if not is_over:
+            burn_all(tx, desk, request, reason)
+            settle.wind_up(tx, desk, request)
         tx.tasks.void(request.id)
         tx.jobs.forget(request.id, desk.clock.now())
-        audit.close(tx, desk, request, "failed")
-        tx.requests.close(request.id, "failed", reason, desk.clock.now())
+        if not is_over:
+            audit.close(tx, desk, request, "failed")
+        state: RequestState = "done" if is_over else "failed"
+        tx.requests.close(request.id, state, reason, desk.clock.now())
     _log.warning("request failed", request=request.id, step=request.step)
     desk.bell.ring()

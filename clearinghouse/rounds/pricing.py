@@ -6,7 +6,7 @@ privacy noise. Values are published as information; nobody is paid by them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from matching.clearing import clear, marginal_values
 from valuation.quotes import Draw, Market, Quote, firm, gains_from_market, indicative
 from valuation.semivalues import semivalue
 
-VERSION = "marginal value 2"
+VERSION = "ladder 2"
 DRAWS = 19
 """So many that the widest of them bounds 95%."""
 MOST_DRAWN = 32
@@ -33,7 +33,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A closed clearing with the releases behind it."""
+    """A closed clearing with the releases behind it, and what became of the pot."""
 
     request_id: str
     terms: OpenRequest
@@ -43,6 +43,8 @@ class Closed:
     clearing: ClearingView
     summaries: Mapping[str, Summary]
     commit_hash: str
+    pot: Mapping[str, int] = field(default_factory=dict)
+    """By source its share of the pot."""
 
 
 def market(closed: Closed) -> Market:
@@ -105,6 +107,7 @@ def _price(closed: Closed, quote: Quote, value: int, alone: int) -> PriceView:
         shapley_micro=value,
         leave_one_out_micro=alone,
         marginal_micro=quote.marginal_value,
+        monopoly_bound=closed.clearing.orders[quote.source].monopoly_bound,
         calls=_draws(closed) if drawn else 0,
         seed=seed_of(closed) if drawn else 0,
         mechanism_version=VERSION,
@@ -128,7 +131,9 @@ def _firm(closed: Closed) -> dict[int, Quote]:
         closed.clearing.objective_micro,
         np.array([order.ask_micro or 0 for order in orders], np.int64),
     )
-    return firm(plan, np.array([order.marginal_micro for order in orders], np.int64))
+    marginals = np.array([order.marginal_micro for order in orders], np.int64)
+    dividends = np.array([closed.pot.get(order.source_id, 0) for order in orders], np.int64)
+    return firm(plan, marginals, dividends=dividends)
 
 
 def _indicative(closed: Closed, inputs: Market) -> dict[int, Quote]:

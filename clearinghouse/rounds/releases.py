@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 
 from clearinghouse.canonical import digest
+from clearinghouse.messages.tasks import TargetCommitAnswer
 from clearinghouse.rounds import disputes
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Request, Run
@@ -25,9 +26,17 @@ def transcript_digest(tx: Tx, request: Request, run: Run) -> str:
 
 
 def record_release(
-    tx: Tx, desk: Desk, request: Request, run: Run, released: Mapping[str, object]
+    tx: Tx,
+    desk: Desk,
+    request: Request,
+    run: Run,
+    released: Mapping[str, object],
+    fault: str = "",
 ) -> tuple[str, str]:
-    """Log a release with its epsilon; return the digests of release and transcript."""
+    """Log a release with its epsilon; return the digests of release and transcript.
+
+    `fault` names the organisation that answers for a run that failed.
+    """
     release = digest({"run": run.id, **released})
     transcript = transcript_digest(tx, request, run)
     objects = {
@@ -36,6 +45,8 @@ def record_release(
         "run": run.id,
         "valset": request.valset_id,
     }
+    if fault:
+        objects["fault"] = fault
     hashes = {"release": release, "transcript": transcript}
     if run.kind == "score":
         objects["model"] = run.model_id
@@ -43,19 +54,28 @@ def record_release(
         entry_type, epsilon = "run.released", request.terms.epsilon_score_micro
     else:
         entry_type, epsilon = "target.released", request.terms.epsilon_target_micro
+        for task in tx.tasks.of(request.id, "target.commit", subject=run.id):
+            if isinstance(task.answer, TargetCommitAnswer):
+                hashes["noise"] = task.answer.noise_commitment
     amounts = {"epsilon_micro": epsilon}
     desk.record(tx, entry_type, desk.org, objects=objects, hashes=hashes, amounts=amounts)
     return release, transcript
 
 
-def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
-    """Fail a run; it is never drawn again, and its epsilon is logged if it was spent."""
+def burn(tx: Tx, desk: Desk, request: Request, run: Run, reason: str, fault: str = "") -> None:
+    """Fail a run; it is never drawn again, and its epsilon is logged if it was spent.
+
+    It was if the hospital answered the first round that pays for the run, or says that it had paid
+    when it refused one.
+    """
     tx.runs.fail(run.id, reason)
     tx.tasks.void(request.id, [run.id])
     tx.jobs.cancel(request.id, run.id, reason, desk.clock.now())
     begun = tx.tasks.of(request.id, _FIRST[run.kind], subject=run.id)
-    if any(task.state == "answered" for task in begun):
-        record_release(tx, desk, request, run, {"failed": True})
+    later = tx.tasks.of(request.id, subject=run.id)
+    paid = any(task.state == "answered" for task in begun)
+    if paid or any(task.spent_micro for task in later if task.org_id == request.org_id):
+        record_release(tx, desk, request, run, {"failed": True}, fault)
 
 
 def catch(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
@@ -64,7 +84,7 @@ def catch(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
     The hospital may answer, the run is replayed, and a ruling can reinstate it.
     """
     hospital = tx.parties.get(request.org_id)
-    burn(tx, desk, request, run, f"{hospital.words} failed a test: {reason}")
+    burn(tx, desk, request, run, f"{hospital.words} failed a test: {reason}", hospital.id)
     tx.parties.suspend(hospital.id, f"{run.id}: {reason}")
     disputes.open_dispute(
         tx,

@@ -2,8 +2,9 @@
 
 Runs of one request overlap: while the hospital answers one, the server computes on another. Each
 run moves through the same messages; where it stands follows from the tasks that exist for it:
-digits, tests of the digits, characters, tests of the characters, sums. What failed a test gets no
-further message: its run is burnt, and the hospital suspended until a dispute is settled.
+digits, tests of the digits, the developer's nonce, characters, tests of the characters, sums. What
+failed a test gets no further message: its run is burnt, and the hospital suspended until a dispute
+is settled. A developer that does not open its nonce ends its own run only.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from clearinghouse.errors import VerificationError
 from clearinghouse.messages.tasks import (
     Answer,
+    NonceRevealTask,
     ReceiptSignAnswer,
     ReceiptSignTask,
     ScoreCharactersTask,
@@ -23,6 +25,7 @@ from clearinghouse.messages.tasks import (
     Task,
 )
 from clearinghouse.rounds import bids, twins
+from clearinghouse.rounds.begun import committed_nonce, committed_seed, opens
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work, refusal
 from clearinghouse.rounds.receipts import countersigned, envelope, issue, signer_keys
@@ -63,8 +66,12 @@ def _ready_early(tx: Tx, request: Request) -> Turn | None:
     return next_turn(tx, request, "score.digits", "score.early")
 
 
+def _ready_verdict(tx: Tx, request: Request) -> Turn | None:
+    return next_turn(tx, request, "score.early", "nonce.reveal")
+
+
 def _ready_characters(tx: Tx, request: Request) -> Turn | None:
-    return next_turn(tx, request, "score.early", "score.characters")
+    return next_turn(tx, request, "nonce.reveal", "score.characters")
 
 
 def _ready_final(tx: Tx, request: Request) -> Turn | None:
@@ -113,6 +120,11 @@ def _ask_digits(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str
             model_digest=str(turn.run.model["digest"]),
             tables=list(turn.tables),
             score_blob=blob,
+            seed_commitment=committed_seed(turn.run.seed),
+            nonce_commitments=[
+                committed_nonce(turn.run.nonce),
+                str(turn.run.model["nonce_commitment"]),
+            ],
         )
 
     return _send(tx, desk, request, turn, "score.score", sent, task)
@@ -125,8 +137,34 @@ def _ask_early(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str,
     return _send(tx, desk, request, turn, "score.early_checks", sent, task)
 
 
+def _ask_nonce(tx: Tx, desk: Desk, request: Request, turn: Turn, told: dict[str, Any]) -> bool:
+    """The digits passed: ask the developer to open its nonce."""
+    if "failed" in told:
+        catch(tx, desk, request, turn.run, str(told["failed"]))
+        return False
+    model = turn.run.model
+    task = NonceRevealTask(
+        run_id=turn.run.id,
+        model_digest=str(model["digest"]),
+        nonce_commitment=str(model["nonce_commitment"]),
+    )
+    deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s
+    tx.tasks.create(request.id, str(model["org_id"]), task, subject=turn.run.id, deadline=deadline)
+    return False
+
+
+def _compare(desk: Desk, _request: Request, turn: Turn) -> dict[str, Any]:
+    """Shares, if the developer's nonce opens its commitment: the hospital would refuse another."""
+    if not opens(turn.job["developer_nonce"], str(turn.run.model["nonce_commitment"])):
+        return {"unopened": "the nonce does not open its commitment"}
+    return desk.worker.run("score.shares", turn.job)
+
+
 def _ask_characters(tx: Tx, desk: Desk, request: Request, turn: Turn, sent: dict[str, Any]) -> bool:
-    nonces = [turn.run.nonce, str(turn.run.model["nonce"])]
+    if "unopened" in sent:
+        _burn_silent(tx, desk, request, turn.run, str(sent["unopened"]))
+        return False
+    nonces = [turn.run.nonce, turn.job["developer_nonce"]]
 
     def task(blob: str) -> Task:
         return ScoreCharactersTask(run_id=turn.run.id, shares_blob=blob, nonces=nonces)
@@ -166,6 +204,7 @@ def _release(desk: Desk, request: Request, turn: Turn) -> dict[str, Any]:
             "run": turn.run.id,
             "counts": opened["counts"],
             "epsilon_micro": turn.tables[0].epsilon_micro,
+            "coins": turn.tables[0].coins,
             "edges": turn.run.model["edges"],
             "threshold_edge": turn.run.model["threshold_edge"],
             "metric": purse.metric,
@@ -189,6 +228,7 @@ def _publish(tx: Tx, desk: Desk, request: Request, turn: Turn, opened: dict[str,
             "edges": turn.run.model["edges"],
             "threshold_edge": turn.run.model["threshold_edge"],
             "tables": [table.model_dump() for table in turn.tables],
+            "nonces": [turn.run.nonce, turn.job["developer_nonce"]],
             "epsilon_micro": request.terms.epsilon_score_micro,
             "scorecard": opened["scorecard"],
             "transcript_digest": digests[1],
@@ -243,16 +283,22 @@ def _issue(tx: Tx, desk: Desk, request: Request, found: Unsigned, _result: None)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A run that the hospital will not go on with."""
+    """A run that somebody will not go on with; `silent` if it is the developer."""
 
     run: Run
     reason: str
+    silent: bool = False
 
 
 def _refused(tx: Tx, request: Request) -> Refused | None:
-    """A refusal ends the run; silence past the deadline ends the request, as nobody is there."""
+    """A refusal ends the run; silence past the deadline ends the request, as nobody is there.
+
+    A developer's silence ends its own run only.
+    """
     for run, tasks in running_runs(tx, request):
         for task in tasks.values():
+            if task.org_id != request.org_id and task.state in ("expired", "refused"):
+                return Refused(run, refusal(tx, task), silent=True)
             if task.state == "expired":
                 raise HaltError(refusal(tx, task))
             if task.state == "refused":
@@ -276,8 +322,22 @@ def _suspended(tx: Tx, request: Request) -> Refused | None:
 
 
 def _burn_refused(tx: Tx, desk: Desk, request: Request, found: Refused, _result: None) -> bool:
-    burn(tx, desk, request, found.run, found.reason)
+    if found.silent:
+        _burn_silent(tx, desk, request, found.run, found.reason)
+    else:
+        burn(tx, desk, request, found.run, found.reason)
     return False
+
+
+def _burn_silent(tx: Tx, desk: Desk, request: Request, run: Run, reason: str) -> None:
+    """End a run whose developer did not open its nonce; the log names who is at fault.
+
+    The hospital has paid for the run; nothing was opened of its rows, and nothing is given back.
+    """
+    org_id = str(run.model["org_id"])
+    words = tx.parties.get(org_id).words
+    told = f"{reason}; the fault is {words}'s, and the run's epsilon was spent for nothing"
+    burn(tx, desk, request, run, told, org_id)
 
 
 def _all_done(tx: Tx, request: Request) -> bool | None:
@@ -310,10 +370,11 @@ STEP = Step(
         Move(
             "to compare a blind score",
             _ready_characters,
-            _job("score.shares"),
+            _compare,
             _ask_characters,
             _burn_turn,
         ),
+        Move("to judge digits", _ready_verdict, _job("score.verdict"), _ask_nonce, _burn_turn),
         Move("to test digits", _ready_early, _job("score.early"), _ask_early, _burn_turn),
         Move("to read a model", submitted, inspect, take_model, refuse_model),
         Move(

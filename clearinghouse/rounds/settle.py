@@ -4,24 +4,27 @@ Who wins the purse is decided in `awards`; here money moves.
 """
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
-from clearinghouse.money import MICRO, split
-from clearinghouse.rounds import awards, disputes, grants, outcomes, pricing, views
+from clearinghouse.money import MICRO
+from clearinghouse.rounds import (
+    awards,
+    deposits,
+    disputes,
+    grants,
+    outcomes,
+    pot,
+    pricing,
+    views,
+)
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
 from clearinghouse.rounds.pricing import Closed
 from clearinghouse.rounds.terms import pot_micro
-from clearinghouse.store.records import Order, PastPrice, Request
+from clearinghouse.store.records import PastPrice, Request
 from clearinghouse.store.store import Tx
-
-
-def paid_micro(order: Order) -> int:
-    """What an order earns: its payment in proportion to the real records, rounded down."""
-    return order.payment_micro * (order.real or 0) // order.units
 
 
 def fee_of(paid: int, fee_micro: int) -> int:
@@ -38,23 +41,6 @@ class Outcome:
     pot: dict[str, int]
 
 
-def share_pot(closed: Closed, amount: int) -> dict[str, int]:
-    """The pot by Shapley value over sources that took part, none of their asks read.
-
-    Asks count as zero here: a value that moved with a source's own ask would tempt it to misreport.
-    Where nobody adds anything the pot stays with the customer.
-    """
-    inputs = pricing.market(closed)
-    without_asks = replace(inputs, prices=inputs.prices * 0)
-    values = [max(0, int(value)) for value in pricing.shapley(without_asks)]
-    total = sum(values)
-    if not amount or not total:
-        return {}
-    parts = split(amount, [Fraction(value, total) for value in values])
-    names = [order.source_id for order in closed.clearing.orders]
-    return {name: part for name, part in zip(names, parts, strict=True) if part}
-
-
 # ---------------------------------------------------------------- moves
 
 
@@ -62,6 +48,7 @@ def share_pot(closed: Closed, amount: int) -> dict[str, int]:
 class _Ended:
     closed: Closed
     scores: tuple[awards.Scored, ...]
+    owners: dict[str, str]
 
 
 def _ready(tx: Tx, request: Request) -> _Ended:
@@ -77,15 +64,26 @@ def _ready(tx: Tx, request: Request) -> _Ended:
         grants.summaries(tx, request),
         digest(body.encode()),
     )
-    return _Ended(closed, awards.scores(tx, request))
+    return _Ended(closed, awards.scores(tx, request), _owners(tx, request))
 
 
 def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
+    shares = pot.decide(found.closed, pot_micro(request.terms), found.owners)
     return Outcome(
         awards.decide(request.terms.purse, found.scores),
-        pricing.decide(found.closed),
-        share_pot(found.closed, pot_micro(request.terms)),
+        pricing.decide(replace(found.closed, pot=shares)),
+        shares,
     )
+
+
+def _owners(tx: Tx, request: Request) -> dict[str, str]:
+    """By source its owner, without sources that broke their promise: those share no pot."""
+    broken = {order.source_id for order in tx.orders.of(request.id) if order.ground}
+    return {
+        name: tx.cohorts.source(name).org_id
+        for name in request.terms.source_ids
+        if name not in broken
+    }
 
 
 def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcome) -> bool:
@@ -123,9 +121,10 @@ def _keep_prices(tx: Tx, desk: Desk, request: Request, prices: PriceList) -> Non
 
 
 def _pay_sources(tx: Tx, desk: Desk, request: Request) -> None:
+    """Pay every order what it earned; a disputed one's money waits in a frozen account."""
     total = 0
     for order in tx.orders.of(request.id):
-        amount = paid_micro(order)
+        amount = order.earned_micro or 0
         seller = tx.cohorts.source(order.source_id).org_id
         _pay(tx, desk, request, f"order:{order.id}", f"org:{seller}", amount)
         total += amount
@@ -154,6 +153,7 @@ def _record_statement(
 
 def wind_up(tx: Tx, desk: Desk, request: Request) -> None:
     """Settle a request that ends early: confirmed deliveries are paid, the rest goes back."""
+    deposits.settle(tx, desk, request)
     if request.step in ("score", "settle"):  # before, nothing is confirmed; after, all is paid
         _pay_sources(tx, desk, request)
         outcomes.attest_deliveries(tx, desk, request)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clearinghouse.errors import InputError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
 from clearinghouse.rounds import bids, training
+from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError
@@ -19,8 +19,8 @@ from clearinghouse.schema import Schema
 from clearinghouse.score_bins import published_bins
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
+from secure_eval.nonces import NONCE_BYTES
 
-NONCE_BYTES = 16
 UNREADABLE = "unreadable"
 """The kind of a model that is not scored: it cannot be read, or no run is left for it."""
 
@@ -92,12 +92,8 @@ def inspect(desk: Desk, _request: Request, found: Submitted) -> dict[str, Any]:
     """Kind, edges and columns of a model, read in the worker.
 
     Raises:
-        InputError: The nonce has another length than the hospital's agent takes: it would refuse
-            after its epsilon is spent.
         ClearinghouseError: The model cannot be read or used here.
     """
-    if len(found.answer.nonce) != 2 * NONCE_BYTES:
-        raise InputError(f"a run's nonce has {NONCE_BYTES} bytes")
     return desk.worker.run(
         "model.inspect",
         {
@@ -113,7 +109,7 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
         "org_id": found.org_id,
         "name": found.answer.name,
         "digest": found.answer.model_blob,
-        "nonce": found.answer.nonce,
+        "nonce_commitment": found.answer.nonce_commitment,
         **details,
     }
     return Run(
@@ -124,7 +120,7 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
         "running",
         "",
         secrets.token_hex(32),
-        secrets.token_hex(16),
+        secrets.token_hex(NONCE_BYTES),
         new_id("mod"),
         model,
         {},
@@ -134,10 +130,10 @@ def _run_of(request: Request, found: Submitted, details: Mapping[str, Any]) -> R
 def take_model(
     tx: Tx, desk: Desk, request: Request, found: Submitted, details: dict[str, Any]
 ) -> bool:
-    """Store the run with its seed before anything comes of it; none beyond the owner's quota.
+    """Store and log the run with its seed before anything comes of it; none beyond the quota.
 
     Run N + 1 of a request is refused: N was fixed when it was opened. A model that came before gets
-    the stored answer, which costs nothing more.
+    the stored answer, which costs nothing more; such a twin sends nothing.
     """
     quota = request.terms.scores_per_owner
     if tx.runs.count_of_owner(request.valset_id, found.org_id) >= quota:
@@ -161,6 +157,8 @@ def take_model(
         objects={"model": run.model_id, "owner": developer.id, "request": request.id},
         hashes={"model": found.answer.model_blob},
     )
+    if original is None:
+        record_begun(tx, desk, request, run)
     commitment = found.answer.bid_commitment
     if bids.is_wanted(request) and commitment is not None:
         bids.record_commitment(tx, desk, request, run, commitment)

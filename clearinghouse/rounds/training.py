@@ -26,7 +26,7 @@ def may_read(tx: Tx, desk: Desk, caller: Org, blob: str) -> str:
 
 def _reason(tx: Tx, desk: Desk, request: Request, order: Order, org_id: str) -> str:
     try:
-        grants.check(tx, request, order, org_id, desk.clock.now())
+        grants.check(tx, request, order.source_id, org_id, desk.clock.now())
     except NoGrantError as error:
         return str(error)
     return ""
@@ -150,7 +150,7 @@ def _delivery(
     grant, reason = None, ""
     for recipient in request.terms.developer_ids if sends else [org_id]:
         try:
-            grant = grants.check(tx, request, order, recipient, desk.clock.now()).id
+            grant = grants.check(tx, request, order.source_id, recipient, desk.clock.now()).id
         except NoGrantError as error:
             reason = reason or str(error)
     sealed = order.sealed_blob is not None

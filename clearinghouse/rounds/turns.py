@@ -10,6 +10,7 @@ from typing import Any
 
 from clearinghouse import cells
 from clearinghouse.messages.tasks import NoiseTable
+from clearinghouse.noise_laws import NoiseLaw, coins_for
 from clearinghouse.rounds.submissions import schema_of, sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
@@ -19,6 +20,7 @@ from dp.laws import HISTOGRAM_PERCENT
 ROUNDS = {
     "score.digits": ("digits", "digits_blob"),
     "score.early": ("early", "replies_blob"),
+    "nonce.reveal": ("developer_nonce", "nonce"),
     "score.characters": ("characters", "characters_blob"),
     "score.final": ("final", "replies_blob"),
     "score.replies": ("replies", "replies_blob"),
@@ -27,7 +29,11 @@ ROUNDS = {
 
 
 def noise_tables(
-    epsilon_micro: int, labels: int, bins: int, groups: Sequence[tuple[str, int]]
+    epsilon_micro: int,
+    labels: int,
+    bins: int,
+    groups: Sequence[tuple[str, int]],
+    law: NoiseLaw = "geometric",
 ) -> list[NoiseTable]:
     """The tables of a release; a patient is in one cell of each, so their epsilons add up.
 
@@ -36,15 +42,15 @@ def noise_tables(
         labels: Label classes.
         bins: Published bins of the model.
         groups: Name and number of levels of each subgroup attribute.
+        law: Under committed coins each table has the fewest that give it its epsilon.
     """
     part = epsilon_micro * (100 - HISTOGRAM_PERCENT) // 100 // max(1, len(groups))
     rest = epsilon_micro - part * len(groups)
+    sizes = [("histogram", labels * bins, rest)]
+    sizes += [(f"group:{name}", levels * labels, part) for name, levels in groups]
     return [
-        NoiseTable(name="histogram", cells=labels * bins, epsilon_micro=rest),
-        *(
-            NoiseTable(name=f"group:{name}", cells=levels * labels, epsilon_micro=part)
-            for name, levels in groups
-        ),
+        NoiseTable(name=name, cells=count, epsilon_micro=epsilon, coins=coins_for(law, epsilon))
+        for name, count, epsilon in sizes
     ]
 
 
@@ -80,6 +86,7 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
         cells.n_labels(schema),
         len(edges) - 1 if isinstance(edges, list) else 0,
         groups,
+        request.terms.noise_law,
     )
     job: dict[str, Any] = {
         "run": run.id,
@@ -90,6 +97,7 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
         "layout": sealed.layout,
         "model": model["digest"],
         "columns": model["columns"],
+        "coins": [table.coins for table in tables if table.coins],
     }
     for kind, (name, field) in ROUNDS.items():
         answer = tasks[kind].answer if kind in tasks else None

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 
+from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import (
     OrgView,
+    PublishSummary,
     RequestView,
     SchemaView,
     SealValset,
@@ -13,6 +15,8 @@ from clearinghouse.messages.intake import (
 )
 from clearinghouse.messages.results import (
     ClearingView,
+    OrderList,
+    OrderView,
     PostingView,
     RunList,
     RunView,
@@ -21,26 +25,31 @@ from clearinghouse.messages.results import (
 from clearinghouse.messages.tasks import TaskList, TaskView
 from clearinghouse.rounds import job_views, training
 from clearinghouse.rounds.twins import SAME_AS
-from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Valset
+from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
 
 _DOES = {
     "valset.checks": "to open the tests of its sealed rows",
+    "target.commit": "to commit to the noise of the target",
     "target.noise": "to draw the noise of the target",
+    "target.checks": "to open the test of its noise",
     "target.replies": "to open the target",
     "ask.commit": "to commit its ask",
     "ask.reveal": "to reveal its ask",
     "deliver": "to deliver its records",
+    "show": "to show tags of its next rows",
     "receive": "to open and check the deliveries",
     "delete": "to delete records of a withdrawn source",
     "model.submit": "to train and submit a model",
     "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
     "score.early": "to open the tests of its digits",
+    "nonce.reveal": "to open the nonce of its model",
     "score.characters": "to answer the comparison of a blind score",
     "score.final": "to open the tests of its characters",
     "score.replies": "to open a blind score",
     "receipt.sign": "to sign a score receipt",
+    "log.cosign": "to cosign the log",
 }
 
 
@@ -73,6 +82,20 @@ def source(record: Source) -> SourceView:
         leaves=record.leaves,
         published=record.published,
         withdrawn=record.withdrawn,
+    )
+
+
+def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
+    """A source's release, exactly as it was published.
+
+    Raises:
+        NotFoundError: It has published none.
+    """
+    if source_id not in published:
+        raise NotFoundError(f"source {source_id} has published no summary yet")
+    found = published[source_id]
+    return PublishSummary(
+        level=list(found.level), counts=list(found.counts), epsilon_micro=found.epsilon_micro
     )
 
 
@@ -191,6 +214,7 @@ def _run(
             ("counts", []),
             ("groups", {}),
             ("tables", []),
+            ("nonces", []),
             ("epsilon_micro", 0),
             ("scorecard", {}),
             ("transcript_digest", None),
@@ -221,7 +245,9 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
     if body is None:
         return None
     view = ClearingView.model_validate_json(body)
-    real = {order.id: order.real for order in tx.orders.of(request_id)}
+    again = tx.requests.document(request_id, "offered_again")
+    offered = [] if again is None else OrderList.model_validate_json(again).orders
+    known = {order.id: order for order in tx.orders.of(request_id)}
     paid = {
         posting.transfer.removeprefix(f"{request_id}:order:"): posting.amount_micro
         for posting in tx.ledger.postings(request_id)
@@ -229,16 +255,23 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
         and posting.account.startswith("org:")
     }
     is_settled = tx.requests.document(request_id, "prices") is not None
-    orders = [
-        order.model_copy(
+
+    def so_far(order: OrderView) -> OrderView:
+        stored = known.get(order.order_id or "")
+        return order.model_copy(
             update={
-                "real": real.get(order.order_id or ""),
+                "real": None if stored is None else stored.real,
                 "paid_micro": paid.get(order.order_id or "", 0 if is_settled else None),
+                "disputed": "" if stored is None else stored.disputed,
             }
         )
-        for order in view.orders
-    ]
-    return view.model_copy(update={"orders": orders})
+
+    return view.model_copy(
+        update={
+            "orders": [so_far(order) for order in view.orders],
+            "offered_again": [so_far(order) for order in offered],
+        }
+    )
 
 
 def statement(tx: Tx, record: Request) -> StatementView:

@@ -14,7 +14,7 @@ All of it happens in one transaction, so from its commit on nobody gets what was
 
 from clearinghouse.errors import NoGrantError, NotFoundError
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, WithdrawalView
-from clearinghouse.messages.tasks import DeliverTask
+from clearinghouse.messages.deliveries import DeliverTask
 from clearinghouse.rounds import grants, training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Order, Org, Request, Source
@@ -76,6 +76,7 @@ def _retract_everywhere(tx: Tx, desk: Desk, source: Source) -> None:
             if order.source_id == source.id:
                 _retract(tx, desk, request, source, order)
         if source.withdrawn:
+            tx.erasure.doom(tx.erasure.shown_blobs(request.id, source.id))
             tx.tasks.void(request.id, [source.id])
             tx.erasure.forget_answers(request.id, [source.id])
         if request.state == "running":
@@ -108,7 +109,7 @@ def _retract(tx: Tx, desk: Desk, request: Request, source: Source, order: Order)
 
 def _covered(tx: Tx, desk: Desk, request: Request, order: Order, org_id: str) -> bool:
     try:
-        grants.check(tx, request, order, org_id, desk.clock.now())
+        grants.check(tx, request, order.source_id, org_id, desk.clock.now())
     except NoGrantError:
         return False
     return True
@@ -120,7 +121,7 @@ def _void(tx: Tx, request: Request, order: Order) -> None:
     tx.tasks.void(request.id, [order.id])
     tx.erasure.forget_answers(request.id, [order.id])
     if request.state == "running" and request.step in _BEFORE_CONFIRMED:
-        tx.orders.delivered(order.id, None, 0)
+        grants.undo(tx, order)
 
 
 def _readdress(tx: Tx, request: Request, order: Order, lost: set[str]) -> None:

@@ -64,6 +64,14 @@ class Cohorts:
         )
         self._session.flush()
 
+    def date_source(self, source_id: str, committed: int) -> None:
+        """Record at which log index a source's rows were committed."""
+        row = self._session.get(SourceRow, source_id)
+        if row is None:
+            raise NotFoundError(f"no source {source_id}")
+        row.committed = committed
+        self._session.flush()
+
     def source(self, source_id: str) -> Source:
         """Return a source.
 
@@ -244,5 +252,6 @@ def _source(row: SourceRow, published: bool, withdrawn: bool) -> Source:
         row.rows_root,
         row.leaves,
         published,
+        row.committed or 0,
         withdrawn,
     )

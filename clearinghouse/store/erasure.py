@@ -64,7 +64,7 @@ class Erasure:
         query = select(TaskRow).where(
             TaskRow.request_id == request_id,
             col(TaskRow.subject).in_(subjects),
-            col(TaskRow.kind).in_(("ask.commit", "ask.reveal", "deliver")),
+            col(TaskRow.kind).in_(("ask.commit", "ask.reveal", "deliver", "show")),
         )
         for row in self._session.exec(query):
             row.state = "void" if row.state in ("open", "answered") else row.state
@@ -141,6 +141,13 @@ class Erasure:
         for text in self._session.exec(tasks):
             found.update(_blobs(text))
         return tuple(sorted(found))
+
+    def shown_blobs(self, request_id: str, source_id: str) -> tuple[str, ...]:
+        """Return the sealed tags of rows that a source showed in a request."""
+        tasks = select(TaskRow.answer).where(
+            TaskRow.request_id == request_id, TaskRow.kind == "show", TaskRow.subject == source_id
+        )
+        return tuple(sorted({name for text in self._session.exec(tasks) for name in _blobs(text)}))
 
     # ------------------------------------------------------------ what must be computed again
 

@@ -5,11 +5,18 @@ from sqlmodel import Session, col, select
 
 from clearinghouse.errors import InputError
 from clearinghouse.log import merkle
-from clearinghouse.log.checkpoint import Checkpoint, sign_checkpoint
+from clearinghouse.log.checkpoint import MAX_NOTE_SIGNATURES, Checkpoint, sign_checkpoint
 from clearinghouse.signing import SigningKey
-from clearinghouse.store.tables import CheckpointRow, EntryRow, NodeRow
+from clearinghouse.store.tables import (
+    CheckpointRow,
+    CosignatureRow,
+    EntryRow,
+    NodeRow,
+    WitnessRow,
+)
 
 MAX_ENTRIES = 1000
+MAX_COSIGNERS = MAX_NOTE_SIGNATURES - 1
 
 
 class _Nodes:
@@ -64,6 +71,16 @@ class Logbook:
         )
         return tuple(self._session.exec(query))
 
+    def hashes(self, level: int, start: int, n: int) -> tuple[bytes, ...]:
+        """Return `n` hashes of whole subtrees of 2^level entries, from the `start`-th on."""
+        query = (
+            select(NodeRow.hash)
+            .where(NodeRow.level == level, col(NodeRow.position) >= start)
+            .order_by(col(NodeRow.position))
+            .limit(n)
+        )
+        return tuple(self._session.exec(query))
+
     def proof(self, index: int, size: int) -> list[bytes]:
         """Return the audit path of an entry in the tree of `size`.
 
@@ -111,6 +128,62 @@ class Logbook:
     def signed_size(self) -> int:
         """Return how many entries the newest signed head covers."""
         return self._session.exec(select(func.max(CheckpointRow.size))).one() or 0
+
+    def checkpoint_of(self, size: int) -> str | None:
+        """Return the signed head of the tree of this size, if it was ever signed."""
+        row = self._session.get(CheckpointRow, size)
+        return None if row is None else row.note
+
+    # ------------------------------------------------------------ witnesses
+
+    def witness_of(self, org_id: str) -> str | None:
+        """Return the verifier key of an organisation's witness."""
+        query = select(WitnessRow.vkey).where(WitnessRow.org_id == org_id)
+        return self._session.exec(query).first()
+
+    def knows_witness(self, vkey: str) -> bool:
+        """Whether cosignatures by this key are kept."""
+        return self._session.get(WitnessRow, vkey) is not None
+
+    def add_witness(self, vkey: str, org_id: str | None) -> None:
+        """Keep cosignatures by this key from now on; one key for each organisation."""
+        self._session.add(WitnessRow(vkey=vkey, org_id=org_id))
+        self._session.flush()
+
+    def cosign(self, size: int, vkey: str, line: str) -> None:
+        """Keep a cosignature of the checkpoint of this size; the first by a witness stays."""
+        if self._session.get(CosignatureRow, (size, vkey)) is None:
+            self._session.add(CosignatureRow(size=size, vkey=vkey, line=line))
+            self._session.flush()
+
+    def cosigners(self, size: int) -> tuple[str, ...]:
+        """Return the verifier keys of those who cosigned the checkpoint of this size.
+
+        No more than a note has room for; that many are more than any quorum.
+        """
+        query = select(CosignatureRow.vkey).where(CosignatureRow.size == size)
+        query = query.order_by(col(CosignatureRow.vkey)).limit(MAX_COSIGNERS)
+        return tuple(self._session.exec(query))
+
+    def cosigned(self, size: int) -> str:
+        """Return the checkpoint of this size with the cosignatures of its `cosigners`."""
+        note = self.checkpoint_of(size)
+        if note is None:
+            raise InputError(f"no checkpoint of {size} entries was signed")
+        query = select(CosignatureRow.line).where(CosignatureRow.size == size)
+        query = query.order_by(col(CosignatureRow.vkey)).limit(MAX_COSIGNERS)
+        return note + "".join(self._session.exec(query))
+
+    def cosigned_sizes(self, least: int, limit: int) -> tuple[int, ...]:
+        """Return sizes of at least `least` whose checkpoint has a cosignature, newest first."""
+        query = (
+            select(CosignatureRow.size)
+            .where(col(CosignatureRow.size) >= least)
+            .distinct()
+            .order_by(col(CosignatureRow.size).desc())
+            .limit(limit)
+        )
+        return tuple(self._session.exec(query))
 
     def root(self, size: int) -> bytes:
         """Return the root over the first `size` entries.

@@ -56,39 +56,71 @@ class Orders:
                 units=order.units,
                 payment_micro=order.payment_micro,
                 delivery_id=order.delivery_id,
+                ladder=json.dumps(order.ladder, separators=(",", ":")),
+                offered=order.offered,
             )
         )
         self._session.flush()
 
     def of(self, request_id: str) -> tuple[Order, ...]:
-        """Return the orders of a request, in order of source."""
+        """Return the orders of a request, in order of source, a second one after the first."""
         query = (
             select(OrderRow)
             .where(OrderRow.request_id == request_id)
-            .order_by(col(OrderRow.source_id))
+            .order_by(col(OrderRow.source_id), col(OrderRow.offered))
         )
-        return tuple(
-            Order(
-                row.id,
-                row.request_id,
-                row.source_id,
-                tuple(json.loads(row.quota)),
-                row.units,
-                row.payment_micro,
-                row.delivery_id,
-                row.sealed_blob,
-                row.real,
-            )
-            for row in self._session.exec(query)
-        )
+        return tuple(_order(row) for row in self._session.exec(query))
+
+    def get(self, order_id: str) -> Order:
+        """Return an order.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return _order(self._row(order_id))
 
     def delivered(self, order_id: str, sealed_blob: str | None, real: int) -> None:
         """Record what came: a sealed blob and how many proven rows; None and 0 for silence."""
+        row = self._row(order_id)
+        row.sealed_blob, row.real = sealed_blob, real
+        self._session.flush()
+
+    def earned(self, order_id: str, earned_micro: int, ground: str) -> None:
+        """Record what an order is paid, and why its deposit is lost, if it is."""
+        row = self._row(order_id)
+        row.earned_micro, row.ground = earned_micro, ground
+        self._session.flush()
+
+    def dispute(self, order_id: str, reason: str) -> None:
+        """Freeze an order's money; the first reason stays."""
+        row = self._row(order_id)
+        row.disputed = row.disputed or reason
+        self._session.flush()
+
+    def _row(self, order_id: str) -> OrderRow:
         row = self._session.get(OrderRow, order_id)
         if row is None:
             raise NotFoundError(f"no order {order_id}")
-        row.sealed_blob, row.real = sealed_blob, real
-        self._session.flush()
+        return row
+
+
+def _order(row: OrderRow) -> Order:
+    return Order(
+        row.id,
+        row.request_id,
+        row.source_id,
+        tuple(json.loads(row.quota)),
+        row.units,
+        row.payment_micro,
+        row.delivery_id,
+        row.sealed_blob,
+        row.real,
+        tuple(tuple(rung) for rung in json.loads(row.ladder or "[]")),
+        row.earned_micro,
+        row.ground or "",
+        row.disputed or "",
+        row.offered or 1,
+    )
 
 
 class Runs:
@@ -160,6 +192,14 @@ class Runs:
                 body=receipt.body,
             )
         )
+        self._session.flush()
+
+    def renew_receipt(self, receipt_id: str, body: str) -> None:
+        """Replace a receipt's text by one that says the same under a newer checkpoint."""
+        row = self._session.get(ReceiptRow, receipt_id)
+        if row is None:
+            raise NotFoundError(f"no receipt {receipt_id}")
+        row.body = body
         self._session.flush()
 
     def receipts(self, request_id: str) -> dict[str, Receipt]:

@@ -90,7 +90,7 @@ class SchemaRecord:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A committed cohort."""
+    """A committed cohort; `committed` is the log index of its row commitment."""
 
     id: str
     org_id: str
@@ -100,6 +100,7 @@ class Source:
     rows_root: str
     leaves: int
     published: bool
+    committed: int = 0
     withdrawn: bool = False
 
 
@@ -178,6 +179,8 @@ class TaskRecord:
     state: TaskState
     answer: Answer | None
     reason: str
+    spent_micro: int = 0
+    """Epsilon that a party says it was charged before it refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,19 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A source's part of a clearing; `real` is None until it delivered or fell silent."""
+    """A source's part of a clearing.
+
+    Attributes:
+        payment_micro: What it earns if every unit is real and no copy.
+        sealed_blob: What came; None before, and where nothing did.
+        real: Proven records, after the recipients looked those they accept; None until it delivered
+            or fell silent.
+        ladder: (place, price in micro-money, units) of its units.
+        earned_micro: What it is paid; None until the recipients looked.
+        ground: Why its deposit is lost, if it is: see `rounds.deposits`.
+        disputed: Why its money is frozen, if it is.
+        offered: 1 in the clearing, 2 if it was offered again what somebody else did not deliver.
+    """
 
     id: str
     request_id: str
@@ -204,6 +219,11 @@ class Order:
     delivery_id: str
     sealed_blob: str | None
     real: int | None
+    ladder: tuple[tuple[int, int, int], ...] = ()
+    earned_micro: int | None = None
+    ground: str = ""
+    disputed: str = ""
+    offered: int = 1
 
 
 @dataclass(frozen=True, slots=True)

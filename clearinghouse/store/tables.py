@@ -143,6 +143,7 @@ class SourceRow(SQLModel, table=True):
     """A committed cohort."""
 
     __tablename__ = "source"
+    __table_args__ = (_check("committed IS NULL OR committed >= 0", "committed"),)
     id: str = Field(primary_key=True)
     org_id: str = Field(foreign_key="org.id", index=True)
     name: str
@@ -150,6 +151,7 @@ class SourceRow(SQLModel, table=True):
     size_class: int
     rows_root: str
     leaves: int
+    committed: int | None = None
 
 
 class SummaryRow(SQLModel, table=True):
@@ -258,6 +260,7 @@ class TaskRow(SQLModel, table=True):
     state: str = Field(index=True)
     answer: str | None = None
     reason: str = ""
+    spent_micro: int = 0
 
 
 class DocumentRow(SQLModel, table=True):
@@ -288,6 +291,7 @@ class OrderRow(SQLModel, table=True):
     __table_args__ = (
         _check("payment_micro >= 0", "payment"),
         _check("real IS NULL OR (real >= 0 AND real <= units)", "real"),
+        _check("earned_micro IS NULL OR earned_micro >= 0", "earned"),
     )
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="request.id", index=True)
@@ -298,6 +302,11 @@ class OrderRow(SQLModel, table=True):
     delivery_id: str
     sealed_blob: str | None = None
     real: int | None = None
+    ladder: str | None = None
+    earned_micro: int | None = None
+    ground: str | None = None
+    disputed: str | None = None
+    offered: int | None = None
 
 
 class RunRow(SQLModel, table=True):
@@ -418,6 +427,27 @@ class CheckpointRow(SQLModel, table=True):
     __tablename__ = "checkpoint"
     size: int = _counted()
     note: str
+
+
+class WitnessRow(SQLModel, table=True):
+    """A witness whose cosignatures are kept: of an organisation, or named by the operator."""
+
+    __tablename__ = "witness"
+    vkey: str = Field(primary_key=True)
+    org_id: str | None = Field(default=None, foreign_key="org.id", unique=True)
+
+
+class CosignatureRow(SQLModel, table=True):
+    """A witness's dated signature under one checkpoint, as its line in the note."""
+
+    __tablename__ = "cosignature"
+    size: int = Field(
+        primary_key=True,
+        foreign_key="checkpoint.size",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    vkey: str = Field(primary_key=True, foreign_key="witness.vkey")
+    line: str
 
 
 class ReceiptRow(SQLModel, table=True):

@@ -107,8 +107,10 @@ class Tasks:
         self._session.flush()
         return True
 
-    def refuse(self, task_id: str, org_id: str, reason: str, now: float) -> bool:
-        """Record a refusal; False if the task was refused before.
+    def refuse(
+        self, task_id: str, org_id: str, reason: str, now: float, spent_micro: int = 0
+    ) -> bool:
+        """Record a refusal and what was spent before it; False if the task was refused before.
 
         Raises:
             NotFoundError: There is no such task of this organisation.
@@ -119,7 +121,7 @@ class Tasks:
         if row.state == "refused":
             return False
         self._close(row, "refused", now)
-        row.reason = reason
+        row.reason, row.spent_micro = reason, spent_micro
         self._session.flush()
         return True
 
@@ -180,4 +182,5 @@ def _task(row: TaskRow) -> TaskRecord:
         row.state,  # type: ignore[arg-type]
         None if row.answer is None else _ANSWER.validate_python(json.loads(row.answer)),
         row.reason,
+        row.spent_micro,
     )

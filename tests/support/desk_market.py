@@ -5,11 +5,12 @@ import hashlib
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
+from clearinghouse.messages.deliveries import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import OpenRequest, SealValset
-from clearinghouse.messages.tasks import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.rounds import clear, intake, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
+from clearinghouse.rounds.pool import Pool
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.schema import parse_schema
 from clearinghouse.settings import Settings
@@ -23,6 +24,7 @@ from clearinghouse.store.records import (
     Summary,
     Valset,
 )
+from valuation.ladders import bound
 
 MICRO = 1_000_000
 SCHEMA = parse_schema(
@@ -53,6 +55,8 @@ class DeskMarket:
         self.clock = FixedClock()
         settings = Settings(folder, in_process=True)
         self.desk = open_desk(settings, self.clock)
+        self.pool = Pool(self.desk.store, settings, self.clock, self.desk.job_bell)
+        self.pool.start()
         self.hospital = self._org("hospital")
         self.sellers = [self._org("provider") for _ in range(2)]
         self.developers = [self._org("developer") for _ in range(2)]
@@ -73,7 +77,7 @@ class DeskMarket:
         return self.desk.store.read()
 
     def close(self):
-        self.desk.worker.close()
+        self.pool.close()
         self.desk.store.close()
 
     def _org(self, role):
@@ -151,6 +155,7 @@ class DeskMarket:
                 new_id("dlv"),
                 None,
                 None,
+                tuple(tuple(rung) for rung in order.ladder),
             )
             if order.units:
                 tx.orders.add(made)
@@ -170,6 +175,8 @@ class DeskMarket:
         order = self.orders[number]
         with self.write() as tx:
             tx.orders.delivered(order.id, "5" * 64 if real else None, real if accepted else 0)
+            earned = bound(order.ladder, real) if accepted else 0
+            tx.orders.earned(order.id, earned, "" if real else "undelivered")
         self.delivered = getattr(self, "delivered", {}) | {number: (real, accepted)}
 
     def confirm(self):

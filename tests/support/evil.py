@@ -17,6 +17,7 @@ from secure_eval.integer_model import IntegerModel
 from secure_eval.keyholder import KeyHolder
 from secure_eval.layout import seeded_ciphertext
 from secure_eval.noise import Table
+from secure_eval.nonces import nonce_commitment
 from secure_eval.packing import OPENING_BYTES, SEED_BYTES, pack, unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.sealio import seal
@@ -25,6 +26,7 @@ P = PARAMETERS.plain_modulus
 N = PARAMETERS.degree
 SEED = bytes(range(32))
 NONCES = (b"n" * 16, b"d" * 16)
+COMMITMENTS = [nonce_commitment(nonce) for nonce in NONCES]
 
 Integers = NDArray[np.int64]
 Change = Callable[[list[bytes]], None]
@@ -86,6 +88,18 @@ class Thief:
                 for row, prime in enumerate(PARAMETERS.data_primes):
                     residues[row, where] = (residues[row, where] + (1 << bits)) % prime
                 parts[index] = pack(residues.astype(np.uint64)) + seed
+
+        return change
+
+    def loud_whole(self, index: int, bits: int, coefficient: int = 77) -> Change:
+        """The same in one coefficient of a ciphertext under the public key."""
+
+        def change(parts: list[bytes]) -> None:
+            residues = unpack(parts[index], 2, PARAMETERS.data_primes, "x").astype(object)
+            for row, prime in enumerate(PARAMETERS.data_primes):
+                value = residues[0, row, coefficient] + (1 << bits)
+                residues[0, row, coefficient] = value % prime
+            parts[index] = pack(residues.astype(np.uint64))
 
         return change
 
@@ -178,13 +192,18 @@ class Stage:
     """One sealed set, one model and one checked run, taken as far as a test wants."""
 
     def __init__(
-        self, holder: KeyHolder, model: IntegerModel, n: int = 30, run_id: str = "run"
+        self,
+        holder: KeyHolder,
+        model: IntegerModel,
+        n: int = 30,
+        run_id: str = "run",
+        coins: Sequence[int] = (),
     ) -> None:
         rng = np.random.default_rng(n)
         sizes = [column.size for column in model.columns]
         self.columns = rng.integers(0, sizes, (n, len(sizes)))
         self.labels = rng.integers(0, 2, n)
-        self.holder, self.model = holder, model
+        self.holder, self.model, self.coins = holder, model, coins
         self.sealed = holder.seal(self.columns, self.labels, 2)
         self.start(run_id)
 
@@ -200,13 +219,20 @@ class Stage:
             SEED,
             run_id,
             NONCES[0],
+            coins=self.coins,
         )
         self.agent = CheckedAgentRun(
             self.holder, layout, self.labels[self.sealed.order], run_id, bins=self.model.bins
         )
-        self.tables = [Table(name, cells, 500_000) for name, cells in self.server.table_cells]
+        coins = self.coins or [0] * len(self.server.table_cells)
+        self.tables = [
+            Table(name, cells, 500_000, number)
+            for (name, cells), number in zip(self.server.table_cells, coins, strict=True)
+        ]
         self.messages = {"score": self.server.score()}
-        self.messages["digits"] = self.agent.digits(self.messages["score"])
+        self.messages["digits"] = self.agent.digits(
+            self.messages["score"], self.tables, COMMITMENTS
+        )
 
     def early(self, digits: bytes) -> bytes:
         """The early checks of a digits message; each lie counts as a run of its own."""
@@ -223,15 +249,13 @@ class Stage:
         checks = self.early(self.messages["digits"])
         self.server.accept_early(self.agent.early_replies(checks))
         self.messages["shares"] = self.server.shares(self.messages["digits"])
-        self.messages["characters"] = self.agent.characters(
-            self.messages["shares"], NONCES, self.tables
-        )
+        self.messages["characters"] = self.agent.characters(self.messages["shares"], NONCES)
 
     def to_openings(self) -> None:
         """Go on honestly to message 5."""
         self.final_checks = self.final(self.messages["characters"])
         self.server.accept_final(self.agent.final_replies(self.final_checks))
-        self.messages["openings"] = self.server.openings(self.messages["characters"])
+        self.messages["openings"] = self.server.openings(self.messages["characters"], NONCES)
 
     def plain_counts(self) -> Integers:
         """Exact counts (label, published bin)."""

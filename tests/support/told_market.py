@@ -131,7 +131,7 @@ class Market:
         return actor.write(f"use.{act}", objects={**objects, **changes}, hashes=hashes)
 
     def _clear(self) -> list[Entry]:
-        entries = [self.target(), self.frozen()]
+        entries = [self.tests(), self.begin_target(), self.target(), self.frozen()]
         entries += [self.commit(name) for name in ASKS]
         entries += [self.reveal(name) for name in ASKS]
         return [*entries, self.clearing()]
@@ -142,6 +142,30 @@ class Market:
             objects={"valset": self.valset, "owner": self.hospital.org},
             hashes={"release": digest(b"size")},
             amounts={"epsilon_micro": 100_000},
+        )
+
+    def tests(self, **objects: str) -> Entry:
+        return self.operator.write(
+            "checks.begun", objects=self.of_set() | objects, hashes={"seed": digest(b"test seed")}
+        )
+
+    def begin_target(self, **objects: str) -> Entry:
+        return self.operator.write(
+            "run.begun",
+            objects=self.of_set() | {"run": self.target_run} | objects,
+            hashes={"seed": digest(b"target seed"), "nonce": digest(b"target nonce")},
+        )
+
+    def begin(self, run: str | None = None, **objects: str) -> Entry:
+        return self.operator.write(
+            "run.begun",
+            objects={**self.of_set(), "model": self.model, "run": run or self.run} | objects,
+            hashes={
+                "seed": digest(b"seed"),
+                "nonce": digest(b"nonce"),
+                "developer_nonce": digest(b"developer's nonce"),
+                "model": digest(b"model"),
+            },
         )
 
     def target(self) -> Entry:
@@ -212,6 +236,7 @@ class Market:
             *trained,
             self.submit(),
             self.commit_bid(),
+            self.begin(),
             self.release(),
             self.receipt(),
             self.reveal_bid(),
@@ -347,11 +372,13 @@ def after(kind: str, make: Make) -> Plant:
     return before(kind, make, behind=1)
 
 
-def instead(kind: str, make: Make) -> Plant:
+def instead(kind: str, make: Make, blamed: str = "") -> Plant:
+    """Put another entry in the place of the first of a type; that or a later one is blamed."""
+
     def plant(market: Market) -> int:
         place = market.at(kind)
         market.entries[place] = make(market)
-        return place
+        return market.at(blamed) if blamed else place
 
     return plant
 
@@ -372,12 +399,12 @@ def changed(kind: str, **fields: dict[str, Any]) -> Plant:
     return plant
 
 
-def without(*kinds: str, blamed: str) -> Plant:
-    """Leave every entry of some types out; the first of another type has nothing to follow."""
+def without(*kinds: str, blamed: str, number: int = 0) -> Plant:
+    """Leave every entry of some types out; the numbered one of another has nothing to follow."""
 
     def plant(market: Market) -> int:
         market.entries = [entry for entry in market.entries if entry.type not in kinds]
-        return market.at(blamed)
+        return market.at(blamed, number)
 
     return plant
 

@@ -245,7 +245,6 @@ class Market:
             "keys_blob": self.blob,
             "upload_blobs": [self.blob],
             "commitment": "2" * 64,
-            "target_noise_commitment": "3" * 64,
             **changes,
         }
 

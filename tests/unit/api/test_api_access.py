@@ -19,6 +19,7 @@ READS = {
     "/v1/schemas/{schema_id}": EVERYBODY,
     "/v1/sources": EVERYBODY,
     "/v1/sources/{source_id}": EVERYBODY,
+    "/v1/sources/{source_id}/summary": EVERYBODY,
     "/v1/valsets/{valset_id}": INSIDE,
     "/v1/blobs/{digest}": {"hospital"},
     "/v1/sources/{source_id}/withdrawal": {"provider"},
@@ -29,6 +30,7 @@ READS = {
     "/v1/requests/{request_id}": INSIDE,
     "/v1/requests/{request_id}/target": INSIDE,
     "/v1/requests/{request_id}/clearing": INSIDE,
+    "/v1/requests/{request_id}/certificate": INSIDE,
     "/v1/requests/{request_id}/prices": INSIDE,
     "/v1/requests/{request_id}/jobs": INSIDE,
     "/v1/requests/{request_id}/runs": INSIDE,
@@ -80,7 +82,8 @@ def ids(market, app):
     """Ids of everything, with results as if the request had gone on."""
     request_id, receipt_id = market.request_id, new_id("rcp")
     with app.state.desk.store.write() as tx:
-        tx.requests.keep(request_id, "prices", "{}")
+        for kind in ("prices", "certificate"):
+            tx.requests.keep(request_id, kind, "{}")
         tx.requests.keep(request_id, "target", TARGET)
         tx.requests.keep(
             request_id,
@@ -138,6 +141,7 @@ WRITES = {
     ("post", "/v1/disputes"),
     ("post", "/v1/disputes/{dispute_id}/answer"),
     ("post", "/v1/disputes/{dispute_id}/resolve"),
+    ("post", "/v1/requests/{request_id}/runs/{run_id}/cancel"),
     ("post", "/v1/keys"),
     ("post", "/v1/apikeys"),
     ("post", "/v1/people"),

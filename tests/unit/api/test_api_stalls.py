@@ -1,14 +1,16 @@
 """Connections that stop are ended; those that go on, and calls that wait, are not."""
 
 import contextlib
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
-
-from clearinghouse.serve import serve
-from clearinghouse.settings import Settings
 
 STALL_S = 2
 PATIENCE_S = 60
@@ -19,34 +21,22 @@ HEAD = b"POST /v1/orgs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    """A server on a socket, in a thread, that allows two seconds."""
-    settings = Settings(tmp_path_factory.mktemp("server"), in_process=True, stall_s=STALL_S)
-    ports, known, servers = [], threading.Event(), []
-
-    def announce(number):
-        ports.append(number)
-        known.set()
-
-    import uvicorn
-
-    begin = uvicorn.Server.startup
-
-    async def startup(self, sockets=None):
-        servers.append(self)
-        await begin(self, sockets)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(uvicorn.Server, "startup", startup)
-        patched.setattr(uvicorn.Server, "capture_signals", contextlib.nullcontext)
-        with open("/dev/null", "w") as nowhere:
-            thread = threading.Thread(
-                target=serve, args=(settings,), kwargs={"announce": announce, "log": nowhere}
-            )
-            thread.start()
-            assert known.wait(PATIENCE_S)
-            yield ports[0]
-            servers[0].should_exit = True
-            thread.join(PATIENCE_S)
+    """A server in a process of its own that allows two seconds."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    arguments = ["serve", "--data", str(data), "--port", "0", "--json", "--parent"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "clearinghouse.cli.main", *arguments, str(os.getpid())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "CLEARINGHOUSE_STALL_S": str(STALL_S)},
+    )
+    try:
+        yield urlsplit(json.loads(child.stdout.readline())["url"]).port
+    finally:
+        child.terminate()
+        child.wait(timeout=PATIENCE_S)
+        child.stdout.close()
 
 
 def connect(port):

@@ -1,5 +1,6 @@
 """Tasks over HTTP: waiting, answering once, refusing, running out of time."""
 
+import json
 import time
 
 import pytest
@@ -22,12 +23,15 @@ def test_a_request_says_what_it_waits_for(market):
     task = market.wait_for_task()
     view = market.hospital.get(f"/v1/requests/{market.request_id}").json()
     name = f"a hospital ({market.hospital.org_id})"
-    assert view["waiting_for"] == [f"{name} to draw the noise of the target"]
+    assert view["waiting_for"] == [f"{name} to commit to the noise of the target"]
     assert (view["step"], view["state"], view["open_tasks"]) == ("match", "running", 1)
-    assert task["task"]["kind"] == "target.noise"
+    assert task["task"]["kind"] == "target.commit"
     assert task["task"]["epsilon_micro"] == 500_000
     assert (task["task"]["cells"], task["task"]["labels"]) == (2, 2)
-    assert len(task["task"]["nonces"][0]) == 32
+    entries = market.hospital.get("/v1/log/entries").json()["entries"]
+    begun = json.loads(next(entry for entry in entries if '"type":"run.begun"' in entry))
+    assert begun["hashes"]["nonce"] == task["task"]["nonce_commitment"]
+    assert begun["hashes"]["seed"] == task["task"]["seed_commitment"]
 
 
 def test_an_answer_names_an_uploaded_blob(market, problem):
@@ -42,7 +46,7 @@ def test_a_refusal_of_the_hospital_ends_the_request(market):
     path = f"/v1/agent/tasks/{task['id']}/refuse"
     assert market.hospital.post(path, {"reason": "not today"}).json() == {}
     view = until(market, "failed")
-    assert view["reason"].endswith("refused target.noise: not today")
+    assert view["reason"].endswith("refused target.commit: not today")
     assert view["waiting_for"] == []
     statement = market.provider.get(f"/v1/requests/{market.request_id}/statement").json()
     assert statement["balanced"]
@@ -55,11 +59,14 @@ def test_silence_ends_the_request(market, clock):
     market.wait_for_task()
     clock.advance(86_401)
     view = until(market, "failed")
-    assert view["reason"].endswith("did not answer target.noise in time")
+    assert view["reason"].endswith("did not answer target.commit in time")
 
 
 def test_nonsense_from_the_hospital_ends_the_request(market):
     """Bytes that are no message fail the run; epsilon counts as spent, for the ledger says so."""
+    task = market.wait_for_task()
+    commit = {"answer": {"kind": "target.commit", "noise_commitment": "5" * 64}}
+    market.hospital.post(f"/v1/agent/tasks/{task['id']}", commit)
     task = market.wait_for_task()
     answer = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     path = f"/v1/agent/tasks/{task['id']}"
@@ -71,6 +78,18 @@ def test_nonsense_from_the_hospital_ends_the_request(market):
     released = [entry for entry in entries if '"type":"target.released"' in entry]
     assert len(released) == 1
     assert '"epsilon_micro":500000' in released[0]
+    assert f'"noise":"{"5" * 64}"' in released[0]
+
+
+@pytest.mark.parametrize(("spent", "logged"), [(0, 0), (500_000, 1)])
+def test_a_refusal_after_the_ledger_was_charged_is_logged(market, spent, logged):
+    task = market.wait_for_task()
+    path = f"/v1/agent/tasks/{task['id']}/refuse"
+    message = {"reason": "broken", "spent_micro": spent}
+    assert market.hospital.post(path, message).json() == {}
+    until(market, "failed")
+    entries = market.hospital.get("/v1/log/entries").json()["entries"]
+    assert len([entry for entry in entries if '"type":"target.released"' in entry]) == logged
 
 
 def test_waiting_ends_when_a_task_comes(market):
@@ -85,7 +104,7 @@ def test_a_mistake_of_ours_ends_one_request_with_a_reason(monkeypatch, make_mark
     from clearinghouse.rounds import match
 
     with monkeypatch.context() as broken:
-        broken.setattr(match, "TargetNoiseTask", None)
+        broken.setattr(match, "TargetCommitTask", None)
         market = make_market()
         view = until(market, "failed")
     assert view["reason"] == "the clearinghouse made a mistake (TypeError)"

@@ -9,7 +9,8 @@ import yaml
 from clearinghouse.cli.profile import session
 from clearinghouse.cli.provider import open_provider
 from clearinghouse.errors import NoGrantError, RefusedError
-from clearinghouse.messages.tasks import DeliverTask, Recipient, TaskView
+from clearinghouse.messages.deliveries import DeliverTask, Recipient
+from clearinghouse.messages.tasks import TaskView
 
 UNKNOWN = "0" * 20
 NOUNS = {

@@ -117,12 +117,10 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     for child in selling:
         out, errors = child.communicate(timeout=20)
         assert child.returncode == 0, errors
-        assert [event.get("kind") for event in lines(out)[:-1]] == [
-            "ask.commit",
-            "ask.reveal",
-            "deliver",
-        ]
-        assert lines(out)[-1] == {"event": "stopped", "answered": 3}
+        kinds = [event.get("kind") for event in lines(out)[:-1]]
+        assert [kind for kind in kinds if kind != "show"] == ["ask.commit", "ask.reveal", "deliver"]
+        assert kinds.count("show") <= 1  # where another source sold more of some place
+        assert lines(out)[-1] == {"event": "stopped", "answered": len(kinds)}
 
     check_receipt(shell, cli, developer, submitted, tmp_path)
     check_developer(cli, developer, opened["id"], shown)

@@ -1,3 +1,5 @@
+import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,26 +7,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from clearinghouse import cells
+from clearinghouse.canonical import digest
 from clearinghouse.client.checks import open_delivery
 from clearinghouse.client.developer import Developer, read_training_set, source_column
+from clearinghouse.client.judged import Judged
 from clearinghouse.client.provider import Provider, SourceTerms, seal
 from clearinghouse.client.recipes import recipe_source
 from clearinghouse.client.sealed_body import write_body
-from clearinghouse.errors import RefusedError
+from clearinghouse.client.shown import Next, open_tag, read_shown, write_shown
+from clearinghouse.errors import InputError, ProtocolError, RefusedError
 from clearinghouse.ids import new_id
-from clearinghouse.messages.tasks import (
-    DeliveryRef,
-    ModelSubmitTask,
-    ReceiveTask,
-    Recipient,
-    TaskView,
-)
+from clearinghouse.messages.deliveries import DeliveryRef, ReceiveTask, Recipient, ShownRef
+from clearinghouse.messages.tasks import ModelSubmitTask, NonceRevealTask, TaskView
 from clearinghouse.rows import RowProof, row_leaf
 from secure_eval.integer_model import IntegerModel
+from secure_eval.nonces import nonce_commitment
 
 LEVEL = ["sex"]
 QUOTA = [12, 5, 9, 40]
 REQUEST = new_id("req")
+COMMITTED = itertools.count(100)
 
 
 @pytest.fixture
@@ -80,6 +82,8 @@ def delivery(provider, developer, change=None, quota=QUOTA, **changed):
         level=LEVEL,
         quota=quota,
         real=real,
+        ladder=[[place, 1_000_000 + place, units] for place, units in enumerate(quota) if units],
+        committed=next(COMMITTED),
     )
     return ref.model_copy(update=changed), sealed
 
@@ -111,8 +115,8 @@ def test_an_altered_record_is_found(sources, developer):
     found = opened(sources[0], developer, older)
     assert found.faults == ("1 records do not open their commitments",)
     assert found.table is None
-    assert found.check().real == 0
-    assert not found.check().accepted
+    assert found.check(Judged(())).real == 0
+    assert not found.check(Judged(())).accepted
 
 
 def test_an_invented_record_with_its_own_leaf_is_found(sources, developer):
@@ -181,6 +185,7 @@ def test_a_record_outside_the_schema_is_found_without_its_value(connect, develop
     ("changed", "words"),
     [
         ({"quota": [12, 5, 9, 39]}, "not its quota"),
+        ({"ladder": [[0, 1, 12]]}, "prices of the order"),
         ({"quota": [12, 5, 9, 40, 0, 0]}, "strata level"),
         ({"real": 1}, "announced"),
         ({"order_id": new_id("ord")}, "another order"),
@@ -228,7 +233,18 @@ def test_received_records_become_the_training_set_and_a_model(bench, sources, de
     model = IntegerModel.from_json(bench.blobs[answer.model_blob])
     assert answer.name == "gam"
     assert len(model.bin_edges) <= 9
-    assert len(bytes.fromhex(answer.nonce)) == 16
+    # the nonce is opened once the digits passed: for this model, and nothing else was committed
+    reveal = NonceRevealTask(
+        run_id=new_id("run"),
+        model_digest=answer.model_blob,
+        nonce_commitment=answer.nonce_commitment,
+    )
+    nonce = bytes.fromhex(ask(developer, reveal).nonce)
+    assert nonce_commitment(nonce).hex() == answer.nonce_commitment
+    with pytest.raises(ProtocolError, match="for another model"):
+        ask(developer, reveal.model_copy(update={"model_digest": "0" * 64}))
+    with pytest.raises(RefusedError, match="no such nonce"):
+        ask(developer, reveal.model_copy(update={"nonce_commitment": "0" * 64}))
 
 
 def test_records_that_several_sources_deliver_are_reported(connect, developer, heart):
@@ -239,10 +255,92 @@ def test_records_that_several_sources_deliver_are_reported(connect, developer, h
         made.append(Provider(name, keystore, transport, heart(60, seed=5), terms))
         made[-1].publish()
     refs = [delivery(provider, developer, quota=[60] * 4)[0] for provider in made]
-    checks = ask(developer, ReceiveTask(schema_id=developer.schema_id, deliveries=refs)).checks
-    assert all(check.accepted for check in checks)
-    for check in checks:
-        assert "60 records came from another source too" in check.problems
+    task = ReceiveTask(schema_id=developer.schema_id, deliveries=refs[::-1])
+    copy, first = ask(developer, task).checks
+    assert copy.accepted
+    assert first.accepted
+    assert (copy.earned_micro, copy.forfeits, first.copies) == (0, True, [])
+    assert first.earned_micro > 60_000_000
+    (told,) = copy.copies
+    assert (told.source_id, told.rows) == (made[0].source_id, 60)
+    assert "60 records are copies of an earlier source's" in copy.problems
+    proof = developer.keystore.path(f"requests/{REQUEST}/copies/{told.evidence}.json").read_bytes()
+    assert digest(proof) == told.evidence
+    for row in json.loads(proof)["rows"]:  # each is two openings of one record
+        for side, provider in (("original", made[0]), ("copy", made[1])):
+            opening = RowProof.from_dict(
+                {name: row[side][name] for name in ("index", "hash", "proof")}
+            )
+            opening.verify(provider.commitments.root, provider.commitments.size)
+            assert row_leaf(bytes.fromhex(row[side]["salt"]), row["record"]) == opening.leaf
+    path = developer.keystore.directory / "training_set.parquet"
+    assert pq.read_metadata(path).num_rows == 60  # nobody trains on a copy
+
+
+def test_an_undersold_victim_is_compared_by_its_tags(connect, developer, heart):
+    """The thief sells everything, its victim nothing: tags show that the rows were committed."""
+    made = []
+    for name in ("victim", "thief"):
+        keystore, transport = connect(name)
+        terms = SourceTerms(32, 1, 1_000_000, 1_000_000)
+        made.append(Provider(name, keystore, transport, heart(60, seed=5), terms))
+        made[-1].publish()
+    victim, thief = made
+    seed = bytes(32)
+    rows = victim.draw(LEVEL, [70] * 4, seed)
+    told = [Next(e.place, e.record, e.salt, e.proof) if e.weight else e.place for e in rows]
+    body = write_shown(seed, victim.source_id, told, victim.commitments.size)
+    made_up = write_shown(seed, victim.source_id, [
+        Next(e.place, e.record, bytes(32), e.proof) if e.weight else e.place for e in rows
+    ], victim.commitments.size)  # fmt: skip
+    ref = delivery(thief, developer, quota=[60] * 4)[0]
+    for document, copied in ((body, 60), (made_up, 0)):
+        sealed = seal(document, [recipient(developer)])
+        shown = ShownRef(
+            source_id=victim.source_id,
+            shown_blob=victim.transport.put_blob(sealed, "shown"),
+            rows_root=victim.commitments.root.hex(),
+            leaves=victim.commitments.size,
+            committed=ref.committed - 1,
+        )
+        task = ReceiveTask(
+            schema_id=developer.schema_id, deliveries=[ref], draw_seed=seed.hex(), shown=[shown]
+        )
+        (check,) = ask(developer, task).checks
+        assert sum(copies.rows for copies in check.copies) == copied
+        assert check.forfeits == bool(copied)
+        assert (check.earned_micro == 0) == bool(copied)
+
+
+def test_tags_tell_nothing_to_who_does_not_know_the_row(sources):
+    """Missing rows look like present ones, and another request, source or place differs."""
+    provider, other = sources
+    entry = next(e for e in provider.draw(LEVEL, QUOTA, bytes(32)) if e.weight)
+    item = Next(entry.place, entry.record, entry.salt, entry.proof)
+    size, root = provider.commitments.size, provider.commitments.root
+
+    def written(seed, source_id, rows):
+        return read_shown(write_shown(seed, source_id, rows, size), source_id)
+
+    first, second, gone = written(bytes(32), provider.source_id, [item, item, entry.place])
+    assert first.tag == second.tag != gone.tag
+    assert first.box != second.box  # equal rows share no key stream
+    assert len(first.box) == len(gone.box)
+    assert written(b"1" * 32, provider.source_id, [item])[0].tag != first.tag
+    assert written(bytes(32), other.source_id, [item])[0].tag != first.tag
+    salt, proof = open_tag(bytes(32), provider.source_id, second, entry.record, root, size)
+    assert (salt, proof) == (entry.salt, entry.proof)
+    changed = {**entry.record, "chol": "222"}
+    assert open_tag(bytes(32), provider.source_id, first, changed, root, size) is None
+    stolen = other.commitments.root
+    assert open_tag(bytes(32), provider.source_id, first, entry.record, stolen, size) is None
+    plain = write_shown(bytes(32), provider.source_id, [item], size)
+    assert entry.salt.hex().encode() not in plain
+    for bad in (b"{}", plain.replace(b"clearinghouse shown/1", b"x"), plain[:-3] + b"1]}"):
+        with pytest.raises(InputError):
+            read_shown(bad, provider.source_id)
+    with pytest.raises(InputError):
+        read_shown(plain, other.source_id)
 
 
 def test_nothing_delivered_still_gives_a_model(bench, developer, schema):

@@ -24,6 +24,7 @@ from clearinghouse.errors import (
     InputError,
     ProtocolError,
     RefusedError,
+    SpentError,
     VerificationError,
 )
 from clearinghouse.ids import new_id
@@ -37,6 +38,8 @@ from clearinghouse.messages.tasks import (
     ScoreEarlyTask,
     ScoreFinalTask,
     ScoreRepliesTask,
+    TargetChecksTask,
+    TargetCommitTask,
     TargetNoiseTask,
     TargetRepliesTask,
     TaskView,
@@ -45,13 +48,16 @@ from clearinghouse.messages.tasks import (
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.signing import SigningKey, pre_authentication_encoding
 from secure_eval.checked import CheckedScoringRun
-from secure_eval.evaluator import TargetOpening
 from secure_eval.layout import Layout
 from secure_eval.noise import commitment
+from secure_eval.nonces import new_nonce, nonce_commitment
 from secure_eval.scorecard import Scorecard
+from secure_eval.target import TargetOpening
 
 TARGET, SCORE, LIMIT = 500_000, 400_000, 1_350_000
 TERMS = HospitalTerms(32, TARGET, LIMIT)
+NONCES = [secrets.token_hex(16) for _ in range(2)]
+COMMITMENTS = [nonce_commitment(bytes.fromhex(nonce)).hex() for nonce in NONCES]
 REQUEST = {
     "records": 20,
     "currency": "EUR",
@@ -115,16 +121,28 @@ class Court:
         hospital = self.hospital()
         message, keys, layout, uploads = self.sealed()
         self.target_run = new_id("run")
-        self.target_task = TargetNoiseTask(
+        nonce = new_nonce()
+        self.commit_task = TargetCommitTask(
             run_id=self.target_run,
             valset_id=hospital._valset()["valset_id"],
             cells=layout.cells,
             labels=layout.labels,
             epsilon_micro=TARGET,
-            nonces=[secrets.token_hex(16)],
+            seed_commitment="0" * 64,
+            nonce_commitment=nonce_commitment(nonce).hex(),
         )
+        self.target_task = TargetNoiseTask(run_id=self.target_run, nonce=nonce.hex())
+        self.committed = hospital.handle(self.task(self.commit_task)).noise_commitment
+        wrong = self.target_task.model_copy(update={"nonce": "00" * 16})
+        with pytest.raises(ProtocolError, match="does not open its commitment"):
+            hospital.handle(self.task(wrong))
+        assert hospital.budget.spent == 0
         server = TargetOpening(keys, layout, uploads, secrets.token_bytes(32), self.target_run)
         noise = hospital.handle(self.task(self.target_task)).noise_blob
+        checks = self.put(server.checks(self.bench.blobs[noise]))
+        task = TargetChecksTask(run_id=self.target_run, checks_blob=checks)
+        tested = self.hospital().handle(self.task(task)).replies_blob
+        server.accept(self.bench.blobs[tested])
         openings = self.put(server.openings(self.bench.blobs[noise]))
         task = TargetRepliesTask(run_id=self.target_run, openings_blob=openings)
         # A restart between the two messages must not matter.
@@ -157,6 +175,8 @@ class Court:
             model_digest=model.digest(),
             tables=tables or noise_tables(SCORE, 2, bins, groups),
             score_blob=self.put(score),
+            seed_commitment="0" * 64,
+            nonce_commitments=COMMITMENTS,
         )
         return task.model_copy(update=changes)
 
@@ -189,7 +209,7 @@ def scored(court):
     model = court.model
     where = model_columns.columns(court.schema)
     mapped = [where.index(column) for column in model.columns]
-    run_id, nonces = new_id("run"), [secrets.token_hex(16) for _ in range(2)]
+    run_id, nonces = new_id("run"), NONCES
     server = CheckedScoringRun(
         keys,
         layout,
@@ -312,8 +332,8 @@ def test_the_target_is_the_exact_counts_plus_the_committed_noise(court):
     exact = cells.counts(court.table, court.hospital().level)
     assert table["exact"] == exact.tolist()
     assert court.noised == (exact + np.array(table["noise"])).tolist()
-    key = (court.directory / "private" / "noise.key").read_bytes()
-    assert court.sealed()[0]["target_noise_commitment"] == commitment(key).hex()
+    agent = court.hospital().agent._target(court.target_run)
+    assert court.committed == commitment(agent._noise_key).hex()
 
 
 def test_nothing_uploaded_says_how_many_rows_there_are(new_bench, heart, schema, tmp_path):
@@ -381,7 +401,7 @@ def test_a_second_run_of_a_model_is_refused(court, scored):
 
 
 def test_a_second_target_is_refused(court, scored):
-    task = court.target_task.model_copy(update={"run_id": new_id("run")})
+    task = court.commit_task.model_copy(update={"run_id": new_id("run")})
     refuse(court, task, RefusedError, "opened before")
 
 
@@ -390,9 +410,8 @@ def test_an_altered_target_task_is_refused(court):
         ({"epsilon_micro": TARGET + 1}, "epsilon"),
         ({"cells": 1}, "cells"),
         ({"valset_id": new_id("val")}, "another validation set"),
-        ({"nonces": ["00"]}, "nonces"),
     ):
-        task = court.target_task.model_copy(update={"run_id": new_id("run"), **update})
+        task = court.commit_task.model_copy(update={"run_id": new_id("run"), **update})
         refuse(court, task, ProtocolError, words)
 
 
@@ -443,7 +462,7 @@ def test_runs_of_strangers_and_unknown_requests_are_refused(court, scored):
     task = ScoreRepliesTask(run_id=scored.task.run_id, openings_blob="0" * 64)
     with pytest.raises(ProtocolError, match="another request"):
         hospital.handle(court.task(task, new_id("req")))
-    with pytest.raises(RefusedError):
+    with pytest.raises(ProtocolError, match="another request"):
         hospital.handle(court.task(court.target_task, new_id("req")))
 
 
@@ -452,12 +471,12 @@ def test_other_bytes_for_an_answered_round_are_refused(court, scored):
     openings = bytearray(court.bench.blobs[scored.blobs[8]])
     openings[-1] ^= 1
     task = ScoreRepliesTask(run_id=scored.task.run_id, openings_blob=court.put(bytes(openings)))
-    with pytest.raises(ValueError, match="other bytes"):
+    with pytest.raises(SpentError, match="not possible here"):
         hospital.handle(court.task(task))
 
 
 def test_the_tests_of_another_set_are_refused(court):
-    task = ValsetChecksTask(valset_id=new_id("val"), checks_blob="0" * 64)
+    task = ValsetChecksTask(valset_id=new_id("val"), checks_blob="0" * 64, seed_commitment="0" * 64)
     refuse(court, task, ProtocolError, "another validation set")
 
 
@@ -563,8 +582,9 @@ def test_epsilon_is_debited_before_the_masked_scores_are_decrypted(court, scored
     monkeypatch.undo()
     assert seen == [before + SCORE]
     # After the restart the run is burnt: its cost is gone and nothing is opened for free.
-    with pytest.raises(RefusedError):
+    with pytest.raises(SpentError, match=r"0\.4 of epsilon was spent on this run") as refused:
         court.hospital().handle(court.task(task))
+    assert refused.value.spent_micro == SCORE
     assert court.hospital().budget.spent == before + SCORE
     third = court.digits_task(court.model, model_digest="1" * 64)
     refuse(court, third, RefusedError, "are used")

@@ -9,6 +9,7 @@ import pytest
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.key_agent import KeyAgent, Secrets
 from clearinghouse.client.keystore import Keystore
+from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import ScoreDigitsTask
@@ -17,6 +18,7 @@ from secure_eval.checked import CheckedScoringRun
 from secure_eval.framing import Kind, decode, encode
 from secure_eval.integer_model import Column, IntegerModel
 from secure_eval.keyholder import KeyHolder
+from secure_eval.nonces import nonce_commitment
 from secure_eval.packing import OPENING_BYTES
 from secure_eval.params import PARAMETERS
 from secure_eval.upload_checks import UploadChecks
@@ -43,6 +45,8 @@ TERMS = OpenRequest.model_validate(
         },
     }
 )
+NONCES = ["6e" * 16, "64" * 16]
+COMMITMENTS = [nonce_commitment(bytes.fromhex(nonce)).hex() for nonce in NONCES]
 MODEL = IntegerModel(
     kind="linear",
     columns=tuple(Column.value_of(index, 0.0, 1.0, 16) for index in range(2)),
@@ -59,15 +63,20 @@ class Bench:
     folder: Any
     sealed: Any
     secrets: Secrets
+    limit: int = 340
+    terms: OpenRequest = TERMS
 
     @property
     def agent(self):
         budget = Budget(self.folder / "ledger.sqlite", 2_000_000)
-        return KeyAgent(self.secrets, Keystore.open(self.folder / "home"), budget)
+        keystore = Keystore.open(self.folder / "home")
+        return KeyAgent(self.secrets, keystore, budget, self.limit)
 
     def upload_checks(self, seed):
         keys = self.secrets.holder.public_keys()
         return UploadChecks(keys, self.sealed.layout, self.sealed.blobs, seed, "valset")
+
+    law: str = "geometric"
 
     def begin(self):
         """(run id, server) after the digits."""
@@ -84,16 +93,19 @@ class Bench:
             bytes(32),
             run_id,
             b"n" * 16,
+            coins=[t.coins for t in noise_tables(400_000, 2, 2, [], self.law) if t.coins],
         )
         score = server.score()
         task = ScoreDigitsTask(
             run_id=run_id,
             model_id=new_id("mod"),
             model_digest=MODEL.digest(),
-            tables=noise_tables(400_000, 2, 2, []),
+            tables=noise_tables(400_000, 2, 2, [], self.law),
             score_blob="0" * 64,
+            seed_commitment="0" * 64,
+            nonce_commitments=COMMITMENTS,
         )
-        return run_id, server, self.agent.score_digits(request_id, TERMS, task, score)
+        return run_id, server, self.agent.score_digits(request_id, self.terms, task, score)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +118,8 @@ def bench(tmp_path, holder):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 30)
     sealed = holder.seal(rng.integers(0, 16, (30, 2)), labels, 2)
-    given = (holder, sealed.layout, labels[sealed.order], bytes(32), np.zeros(0, np.int64))
+    given = (holder, sealed.layout, labels[sealed.order], np.zeros(0, np.int64))
     return Bench(tmp_path, sealed, Secrets(*given))
-
-
-NONCES = ["6e" * 16, "64" * 16]
 
 
 def three(data, kind):
@@ -163,8 +172,9 @@ def test_rounds_out_of_turn_and_openings_beyond_those_agreed_are_refused(bench):
     server.accept_early(replies)
     shares = server.shares(digits)
     characters = bench.agent.score_characters(run_id, shares, NONCES)
-    with pytest.raises(ValueError, match="other bytes"):
-        bench.agent.score_characters(run_id, shares, NONCES[::-1])
+    for wrong in (NONCES[::-1], NONCES[:1], ["6e" * 15, NONCES[1]]):
+        with pytest.raises(ProtocolError, match="nonces: "):
+            bench.agent.score_characters(run_id, shares, wrong)
     checks = server.final_checks(characters)
     with pytest.raises(ValueError, match="expected the round final_replies first"):
         bench.agent.score_replies(run_id, checks)
@@ -201,3 +211,50 @@ def test_tests_refused_after_decryption_are_never_opened(bench):
         bench.agent.valset_checks(encode(Kind.UPLOAD_CHECKS, mixed))
     with pytest.raises(ValueError, match="the run ended"):
         bench.agent.valset_checks(message)
+
+
+# ---------------------------------------------------------------- the noise law
+
+
+def test_coins_are_drawn_when_the_request_says_coins_and_never_else(bench):
+    bench.law = "coins"
+    with pytest.raises(ProtocolError, match="402 coins a cell; the request's noise law is geom"):
+        bench.begin()
+    assert bench.agent._budget.spent == 0
+    bench.terms = TERMS.model_copy(update={"noise_law": "coins"})
+    run_id, server, digits = bench.begin()
+    server.accept_early(bench.agent.score_early(run_id, server.early_checks(digits)))
+    shares = server.shares(digits)
+    characters = bench.agent.score_characters(run_id, shares, NONCES)
+    server.accept_final(bench.agent.score_final(run_id, server.final_checks(characters)))
+    openings = server.openings(characters, [bytes.fromhex(nonce) for nonce in NONCES])
+    opened = server.release(bench.agent.score_replies(run_id, openings))
+    (table,) = bench.agent.record(run_id)["tables"]
+    exact = opened.counts.reshape(-1) - table["noise"]
+    assert (exact >= 0).all()
+    assert exact.sum() == 30
+    bench.law = "geometric"
+    with pytest.raises(ProtocolError, match="0 coins a cell; the request's noise law is coins"):
+        bench.begin()
+
+
+# ---------------------------------------------------------------- openings of a key
+
+
+def test_a_key_answers_so_many_openings_that_no_replay_cleared(bench):
+    """A run of 4 cells has 12 openings; what does not fit is refused before it is paid."""
+    bench.limit = 23
+    first, _, _ = bench.begin()
+    assert bench.agent.quota.used == 12
+    assert bench.agent._budget.spent == 400_000
+    with pytest.raises(RefusedError, match="needs 12 openings; this key has answered 12 of 23"):
+        bench.begin()
+    assert bench.agent._budget.spent == 400_000
+    with pytest.raises(RefusedError, match="was not opened with this key"):
+        bench.agent.quota.clear(new_id("run"))
+    bench.agent.quota.clear(first)  # an auditor replayed it
+    second, _, _ = bench.begin()
+    assert bench.agent.quota.reserved() == {second: 12}
+    # reserved once, whatever is asked again
+    bench.agent.quota.reserve(first, 12)
+    assert bench.agent.quota.used == 12

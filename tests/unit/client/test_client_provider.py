@@ -13,6 +13,7 @@ from clearinghouse.client.consents import record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.sealed_body import entry_bytes, read_body, write_body
+from clearinghouse.client.shown import read_shown, tag_of
 from clearinghouse.errors import (
     BudgetExceededError,
     ConflictError,
@@ -21,19 +22,14 @@ from clearinghouse.errors import (
     RefusedError,
 )
 from clearinghouse.ids import new_id
-from clearinghouse.messages.tasks import (
-    AskCommitTask,
-    AskRevealTask,
-    DeliverTask,
-    ReceiveTask,
-    Recipient,
-    TaskView,
-)
+from clearinghouse.messages.deliveries import DeliverTask, ReceiveTask, Recipient, ShowTask
+from clearinghouse.messages.tasks import AskCommitTask, AskRevealTask, TaskView
 from clearinghouse.rows import draw_key, verify_proofs
 from dp import size
 
 TERMS = SourceTerms(64, 2_000_000, 1_000_000, 1_000_000)
 REQUEST = new_id("req")
+PRICE = 2_500_000
 
 
 @pytest.fixture
@@ -48,12 +44,16 @@ def view(task, request_id=REQUEST):
     return TaskView(id=new_id("tsk"), request_id=request_id, deadline=2**33, task=task)
 
 
-def deliver(provider, quota, recipients, level=("sex",), order=None, seed=bytes(32)):
+def deliver(
+    provider, quota, recipients, level=("sex",), order=None, seed=bytes(32), skip=(), price=PRICE
+):
     return DeliverTask(
         order_id=order or new_id("ord"),
         source_id=provider.source_id,
         level=list(level),
         quota=list(quota),
+        skip=list(skip),
+        ladder=[[place, price, units] for place, units in enumerate(quota) if units],
         draw_seed=seed.hex(),
         purpose="train models",
         attributes=list(record_columns(provider.schema)),
@@ -233,7 +233,8 @@ def test_draws_are_the_first_rows_of_each_cell_and_dummies_where_rows_run_out(pr
         assert len(real) == min(need, int(exact[place]))
         rows = np.flatnonzero(place_of == place).tolist()
         leaves = provider.commitments.leaves
-        expected = sorted(rows, key=lambda row: draw_key(b"s" * 32, leaves[row]))[: len(real)]
+        hashes = [hashlib.sha256(text).digest() for text in records]
+        expected = sorted(rows, key=lambda row: draw_key(b"s" * 32, hashes[row]))[: len(real)]
         assert [canonical_bytes(e.record) for e in real] == [records[row] for row in expected]
         assert [e.proof.leaf for e in real] == [leaves[row] for row in expected]
     assert provider.draw(level, quota, b"t" * 32) != entries
@@ -302,13 +303,84 @@ def test_what_is_out_of_turn_is_refused(provider, recipients):
     _, keys = recipients
     with pytest.raises(RefusedError, match="no ask"):
         provider.handle(view(deliver(provider, [1, 1, 1, 1], keys)))
-    sell(provider, [1, 1, 1, 1], keys)
+    with pytest.raises(RefusedError, match="below the ask"):
+        sell(provider, [1, 1, 1, 1], keys, price=1_999_999)
+    with pytest.raises(RefusedError, match="do not fit"):
+        provider.handle(view(deliver(provider, [1] * 4, keys).model_copy(update={"ladder": []})))
+    with pytest.raises(RefusedError, match="second order"):
+        sell(provider, [1, 1, 1, 1], keys, skip=[1, 0, 0, 0])
+    first = new_id("ord")
+    answer = sell(provider, [1, 1, 1, 1], keys, order=first)
+    assert answer.claim_micro == 4 * PRICE
     with pytest.raises(RefusedError, match="second order"):
         sell(provider, [1, 1, 1, 1], keys)
+    with pytest.raises(RefusedError, match="with other rows"):
+        sell(provider, [2, 1, 1, 1], keys, order=first)
     with pytest.raises(RefusedError, match="not a source"):
         provider.handle(view(AskRevealTask(source_id=new_id("src"))))
     with pytest.raises(RefusedError, match="takes no receive"):
         provider.handle(view(ReceiveTask(schema_id=new_id("sch"), deliveries=[])))
+
+
+def test_an_order_that_takes_over_follows_the_rows_of_the_first(bench, provider, recipients):
+    keystores, keys = recipients
+    first, again = [3, 4, 0, 6], [2, 0, 1, 3]
+
+    def rows(answer):
+        body = read_body(keystores[0].unseal(bench.blobs[answer.sealed_blob]))
+        return [entry.proof.index for entry in body.entries if entry.weight]
+
+    one = rows(sell(provider, first, keys))
+    order = deliver(provider, again, keys, skip=first)
+    two = rows(provider.handle(view(order)))
+    assert not set(one) & set(two)
+    both = provider.draw(["sex"], [a + b for a, b in zip(first, again, strict=True)], bytes(32))
+    assert {entry.proof.index for entry in both if entry.weight} == {*one, *two}
+    with pytest.raises(RefusedError, match="third order"):
+        provider.handle(view(deliver(provider, again, keys, skip=again)))
+
+
+def test_undersold_rows_are_shown_as_tags_of_a_size_that_tells_nothing(bench, provider, recipients):
+    keystores, keys = recipients
+
+    def shown(show):
+        task = ShowTask(
+            source_id=provider.source_id,
+            level=["sex"],
+            skip=[2, 2, 2, 2],
+            show=show,
+            draw_seed="00" * 32,
+            recipients=[named(provider, key) for key in keys],
+        )
+        return keystores[1].unseal(bench.blobs[provider.handle(view(task)).shown_blob])
+
+    with pytest.raises(RefusedError, match="no ask"):
+        shown([1, 1, 1, 1])
+    sell(provider, [2, 2, 2, 2], keys)
+    many, few = shown([0, 60, 0, 0]), shown([60, 0, 0, 0])
+    assert len(many) == len(few)  # there are not 60 rows in either place
+    tags = read_shown(many, provider.source_id)
+    following = [e for e in provider.draw(["sex"], [0, 62, 0, 0], bytes(32)) if e.weight][2:]
+    known = {tag_of(bytes(32), provider.source_id, canonical_bytes(e.record)) for e in following}
+    assert sum(tag.tag in known for tag in tags) == len(following) < 60
+    for record in provider.table.records():
+        assert canonical_bytes(record) not in many
+
+
+def test_a_deposit_above_the_owners_limit_is_refused(connect, heart):
+    keystore, transport = connect("careful")
+    terms = SourceTerms(64, 2_000_000, 1_000_000, 1_000_000, deposit_micro=5)
+    provider = Provider("careful", keystore, transport, heart(90, seed=1), terms)
+    provider.publish()
+    for amount in (5, 6):
+        task = AskCommitTask(
+            source_id=provider.source_id, frozen_digest="0" * 64, deposit_micro=amount
+        )
+        if amount > 5:
+            with pytest.raises(RefusedError, match="deposit"):
+                provider.handle(view(task))
+        else:
+            assert provider.handle(view(task)).commitment
 
 
 def test_a_number_too_long_for_an_entry_is_refused_before_anything_is_committed(connect, schema):

@@ -142,7 +142,7 @@ def test_malformed_proofs_are_refused(text):
         read_proofs(text, most=10)
 
 
-def test_draw_keys_order_by_seed_and_leaf():
+def test_draw_keys_order_by_seed_and_row():
     assert draw_key(b"a", b"b" * 32) == hashlib.sha256(b"a" + b"b" * 32).digest()
     leaves = [bytes([i]) * 32 for i in range(20)]
     first = sorted(leaves, key=lambda leaf: draw_key(b"s", leaf))

@@ -23,7 +23,6 @@ import pytest
 from diffprivlib.mechanisms import Laplace
 
 from clearinghouse import cells
-from clearinghouse.client.key_agent import new_noise_key, target_state
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.transport import Transport
@@ -34,10 +33,11 @@ from clearinghouse.tables import Table, from_records
 from dp import size as sizes
 from dp.audit import audit_release
 from dp.noise import geometric
-from secure_eval.agent import AgentTarget
+from secure_eval.agent_target import AgentTarget
 from secure_eval.keyholder import KeyHolder
 from secure_eval.noise import Table as NoisedTable
 from secure_eval.noise import table_noise
+from secure_eval.nonces import NO_DEVELOPER, nonce_commitment
 
 SURE = 1 - 1e-6
 MICRO = 1_000_000
@@ -105,7 +105,7 @@ def owners(tmp_path_factory) -> Iterator:
 def target_counts(rows: Table, epsilon_micro: int = MICRO) -> np.ndarray:
     """What the opening of a target shows, from a key that was made as the hospital makes it."""
     places = cells.n_places(SCHEMA, LEVEL)
-    key, _ = new_noise_key()
+    key = secrets.token_bytes(32)
     nonces = (secrets.token_bytes(16), bytes(16))
     noise = table_noise(key, "run", nonces, [NoisedTable("target", places, epsilon_micro)])
     return cells.counts(rows, LEVEL) + noise
@@ -163,12 +163,12 @@ def test_score_tables_together_are_as_private_as_they_say() -> None:
 def test_target_noise_of_the_agent_is_the_audited_law() -> None:
     holder = KeyHolder.generate()
     sealed = holder.seal(np.zeros((2, 0), np.int64), np.array([0, 1]), 2, np.array([0, 5]), 6)
-    key, _ = new_noise_key()
     agent = AgentTarget(holder, sealed.layout, "run")
-    agent.restore(target_state("run", key))
-    nonces = (secrets.token_bytes(16), bytes(16))
-    agent.noise_message(nonces, MICRO)
-    law = table_noise(key, "run", nonces, [NoisedTable("target", 12, MICRO)])
+    nonce = secrets.token_bytes(16)
+    agent.commit(nonce_commitment(nonce))
+    agent.noise_message(nonce, MICRO)
+    tables = [NoisedTable("target", 12, MICRO)]
+    law = table_noise(agent._noise_key, "run", (nonce, NO_DEVELOPER), tables)
     np.testing.assert_array_equal(agent.noise, law)
 
 

@@ -63,14 +63,15 @@ def test_log_replay_a_request_that_failed_has_a_statement_but_no_award(market: M
 
 def test_log_replay_a_failed_run_pays_epsilon_and_gets_no_receipt(market: Market) -> None:
     run = new_id("run")
-    failed = market.release(run, digest({"run": run, "failed": True}))
+    words = digest({"run": run, "failed": True})
+    failed = [market.begin(run), market.release(run, words, fault=market.developer.org)]
     place = market.at("bid.revealed")
-    entries = [*market.entries[:place], failed, *market.entries[place:]]
+    entries = [*market.entries[:place], *failed, *market.entries[place:]]
     assert verify_replay(entries).epsilon_by_owner[market.hospital.org] == 2_000_000
-    entries.insert(place + 1, market.receipt(run))
+    entries.insert(place + 2, market.receipt(run))
     found = replay(entries).violations
     assert [(item.index, item.problem) for item in found] == [
-        (place + 1, f"names {run}, which failed")
+        (place + 2, f"names {run}, which failed")
     ]
 
 
@@ -78,8 +79,9 @@ def used_twice(market: Market) -> int:
     """A second run gets a receipt under the first one's number."""
     run, place = new_id("run"), market.at("bid.revealed")
     first = market.entries[market.at("receipt.issued")].objects["receipt"]
-    market.entries[place:place] = [market.release(run), market.receipt(run, receipt=first)]
-    return place + 1
+    new = [market.begin(run), market.release(run), market.receipt(run, receipt=first)]
+    market.entries[place:place] = new
+    return place + 2
 
 
 def plain_statement(market: Market) -> Entry:
@@ -178,7 +180,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "is no sealed set of that owner",
     ),
     "request never opened": (
-        without("request.opened", blamed="target.released"),
+        without("request.opened", blamed="checks.begun"),
         "was never opened",
     ),
     # match and clear
@@ -306,8 +308,37 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     ),
     "model submitted twice": (after("model.submitted", lambda m: m.submit()), "submitted before"),
     "release of a model never submitted": (
-        without("model.submitted", "bid.committed", "bid.revealed", blamed="run.released"),
+        without("model.submitted", "bid.committed", "bid.revealed", blamed="run.begun", number=1),
         "was never submitted to this request",
+    ),
+    "run begun on a set never tested": (
+        without("checks.begun", blamed="run.begun"),
+        "a set that was never tested",
+    ),
+    "set tested twice": (after("checks.begun", lambda m: m.tests()), "was tested before"),
+    "another's set tested": (
+        instead("checks.begun", lambda m: m.tests(valset=new_id("val"))),
+        "tests another set",
+    ),
+    "target that never began": (
+        instead("run.begun", lambda m: m.begin_target(run=new_id("run")), blamed="target.released"),
+        "released without having begun",
+    ),
+    "run begun twice, with another seed": (
+        before("run.released", lambda m: m.begin()),
+        "was begun before",
+    ),
+    "run begun for another model": (
+        after("run.begun", lambda m: m.begin(model=new_id("mod"))),
+        "was never submitted to this request",
+    ),
+    "release of a run that never began": (
+        before("award.decided", lambda m: m.release(new_id("run"))),
+        "released without having begun",
+    ),
+    "fault in a run that did not fail": (
+        changed("run.released", objects={"fault": new_id("org")}),
+        "in a run that did not fail",
     ),
     "release of other bytes than submitted": (
         changed("run.released", hashes={"model": digest(b"other model")}),

@@ -116,7 +116,7 @@ class World:
             [developer.org_id for developer in self.developers],
         )
 
-    def work(self, parties, seconds=90.0, until=lambda view: False):
+    def work(self, parties, seconds=300.0, until=lambda view: False):
         """Let these parties answer until the request ends, or `until` says so."""
         stop = threading.Event()
         threads = [

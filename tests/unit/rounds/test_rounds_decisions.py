@@ -1,6 +1,7 @@
 """The pure decisions of the steps, against brute force and their laws."""
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,13 +13,13 @@ from scipy.optimize import linprog
 from clearinghouse import cells
 from clearinghouse.messages.intake import OpenRequest, Purse
 from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import awards, clear, deliver, pricing, settle
+from clearinghouse.rounds import awards, clear, pot, pricing, settle
 from clearinghouse.rounds.frozen import freeze, spread, supply
 from clearinghouse.rounds.terms import budget_micro, pot_micro, reserve_micro
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import parse_schema
 from clearinghouse.score_bins import published_bins
-from clearinghouse.store.records import Order, Summary
+from clearinghouse.store.records import Summary
 from matching.codebook import cell_map
 
 MICRO = 1_000_000
@@ -258,30 +259,6 @@ def test_the_draw_hangs_on_every_commitment():
 # ---------------------------------------------------------------- delivery and settlement
 
 
-def test_what_is_paid_for_is_proven_and_confirmed():
-    one = {"d": (7, True)}
-    assert deliver.decide({}, 9, "d") == 9
-    assert deliver.decide({"a": one}, 9, "d") == 7
-    assert deliver.decide({"a": {"d": (12, True)}}, 9, "d") == 9
-    assert deliver.decide({"a": {"d": (9, False)}}, 9, "d") == 0
-    assert deliver.decide({"a": {"d": (0, False)}, "b": one}, 9, "d") == 7
-    assert deliver.decide({"a": {"other": (3, True)}}, 9, "d") == 9
-
-
-def order(payment, units, real):
-    return Order("o", "r", "s", (units,), units, payment, "d", None, real)
-
-
-@given(st.integers(0, 10**12), st.integers(1, 10_000), st.integers(0, 10_000))
-def test_payment_is_pro_rata_and_rounded_down(payment, units, real):
-    real = min(real, units)
-    exact = Fraction(payment * real, units)
-    paid = settle.paid_micro(order(payment, units, real))
-    assert 0 <= exact - paid < 1
-    assert settle.paid_micro(order(payment, units, units)) == payment
-    assert settle.paid_micro(order(payment, units, None)) == 0
-
-
 @settings(max_examples=200)
 @given(
     st.integers(1, 1000),
@@ -358,12 +335,27 @@ def test_prices_are_the_same_each_time_and_firm_where_sold():
 
 
 def test_the_pot_is_shared_whole_and_hangs_on_no_ask():
-    shares = settle.share_pot(closed(), 1000)
+    owners = dict(zip(NAMES[:2], "xy", strict=True))
+    shares = pot.decide(closed(), 1000, owners)
     assert sum(shares.values()) == 1000
-    assert settle.share_pot(closed(asks=(0, 5 * MICRO)), 1000) == shares
-    assert settle.share_pot(closed(), 0) == {}
-    silent = settle.share_pot(closed(asks=(MICRO, None)), 1000)
+    assert pot.decide(closed(asks=(0, 5 * MICRO)), 1000, owners) == shares
+    assert pot.decide(closed(), 0, owners) == {}
+    silent = pot.decide(closed(asks=(MICRO, None)), 1000, owners)
     assert silent == {NAMES[0]: 1000}
+    assert pot.decide(closed(), 1000, {NAMES[1]: "y"}) == {NAMES[1]: 1000}  # the other broke its
+    assert pot.decide(closed(), 1000, {}) == {}  # promise; nobody kept it
+    one_owner = pot.decide(closed(), 1000, dict.fromkeys(NAMES[:2], "x"))
+    assert set(one_owner.values()) == {500}
+
+
+def test_a_price_tells_of_the_pot_and_of_thin_competition():
+    case = closed()
+    with_pot = replace(case, pot={NAMES[0]: 999})
+    plain, more = pricing.decide(case).prices[0], pricing.decide(with_pot).prices[0]
+    units = case.clearing.orders[0].units
+    assert (plain.components["dividend"], more.point_micro) == (0, plain.point_micro)
+    assert more.components["dividend"] == (2 * 999 + units) // (2 * units)
+    assert plain.monopoly_bound  # two sources are no market
 
 
 # ---------------------------------------------------------------- scoring

@@ -14,6 +14,7 @@ from clearinghouse.messages.disputes import AnswerDispute, OpenDispute, ResolveD
 from clearinghouse.rounds import disputes, findings, outcomes, pipeline
 from clearinghouse.rounds.releases import catch
 from clearinghouse.signing import VerifyKey, verify_statement
+from valuation.ladders import bound
 
 
 @pytest.fixture
@@ -63,8 +64,7 @@ def own(org):
 
 def paid(market, number):
     order = market.orders[number]
-    real = order.units - number
-    return order.payment_micro * real // order.units
+    return bound(order.ladder, order.units - number)
 
 
 def check_log(market):
@@ -126,6 +126,8 @@ def test_a_deposit_is_lost_by_forfeit_only(market):
         before = market.balance(own(seller))
         rule(market, claimed, outcome)
         assert market.balance(own(seller)) - before == (9 if outcome == "refund" else 0)
+    # Not to the customer: it must not gain by disputing more than it would have paid.
+    assert market.balance(disputes.fund(market.desk.org.id)) == 9
 
 
 def test_a_disputed_score_freezes_the_purse(market):
@@ -268,7 +270,7 @@ def test_a_failed_test_opens_a_dispute_with_a_way_back(market):
         assert tx.parties.get(market.hospital.id).suspended == ""
     with market.write() as tx:
         catch(tx, market.desk, market.request(tx), market.runs[0], "again")
-        second = tx.disputes.of(market.request_id)[1]
+        (second,) = tx.disputes.pending(market.request_id)
     rule(market, second, "forfeit")
     with market.read() as tx:
         assert tx.parties.get(market.hospital.id).suspended

@@ -1,7 +1,10 @@
 """A whole market with real parties and ciphertexts, and markets in which somebody will not play."""
 
+import pytest
+
+from clearinghouse.cli.recompute import recomputed
 from clearinghouse.client.rotation import rotate
-from clearinghouse.errors import RefusedError
+from clearinghouse.errors import RefusedError, VerificationError
 from clearinghouse.log.entries import KeyHistory, parse_entry
 from clearinghouse.log.replay import verify_replay
 from clearinghouse.log.verify import export_log, verify_log_directory, verify_receipt
@@ -14,6 +17,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
+from valuation.ladders import bound
 
 
 def read(world, what, kind):
@@ -59,6 +63,7 @@ def test_a_whole_market(world):
     check_clearing(world, statement)
     check_scores(world, statement)
     check_no_row_is_stored(world)
+    check_recomputed(world)
     kinds = [entry.type for entry in report.entries]
     assert kinds.count("ask.committed") == kinds.count("ask.revealed") == 2
     assert kinds.index("inputs.frozen") < kinds.index("ask.committed")
@@ -78,7 +83,12 @@ def check_clearing(world, statement):
         assert order.real is not None
         assert order.paid_micro is not None
         owed = order.ask_micro * order.units + order.marginal_micro
-        assert order.paid_micro == owed * order.real // order.units
+        assert owed == sum(price * units for _, price, units in order.ladder)
+        assert order.paid_micro <= owed
+        assert order.paid_micro >= order.ask_micro * order.real
+        assert order.paid_micro <= bound(order.ladder, order.real)
+        assert order.deposit_micro == target.deposits_micro[order.source_id]
+        assert statement.balances[f"deposit:{world.request_id}:{order.source_id}"] == 0
         assert all(q <= c for q, c in zip(order.quota, target.capped[order.source_id], strict=True))
     paid = sum(order.paid_micro for order in sold)
     fees = [amount for name, amount in statement.balances.items() if name.startswith("platform")]
@@ -98,6 +108,59 @@ def check_clearing(world, statement):
         assert price.low_micro <= price.point_micro <= price.high_micro
         if order.units:
             assert price.components["reserve"] + price.components["marginal"] == price.point_micro
+
+
+def check_recomputed(world):
+    """Any participant computes everything again; any changed figure is found."""
+    transport = world.providers[1].transport
+    checks = recomputed(transport, world.request_id)
+    assert [name for name, _ in checks] == [
+        "log", "frozen inputs", "clearing", "certificate", "prices", "payments"
+    ]  # fmt: skip
+    get, get_text = transport.get, transport.get_text
+
+    def lying(what, change):
+        def changed(path, kind=None, **rest):
+            found = get_text(path) if kind is None else get(path, kind, **rest)
+            return change(found) if path.endswith(what) else found
+
+        transport.get = changed
+        transport.get_text = changed
+        return transport
+
+    def dearer(view):
+        first = view.orders[0]
+        ladder = [[place, price + 1, units] for place, price, units in first.ladder]
+        return view.model_copy(
+            update={"orders": [first.model_copy(update={"ladder": ladder}), *view.orders[1:]]}
+        )
+
+    def fuller(view):
+        name = next(iter(view.capped))
+        capped = {**view.capped, name: [count + 1 for count in view.capped[name]]}
+        return view.model_copy(update={"capped": capped})
+
+    for what, change, words in (
+        ("/clearing", dearer, "not what was logged"),
+        ("/target", fuller, "the releases give others"),
+        ("/summary", lambda s: s.model_copy(update={"counts": s.counts[::-1]}), "not the release"),
+        ("/prices", lambda text: text.replace('"calls":0', '"calls":1', 1), "gives others"),
+        ("/certificate", lambda text: text.replace("1", "2", 1), "another one"),
+        ("/statement", _skimmed, "not what the orders earned"),
+    ):
+        with pytest.raises(VerificationError, match=words):
+            recomputed(lying(what, change), world.request_id)
+    transport.get, transport.get_text = get, get_text
+
+
+def _skimmed(view):
+    postings = [
+        posting.model_copy(update={"amount_micro": posting.amount_micro - 1})
+        if ":order:" in posting.transfer and posting.amount_micro > 0
+        else posting
+        for posting in view.postings
+    ]
+    return view.model_copy(update={"postings": postings})
 
 
 def check_scores(world, statement):
@@ -179,8 +242,16 @@ def test_who_delivers_is_paid_and_who_does_not_is_not(world, monkeypatch):
     assert orders[shy.source_id].units > 0
     assert (orders[shy.source_id].real, orders[shy.source_id].paid_micro) == (0, 0)
     assert orders[reliable.source_id].paid_micro > 0
+    again = read(world, "clearing", ClearingView).offered_again
+    assert [order.source_id for order in again] == [reliable.source_id]
+    assert again[0].paid_micro == again[0].ask_micro * again[0].real > 0
     paid = statement.balances[f"org:{reliable.org_id}"]
-    assert paid == orders[reliable.source_id].paid_micro
+    assert paid == orders[reliable.source_id].paid_micro + again[0].paid_micro
+    lost = orders[shy.source_id].deposit_micro
+    assert lost > 0
+    assert statement.balances[f"forfeits:{world.desk.org.id}"] == lost
+    assert statement.balances[f"external:{shy.org_id}"] == -lost
+    assert statement.balances[f"external:{reliable.org_id}"] == 0
 
 
 def test_a_broken_model_fails_alone_and_an_unsigned_score_stands(world, monkeypatch):

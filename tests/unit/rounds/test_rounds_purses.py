@@ -1,6 +1,7 @@
 """Purses in the running rounds: contest, procurement with sealed bids, floors, quotas."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from clearinghouse.errors import InputError
 from clearinghouse.messages.intake import Fairness, Purse, SealValset
 from clearinghouse.messages.results import LogView, RunList, StatementView
+from clearinghouse.replay_jobs import score_replay
 from clearinghouse.rounds import awards, disputes, findings
 from clearinghouse.rounds.intake import check_purse
 from clearinghouse.schema import parse_schema
@@ -204,6 +206,11 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
         assert tx.runs.count_of_owner(valset_id, world.hospital.org_id) == 0
 
 
+def disputed(world):
+    with world.desk.store.read() as tx:
+        return tx.disputes.of(world.request_id)
+
+
 def check_replay(world, run_id):
     """A disputed score and target are made again byte for byte; a changed count is found."""
     with world.desk.store.write() as tx:
@@ -213,14 +220,17 @@ def check_replay(world, run_id):
             disputes.open_dispute(
                 tx, world.desk, request, subject, reason, {}, respondent_id=request.org_id
             )
-    while findings.examine(world.desk):
-        pass
+    world.desk.bell.ring()
+    end = time.monotonic() + 300
+    while not all(item.finding for item in disputed(world)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
     with world.desk.store.read() as tx:
         found = {item.subject: json.loads(item.finding) for item in tx.disputes.of(request.id)}
         run = next(item for item in tx.runs.of(request.id, "score") if item.id == run_id)
-        job, arguments = findings._replay(tx, request, run)
+        _, arguments = findings._replay(tx, request, run)
     assert [found[name]["verdict"] for name in (run_id, target)] == ["reproduced"] * 2
     counts = [list(row) for row in run.result["counts"]]
     counts[0][0] += 1
-    told = world.desk.worker.run(job, {**arguments, "counts": counts})
+    told = score_replay(world.desk.blobs, {**arguments, "counts": counts})
     assert (told["verdict"], told["fault"]) == ("not reproduced", "evaluator")

@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secure_eval.agent import AgentRun
-from secure_eval.evaluator import Opened, ScoringRun
+from secure_eval.checked import CheckedScoringRun
+from secure_eval.checked_agent import CheckedAgentRun
+from secure_eval.evaluator import Opened
 from secure_eval.integer_model import Column, IntegerModel, IntegerTree
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.noise import Table
+from secure_eval.nonces import nonce_commitment
 
 SEED = bytes(range(32))
 NONCES = (b"n" * 16, b"d" * 16)
+COMMITMENTS = [nonce_commitment(nonce) for nonce in NONCES]
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +35,10 @@ class Played:
     labels: np.ndarray
     groups: dict[str, tuple[np.ndarray, int]]
     n_labels: int
-    server: ScoringRun
-    agent: AgentRun
-    new_server: Callable[..., ScoringRun]
-    new_agent: Callable[[], AgentRun]
+    server: CheckedScoringRun
+    agent: CheckedAgentRun
+    new_server: Callable[..., CheckedScoringRun]
+    new_agent: Callable[[], CheckedAgentRun]
     tables: list[Table]
     messages: dict[str, bytes] = field(default_factory=dict)
     opened: Opened | None = None
@@ -56,6 +59,26 @@ class Played:
             groups[name] = table + noise[start : start + table.size].reshape(table.shape)
             start += table.size
         return counts, groups
+
+    def server_before(self, name: str, **others: Any) -> CheckedScoringRun:
+        """A fresh server led through this run's messages to its shares or openings."""
+        server, messages = self.new_server(**others), self.messages
+        server.early_checks(messages["digits"])
+        server.accept_early(messages["early_replies"])
+        if name == "openings":
+            server.shares(messages["digits"])
+            server.final_checks(messages["characters"])
+            server.accept_final(messages["final_replies"])
+        return server
+
+    def agent_before(self, name: str) -> CheckedAgentRun:
+        """The key holder in the middle of the run, before it answered a round."""
+        agent = self.new_agent()
+        agent.restore(self.agent.state())
+        names = agent._ROUNDS
+        for later in names[names.index(name) :]:
+            del agent._rounds.stored[later]
+        return agent
 
     def check(self) -> None:
         """Opened counts are plain counts plus the agent's noise, bit for bit."""
@@ -80,6 +103,7 @@ def play(key_holder: KeyHolder) -> Callable[..., Played]:
         groups: Mapping[str, tuple[Any, int]] | None = None,
         *,
         epsilon_micro: int | None = 500_000,
+        coins: Sequence[int] = (),
         rows_per_block: int = 8192,
         until: str = "release",
         extra_columns: int = 0,
@@ -95,9 +119,9 @@ def play(key_holder: KeyHolder) -> Callable[..., Played]:
         )
         keys = key.public_keys()
 
-        def new_server(seed: bytes = SEED, run_id: str = "run", **others: Any) -> ScoringRun:
-            given = {"model": model, **others}
-            return ScoringRun(
+        def new_server(seed: bytes = SEED, run_id: str = "run", **others: Any) -> CheckedScoringRun:
+            given = {"model": model, "coins": coins, **others}
+            return CheckedScoringRun(
                 keys,
                 sealed.layout,
                 sealed.blobs,
@@ -106,10 +130,11 @@ def play(key_holder: KeyHolder) -> Callable[..., Played]:
                 seed,
                 run_id,
                 NONCES[0],
+                coins=given["coins"],
             )
 
-        def new_agent() -> AgentRun:
-            return AgentRun(
+        def new_agent() -> CheckedAgentRun:
+            return CheckedAgentRun(
                 key,
                 sealed.layout,
                 labels[sealed.order],
@@ -120,7 +145,11 @@ def play(key_holder: KeyHolder) -> Callable[..., Played]:
             )
 
         server, agent = new_server(), new_agent()
-        tables = [Table(name, cells, epsilon_micro) for name, cells in server.table_cells]
+        numbers = coins or [0] * len(server.table_cells)
+        tables = [
+            Table(name, cells, epsilon_micro, number)
+            for (name, cells), number in zip(server.table_cells, numbers, strict=True)
+        ]
         played = Played(
             sealed,
             model,
@@ -137,14 +166,22 @@ def play(key_holder: KeyHolder) -> Callable[..., Played]:
         messages = played.messages
         steps: list[tuple[str, Callable[[], bytes]]] = [
             ("score", server.score),
-            ("digits", lambda: agent.digits(messages["score"])),
+            ("digits", lambda: agent.digits(messages["score"], tables, COMMITMENTS)),
+            ("early_checks", lambda: server.early_checks(messages["digits"])),
+            ("early_replies", lambda: agent.early_replies(messages["early_checks"])),
             ("shares", lambda: server.shares(messages["digits"])),
-            ("characters", lambda: agent.characters(messages["shares"], NONCES, tables)),
-            ("openings", lambda: server.openings(messages["characters"])),
+            ("characters", lambda: agent.characters(messages["shares"], NONCES)),
+            ("final_checks", lambda: server.final_checks(messages["characters"])),
+            ("final_replies", lambda: agent.final_replies(messages["final_checks"])),
+            ("openings", lambda: server.openings(messages["characters"], NONCES)),
             ("replies", lambda: agent.replies(messages["openings"])),
         ]
         for name, step in steps:
             messages[name] = step()
+            if name == "early_replies":
+                server.accept_early(messages[name])
+            elif name == "final_replies":
+                server.accept_final(messages[name])
             if name == until:
                 return played
         played.opened = server.release(messages["replies"])

@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from evil import NONCES, SEED, N, P, Stage, Thief, parts_of, rewritten, solve_weights
+from evil import COMMITMENTS, NONCES, SEED, N, P, Stage, Thief, parts_of, rewritten, solve_weights
+from untested import UntestedAgentRun, UntestedScoringRun
 
 from secure_eval import framing
-from secure_eval.agent import AgentRun
 from secure_eval.checked import CheckedScoringRun, UploadChecks
 from secure_eval.checked_agent import CheckedAgentRun
 from secure_eval.comparison import grid
-from secure_eval.evaluator import ScoringRun
 from secure_eval.framing import Kind
 from secure_eval.integer_model import IntegerModel
 from secure_eval.keyholder import KeyHolder
@@ -86,7 +85,7 @@ def theft(key_holder: KeyHolder, linear_model: Callable) -> Theft:
 
 
 def test_constant_digits_take_the_whole_model_from_a_run_without_checks(theft: Theft) -> None:
-    server = ScoringRun(*theft.inputs("plain"))
+    server = UntestedScoringRun(*theft.inputs("plain"))
     masked, digits = theft.lie(server.score())
     (part,) = parts_of(server.shares(digits), Kind.SHARES)
     shares = theft.holder.vector(memoryview(part), "share")
@@ -337,9 +336,9 @@ def test_digits_of_another_run_pass_as_digits_and_fail_as_scores(
     honest = CheckedAgentRun(
         key_holder, run.sealed.layout, run.labels[run.sealed.order], "third run"
     )
-    honest.digits(run.messages["score"])
+    honest.digits(run.messages["score"], run.tables, COMMITMENTS)
     honest._rounds.stored["early_replies"] = (b"x" * 32, b"x")
-    refused_at_the_end(run, thief, honest.characters(shares, NONCES, run.tables))
+    refused_at_the_end(run, thief, honest.characters(shares, NONCES))
 
 
 # ------------------------------------------------------------------------- lies in the replies
@@ -385,15 +384,15 @@ def test_changed_replies_are_never_released(
 def test_failing_on_purpose_draws_no_other_noise(later: Stage) -> None:
     """A retry of a run repeats the stored bytes; a fresh run commits to another key."""
     first = later.messages["characters"]
-    again = later.agent.characters(later.messages["shares"], NONCES, later.tables)
+    again = later.agent.characters(later.messages["shares"], NONCES)
     assert again == first
     restored = CheckedAgentRun(
         later.holder, later.sealed.layout, later.labels[later.sealed.order], "run"
     )
     restored.restore(later.agent.state())
-    assert restored.characters(later.messages["shares"], NONCES, later.tables) == first
+    assert restored.characters(later.messages["shares"], NONCES) == first
     with pytest.raises(ValueError, match="already answered for other bytes"):
-        restored.characters(later.messages["shares"], (b"m" * 16, NONCES[1]), later.tables)
+        restored.characters(later.messages["shares"], (b"m" * 16, NONCES[1]))
     fresh = CheckedAgentRun(
         later.holder, later.sealed.layout, later.labels[later.sealed.order], "run"
     )
@@ -412,13 +411,13 @@ def test_without_checks_a_key_holder_rewrites_the_release(
     rng = np.random.default_rng(0)
     columns, labels = rng.integers(0, 16, (30, 2)), rng.integers(0, 2, 30)
     sealed = key_holder.seal(columns, labels, 2)
-    server = ScoringRun(
+    server = UntestedScoringRun(
         key_holder.public_keys(), sealed.layout, sealed.blobs, model, [0, 1], SEED, "r", NONCES[0]
     )
-    agent = AgentRun(key_holder, sealed.layout, labels[sealed.order], "r", allow_exact=True)
+    agent = UntestedAgentRun(key_holder, sealed.layout, labels[sealed.order], "r", allow_exact=True)
     tables = [Table(name, cells, None) for name, cells in server.table_cells]
-    digits = agent.digits(server.score())
-    characters = agent.characters(server.shares(digits), NONCES, tables)
+    digits = agent.digits(server.score(), tables, COMMITMENTS)
+    characters = agent.characters(server.shares(digits), NONCES)
 
     def moved(parts: list[bytes]) -> None:
         for j in range(1, 32):  # all rows with label 0 half the circle on
@@ -447,7 +446,7 @@ def test_loud_columns_spell_the_weights_unless_the_upload_is_tested(
 
     blobs = [rewritten(sealed.blobs[0], Kind.UPLOAD_BLOCK, loaded)]
     keys = key_holder.public_keys()
-    run = ScoringRun(keys, sealed.layout, blobs, model, range(8), SEED, "loud", NONCES[0])
+    run = UntestedScoringRun(keys, sealed.layout, blobs, model, range(8), SEED, "loud", NONCES[0])
     (part,) = parts_of(run.score(), Kind.SCORE)
     noise = np.array(thief.noise_of(part), dtype=object).reshape(-1, 8)
     dropped = PARAMETERS.primes[2] * PARAMETERS.primes[3]
@@ -466,11 +465,12 @@ def test_loud_digits_drown_the_flood_only_without_checks(
     theft: Theft, thief: Thief, stage: Stage
 ) -> None:
     def share_noise(change: Callable | None) -> int:
-        server = ScoringRun(*theft.inputs("noise"))
+        server = UntestedScoringRun(*theft.inputs("noise"))
         agent = CheckedAgentRun(
             theft.holder, theft.sealed.layout, theft.labels[theft.sealed.order], "noise"
         )
-        digits = agent.digits(server.score())
+        tables = [Table(name, cells, 500_000) for name, cells in server.table_cells]
+        digits = agent.digits(server.score(), tables, COMMITMENTS)
         if change is not None:
             digits = rewritten(digits, Kind.DIGITS, change)
         (part,) = parts_of(server.shares(digits), Kind.SHARES)

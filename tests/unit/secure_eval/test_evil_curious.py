@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from evil import NONCES, SEED, N, P, Thief, eliminated, parts_of
 
-from secure_eval.evaluator import ScoringRun
+from secure_eval.checked import CheckedScoringRun
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.many_models import doubled_sums
@@ -30,7 +30,7 @@ def study(key_holder: KeyHolder, linear_model: Callable) -> SimpleNamespace:
     table, labels = rng.integers(0, 16, (N, COLUMNS)), rng.integers(0, 2, N)
     sealed = key_holder.seal(table, labels, 2)
     keys = key_holder.public_keys()
-    run = ScoringRun(
+    run = CheckedScoringRun(
         keys, sealed.layout, sealed.blobs, model, range(COLUMNS), SEED, "study", NONCES[0]
     )
     (part,) = parts_of(run.score(), Kind.SCORE)

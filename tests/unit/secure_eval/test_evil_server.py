@@ -11,10 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from evil import NONCES, SEED, N, P, Stage, parts_of
+from evil import COMMITMENTS, NONCES, SEED, N, P, Stage, parts_of
 
 from secure_eval import framing
-from secure_eval.agent import AgentRun
 from secure_eval.checked_agent import CheckedAgentRun
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
@@ -38,16 +37,6 @@ def played(play: Callable, linear_model: Callable) -> object:
     model = linear_model(2).with_edges([0, 16, 32])
     rng = np.random.default_rng(0)
     return play(model, rng.integers(0, 16, (30, 2)), rng.integers(0, 2, 30))
-
-
-def agent_before(played: object, name: str) -> AgentRun:
-    """The key holder in the middle of the run, before it answered a round."""
-    agent = played.new_agent()
-    agent.restore(played.agent.state())
-    names = ["digits", "characters", "replies"]
-    for later in names[names.index(name) :]:
-        del agent._rounds.stored[later]
-    return agent
 
 
 class Deviation:
@@ -105,7 +94,7 @@ def test_rows_read_through_openings_are_bounded_and_refuted(played: object) -> N
         seal().evaluator.transform_from_ntt_inplace(chosen)
         lie.openings.add(index, chosen)
     openings = lie.message()
-    agent = agent_before(played, "replies")
+    agent = played.agent_before("replies")
     values = lie.sums(agent.replies(openings))
     rows = played.columns[played.sealed.order]
     read = sum(int(values[slot]) == rows[slot, slot % 2] for slot in slots)
@@ -134,7 +123,7 @@ def test_the_secret_key_read_through_openings_is_bounded_and_refuted(
         first = np.array([constant % prime for prime in primes], np.int64)
         lie.openings.add_residues(index, first, second)
     openings = lie.message()
-    replies = agent_before(played, "replies").replies(openings)
+    replies = played.agent_before("replies").replies(openings)
     numbers = lie.openings.unmasked(replies, Kind.REPLIES)
     found = numbers[:, None] // 3 ** np.arange(TERNARY_PER_OPENING) % 3 - 1
     right = int((found == key_holder._ternary[wanted]).sum())
@@ -148,12 +137,11 @@ def test_stripped_noise_shows_exact_counts_until_the_replay(
 ) -> None:
     from secure_eval.opening import OpeningBatch
 
-    server = played.new_server()
-    server.shares(played.messages["digits"])
+    server = played.server_before("openings")
     with monkeypatch.context() as patch:
         patch.setattr(OpeningBatch, "add_noise", lambda _self, _residues: None)
         openings = server.openings(played.messages["characters"])
-    replies = agent_before(played, "replies").replies(openings)
+    replies = played.agent_before("replies").replies(openings)
     counts, _ = played.expected(np.zeros(CELLS, np.int64))
     assert np.array_equal(server.release(replies).counts, counts), "measured: exact counts"
     assert not np.array_equal(played.opened.counts, counts)
@@ -162,15 +150,14 @@ def test_stripped_noise_shows_exact_counts_until_the_replay(
 
 def test_scaled_openings_show_no_more_than_a_residue(played: object) -> None:
     scale = 1000
-    server = played.new_server()
-    server.shares(played.messages["digits"])
+    server = played.server_before("openings")
     server.openings(played.messages["characters"])
     batch = server._batch
     batch._constants = batch._constants * scale % np.array(PARAMETERS.primes[:2])
     batch._seconds = (batch._seconds * scale) % np.array(PARAMETERS.primes[:2])[:, None]
     zeros = ZeroSampler(played.agent._holder.public.public_key, Prg("z"))
     openings = batch.message(zeros, Kind.OPENINGS)
-    replies = agent_before(played, "replies").replies(openings)
+    replies = played.agent_before("replies").replies(openings)
     values = batch.unmasked(replies, Kind.REPLIES)[:CELLS] * N % P
     noised = played.opened.counts.reshape(-1)
     assert np.array_equal(values, noised * scale % P), "learned: the noised counts, scaled"
@@ -181,10 +168,10 @@ def test_openings_of_another_run_show_what_that_run_showed(
     played: object, play: Callable, key_holder: KeyHolder
 ) -> None:
     holder = key_holder
-    other = AgentRun(
+    other = CheckedAgentRun(
         holder, played.sealed.layout, played.labels[played.sealed.order], "another run"
     )
-    state = agent_before(played, "replies").state()
+    state = played.agent_before("replies").state()
     other._run_id = "run"
     other.restore(state)
     assert other.replies(played.messages["openings"]) == played.messages["replies"]
@@ -204,21 +191,22 @@ def test_an_input_offered_as_a_score_gives_ciphertexts_only(
     column = seal().switched(upload.ciphertext(0, 0), 2)
     message = framing.encode(Kind.SCORE, [pack(seal().residues(column))])
     agent = played.new_agent()
-    answer = agent.digits(message)
-    again = played.new_agent().digits(message)
+    answer = agent.digits(message, played.tables, COMMITMENTS)
+    again = played.new_agent().digits(message, played.tables, COMMITMENTS)
     assert len(answer) == len(again) == len(played.messages["digits"])
     # two answers to the same bytes share nothing but the public shape: fresh encryptions
     assert not set(parts_of(answer, Kind.DIGITS)) & set(parts_of(again, Kind.DIGITS))
     # as a share it is refused unless its slots are below the number of bins
-    wide = framing.encode(Kind.SHARES, [parts_of(played.messages["score"], Kind.SCORE)[0]])
+    score = parts_of(played.messages["score"], Kind.SCORE)[0]
+    wide = framing.encode(Kind.SHARES, [score, score])
     with pytest.raises(ValueError, match="values below 32 in every slot"):
-        agent.characters(wide, NONCES, played.tables)
+        played.agent_before("characters").characters(wide, NONCES)
 
 
 @pytest.mark.parametrize("count", [0, 1, OPENINGS - 1, OPENINGS + 1, 2 * OPENINGS])
 def test_another_number_of_openings_is_refused(played: object, count: int) -> None:
     parts = (parts_of(played.messages["openings"], Kind.OPENINGS) * 2)[:count]
-    agent = agent_before(played, "replies")
+    agent = played.agent_before("replies")
     with pytest.raises(ValueError, match=f"expected {OPENINGS} parts, got {count}"):
         agent.replies(framing.encode(Kind.OPENINGS, parts))
     assert agent.replies(played.messages["openings"]) == played.messages["replies"]
@@ -229,11 +217,19 @@ def test_a_round_is_answered_once(played: object) -> None:
     agent.restore(played.agent.state())
     messages = played.messages
     calls = {
-        "score": agent.digits,
-        "shares": lambda m: agent.characters(m, NONCES, played.tables),
+        "score": lambda m: agent.digits(m, played.tables, COMMITMENTS),
+        "early_checks": agent.early_replies,
+        "shares": lambda m: agent.characters(m, NONCES),
+        "final_checks": agent.final_replies,
         "openings": agent.replies,
     }
-    answers = {"score": "digits", "shares": "characters", "openings": "replies"}
+    answers = {
+        "score": "digits",
+        "early_checks": "early_replies",
+        "shares": "characters",
+        "final_checks": "final_replies",
+        "openings": "replies",
+    }
     for name, call in calls.items():
         assert call(messages[name]) == messages[answers[name]]
         other = messages[name][:-1] + bytes([messages[name][-1] ^ 1])
@@ -245,15 +241,15 @@ def test_a_round_is_answered_once(played: object) -> None:
     "nonces", [(), (b"n" * 16,), (b"n" * 16, b""), (b"n" * 15, b"d" * 16), (b"n" * 16,) * 3]
 )
 def test_no_noise_without_both_nonces(played: object, nonces: tuple) -> None:
-    agent = agent_before(played, "characters")
-    with pytest.raises(ValueError, match="two 16-byte nonces"):
-        agent.characters(played.messages["shares"], nonces, played.tables)
-    assert not agent.noise.any() or agent._rounds.stored.keys() == {"digits"}
+    agent = played.agent_before("characters")
+    with pytest.raises(ValueError, match="nonces: expected 2 of 16 bytes each"):
+        agent.characters(played.messages["shares"], nonces)
+    assert agent._rounds.stored.keys() == {"digits", "early_replies"}
 
 
 def test_tables_without_noise_or_of_one_name_are_refused(played: object) -> None:
-    agent = agent_before(played, "characters")
-    shares = played.messages["shares"]
+    agent = played.new_agent()
+    score = played.messages["score"]
     for tables, reason in (
         ([Table("histogram", CELLS, None)], "exact counts are for rehearsals"),
         ([], "expected 1 to"),
@@ -261,7 +257,7 @@ def test_tables_without_noise_or_of_one_name_are_refused(played: object) -> None
         ([Table("h", 4, 500_000), Table("h", 4, 500_000)], "two tables have the same name"),
     ):
         with pytest.raises(ValueError, match=reason):
-            agent.characters(shares, NONCES, tables)
+            agent.digits(score, tables, COMMITMENTS)
     for epsilon in (0, -1, 999, 10**10):
         with pytest.raises(ValueError, match="expected epsilon"):
             Table("h", 4, epsilon)
@@ -273,13 +269,13 @@ def test_a_refusal_is_one_bit_and_ends_the_run(played: object) -> None:
     noise = framing.encode(Kind.SCORE, [pack(rng.integers(0, 2**42, (2, 2, N)))])
     agent = played.new_agent()
     with pytest.raises(ValueError, match="bits of noise budget"):
-        agent.digits(noise)
+        agent.digits(noise, played.tables, COMMITMENTS)
     restored = played.new_agent()
     restored.restore(agent.state())
     for run in (agent, restored):
         for message in (noise, played.messages["score"]):
             with pytest.raises(ValueError, match="the run ended when a message was refused"):
-                run.digits(message)
+                run.digits(message, played.tables, COMMITMENTS)
 
 
 def test_openings_near_the_end_of_the_budget_are_refused(played: object) -> None:
@@ -289,7 +285,7 @@ def test_openings_near_the_end_of_the_budget_are_refused(played: object) -> None
     offset = modulus // (4 * P)
     words = np.array([offset % prime for prime in primes], np.int64)
     lie.openings.add_residues(0, words, np.zeros((2, N), np.int64))
-    agent = agent_before(played, "replies")
+    agent = played.agent_before("replies")
     with pytest.raises(ValueError, match="OPENINGS 0: expected at least 4 bits"):
         agent.replies(lie.message())
     with pytest.raises(ValueError, match="the run ended"):
@@ -312,9 +308,9 @@ def test_checks_cannot_be_skipped_or_reordered(stage: Stage) -> None:
     messages = stage.messages
     with pytest.raises(ValueError, match="expected the round digits first"):
         agent.early_replies(b"")
-    agent.digits(messages["score"])
+    agent.digits(messages["score"], stage.tables, COMMITMENTS)
     for call in (
-        lambda: agent.characters(messages["shares"], NONCES, stage.tables),
+        lambda: agent.characters(messages["shares"], NONCES),
         lambda: agent.final_replies(b""),
         lambda: agent.replies(b""),
     ):
@@ -330,7 +326,7 @@ def test_a_plain_evaluator_gets_nothing_from_a_checked_key_holder(stage: Stage) 
     agent.restore(stage.agent.state())
     del agent._rounds.stored["characters"]
     with pytest.raises(ValueError, match="SHARES: expected 2 parts, got 1"):
-        agent.characters(framing.encode(Kind.SHARES, parts[:1]), NONCES, stage.tables)
+        agent.characters(framing.encode(Kind.SHARES, parts[:1]), NONCES)
 
 
 def test_the_evaluator_reads_eight_residues_more_in_a_checked_run(stage: Stage) -> None:

@@ -18,23 +18,22 @@ import numpy as np
 import pytest
 import tenseal
 import zstandard
-from evil import NONCES, SEED, Stage
+from evil import COMMITMENTS, NONCES, SEED, Stage
 
 from secure_eval import framing
-from secure_eval.agent import AgentRun, AgentTarget
+from secure_eval.agent_target import AgentTarget
 from secure_eval.checked import CheckedScoringRun, UploadChecks
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
-from secure_eval.evaluator import ScoringRun, TargetOpening
 from secure_eval.framing import Kind
 from secure_eval.from_onnx import from_onnx
 from secure_eval.integer_model import Column, IntegerModel
 from secure_eval.keyholder import KeyHolder
 from secure_eval.layout import Layout, Upload
-from secure_eval.noise import Table
 from secure_eval.packing import FULL_BYTES, SEEDED_BYTES, VECTOR_BYTES, pack, unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.public_keys import PublicKeys
 from secure_eval.sealio import seal
+from secure_eval.target import TargetOpening
 
 MEMORY = 64 << 20
 FUZZ_CASES = 1_500
@@ -177,20 +176,13 @@ def target(key_holder: KeyHolder) -> TargetOpening:
     return TargetOpening(key_holder.public_keys(), sealed.layout, sealed.blobs, SEED, "target")
 
 
-def plain_server(stage: Stage) -> ScoringRun:
-    layout = stage.sealed.layout
-    keys = stage.holder.public_keys()
-    return ScoringRun(keys, layout, stage.sealed.blobs, stage.model, [0, 1], SEED, "run", NONCES[0])
-
-
-def agent_at(stage: Stage, last: str, kind: type[AgentRun] = CheckedAgentRun) -> AgentRun:
+def agent_at(stage: Stage, last: str) -> CheckedAgentRun:
     labels = stage.labels[stage.sealed.order]
-    agent = kind(stage.holder, stage.sealed.layout, labels, "run")
-    if kind is CheckedAgentRun:
-        agent.restore(stage.agent.state())
-        names = list(kind._ROUNDS)
-        for name in names[names.index(last) :]:
-            agent._rounds.stored.pop(name, None)
+    agent = CheckedAgentRun(stage.holder, stage.sealed.layout, labels, "run")
+    agent.restore(stage.agent.state())
+    names = list(agent._ROUNDS)
+    for name in names[names.index(last) :]:
+        agent._rounds.stored.pop(name, None)
     return agent
 
 
@@ -209,7 +201,7 @@ def decoders(stage: Stage, target: TargetOpening) -> dict[str, Decoder]:
     server = stage.server
 
     def from_state(data: bytes) -> object:
-        agent_at(stage, "digits", AgentRun).restore(data)
+        agent_at(stage, "digits").restore(data)
         return None
 
     def upload(data: bytes) -> object:
@@ -219,7 +211,7 @@ def decoders(stage: Stage, target: TargetOpening) -> dict[str, Decoder]:
 
     def characters(data: bytes) -> object:
         agent = agent_at(stage, "characters")
-        return agent.characters(data, NONCES, [Table("histogram", 4, 500_000)])
+        return agent.characters(data, NONCES)
 
     return {
         "public keys": PublicKeys.from_bytes,
@@ -227,16 +219,18 @@ def decoders(stage: Stage, target: TargetOpening) -> dict[str, Decoder]:
         "model": IntegerModel.from_json,
         "onnx": lambda data: from_onnx(data, [[0.0, 1.0]]),
         "upload": upload,
-        "digits": lambda data: plain_server(stage).shares(data),
-        "early checks": lambda data: CheckedScoringRun(
+        "digits": lambda data: CheckedScoringRun(
             keys, layout, stage.sealed.blobs, stage.model, [0, 1], SEED, "y", NONCES[0]
         ).early_checks(data),
         "early replies": server.accept_early,
         "characters": server.openings,
         "final replies": server.accept_final,
         "replies": server.release,
-        "target noise": target.openings,
-        "agent: score": lambda data: agent_at(stage, "digits").digits(data),
+        "target noise": target.checks,
+        "target check replies": target.accept,
+        "agent: score": lambda data: agent_at(stage, "digits").digits(
+            data, stage.tables, COMMITMENTS
+        ),
         "agent: early checks": lambda data: agent_at(stage, "early_replies").early_replies(data),
         "agent: shares": characters,
         "agent: final checks": lambda data: agent_at(stage, "final_replies").final_replies(data),
@@ -244,6 +238,7 @@ def decoders(stage: Stage, target: TargetOpening) -> dict[str, Decoder]:
         "agent: upload checks": lambda data: AgentUpload(stage.holder).replies(data),
         "agent: state": from_state,
         "agent: target state": lambda data: AgentTarget(stage.holder, layout, "t").restore(data),
+        "agent: target checks": lambda data: AgentTarget(stage.holder, layout, "t").checks(data),
         "agent: target openings": lambda data: AgentTarget(stage.holder, layout, "t").replies(data),
         "agent: key file": key_file,
     }
@@ -406,7 +401,9 @@ def seeds(stage: Stage) -> dict[str, bytes]:
         "final replies": stage.agent._rounds.stored["final_replies"][1],
         "agent: openings": messages["openings"],
         "agent: final checks": stage.final_checks,
-        "agent: state": AgentRun(stage.holder, stage.sealed.layout, stage.labels, "run").state(),
+        "agent: state": CheckedAgentRun(
+            stage.holder, stage.sealed.layout, stage.labels, "run"
+        ).state(),
     }
 
 

@@ -14,6 +14,7 @@ from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.layout import seeded_ciphertext
 from secure_eval.noise import Table
+from secure_eval.nonces import nonce_commitment
 from secure_eval.packing import OPENING_BYTES, SEED_BYTES, SEEDED_BYTES, pack, unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.sealio import seal
@@ -22,6 +23,7 @@ P = PARAMETERS.plain_modulus
 N = PARAMETERS.degree
 SEED = bytes(range(32))
 NONCES = (b"n" * 16, b"d" * 16)
+COMMITMENTS = [nonce_commitment(nonce) for nonce in NONCES]
 
 Change = Callable[[list[bytes]], None]
 
@@ -113,7 +115,7 @@ class Setting:
             rows_per_block=rows_per_block,
         )
         self.tables = [Table(name, cells, 500_000) for name, cells in self.server.table_cells]
-        self.digits = self.agent.digits(self.server.score())
+        self.digits = self.agent.digits(self.server.score(), self.tables, COMMITMENTS)
 
     def early(self, change: Change | None) -> bytes:
         """The early checks of a digits message with a lie in it."""
@@ -128,7 +130,7 @@ class Setting:
             self.server.shares(self.digits)
         self.server.accept_early(self.agent.early_replies(self.early(None)))
         shares = self.server.shares(self.digits)
-        self.characters = self.agent.characters(shares, NONCES, self.tables)
+        self.characters = self.agent.characters(shares, NONCES)
 
     def final(self, change: Change | None) -> bytes:
         """The final checks of a characters message with a lie in it."""

@@ -24,8 +24,8 @@ def loaded(code: str) -> str:
     "code",
     [
         "import secure_eval",
-        "from secure_eval.evaluator import ScoringRun, TargetOpening, PublicKeys",
-        "from secure_eval import ScoringRun, IntegerModel, Layout, Histogram, Table; dir()",
+        "from secure_eval import checked, replay, replay_target, arbiter, target, evaluator",
+        "from secure_eval import CheckedScoringRun, TargetOpening, IntegerModel, Table; dir()",
     ],
 )
 def test_the_evaluator_does_not_load_the_key_holder(code: str) -> None:

@@ -6,19 +6,22 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from evil import COMMITMENTS, NONCES
 
 from secure_eval import framing
 from secure_eval.agent import AgentRun
-from secure_eval.evaluator import ScoringRun, TargetOpening
+from secure_eval.checked import CheckedScoringRun
+from secure_eval.checked_agent import CheckedAgentRun
+from secure_eval.evaluator import ScoringRun
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.layout import Layout, Upload
 from secure_eval.noise import Table
 from secure_eval.packing import OPENING_BYTES, VECTOR_BYTES
 from secure_eval.params import PARAMETERS
+from secure_eval.target import TargetOpening
 
 P = PARAMETERS.plain_modulus
-NONCES = (b"n" * 16, b"d" * 16)
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +55,29 @@ def test_agent_refuses_malformed_scores_shares_and_openings(played: object) -> N
     agent = played.new_agent()
     for bad in variants(played.messages["score"]):
         with pytest.raises(ValueError, match="SCORE"):
-            agent.digits(bad)
-    assert agent.digits(played.messages["score"])  # a refused message leaves the round open
-    restored = played.new_agent()
-    restored.restore(played.agent.state())
+            agent.digits(bad, played.tables, COMMITMENTS)
+    assert agent.digits(
+        played.messages["score"], played.tables, COMMITMENTS
+    )  # a refused message leaves the round open
     for name, call in (
-        ("SHARES", lambda m: agent.characters(m, NONCES, played.tables)),
-        ("OPENINGS", lambda m: restored_after(played, "characters").replies(m)),
+        ("SHARES", lambda m: played.agent_before("characters").characters(m, NONCES)),
+        ("OPENINGS", lambda m: played.agent_before("replies").replies(m)),
     ):
         for bad in variants(played.messages[name.lower()]):
             with pytest.raises(ValueError, match=name):
                 call(bad)
 
 
-def restored_after(played: object, last: str) -> AgentRun:
-    """An agent in the middle of the run, without the later rounds."""
-    agent = played.new_agent()
-    agent.restore(played.agent.state())
-    names = ["digits", "characters", "replies"]
-    for name in names[names.index(last) + 1 :]:
-        del agent._rounds.stored[name]
-    return agent
-
-
 def test_server_refuses_malformed_digits_characters_and_replies(played: object) -> None:
     server = played.new_server()
     for bad in variants(played.messages["digits"]):
         with pytest.raises(ValueError, match=r"DIGITS|digit"):
-            server.shares(bad)
-    server = played.new_server()
+            server.early_checks(bad)
+    server = played.server_before("shares")
     assert server.shares(played.messages["digits"]) == played.messages["shares"]
     for bad in variants(played.messages["characters"]):
         with pytest.raises(ValueError, match=r"CHARACTERS|character"):
-            server.openings(bad)
+            server.final_checks(bad)
     for bad in variants(played.messages["replies"]):
         with pytest.raises(ValueError, match="REPLIES"):
             played.server.release(bad)
@@ -111,34 +104,34 @@ def test_any_changed_reply_fails_the_batch_check(played: object) -> None:
 
 def test_each_round_is_answered_once(played: object) -> None:
     agent, messages = played.agent, played.messages
-    assert agent.digits(messages["score"]) == messages["digits"]
-    assert agent.characters(messages["shares"], NONCES, played.tables) == messages["characters"]
+    assert agent.digits(messages["score"], played.tables, COMMITMENTS) == messages["digits"]
+    assert agent.characters(messages["shares"], NONCES) == messages["characters"]
     assert agent.replies(messages["openings"]) == messages["replies"]
     other_score = played.new_server(run_id="other").score()
     with pytest.raises(ValueError, match="already answered for other bytes"):
-        agent.digits(other_score)
+        agent.digits(other_score, played.tables, COMMITMENTS)
     with pytest.raises(ValueError, match="already answered for other bytes"):
-        agent.characters(messages["shares"], (b"n" * 16, b"e" * 16), played.tables)
+        agent.characters(messages["shares"], (b"n" * 16, b"e" * 16))
     richer = [Table(t.name, t.n_cells, 900_000) for t in played.tables]
     with pytest.raises(ValueError, match="already answered for other bytes"):
-        agent.characters(messages["shares"], NONCES, richer)
+        agent.digits(messages["score"], richer, COMMITMENTS)
 
 
 def test_rounds_come_in_order(played: object) -> None:
     agent = played.new_agent()
     with pytest.raises(ValueError, match="expected the round digits first"):
-        agent.characters(played.messages["shares"], NONCES, played.tables)
+        agent.characters(played.messages["shares"], NONCES)
     with pytest.raises(ValueError, match="expected the round digits first"):
         agent.replies(played.messages["openings"])
     server = played.new_server()
-    with pytest.raises(ValueError, match="expected after the digits message"):
+    with pytest.raises(ValueError, match="before the final checks are accepted"):
         server.openings(played.messages["characters"])
     with pytest.raises(ValueError, match="expected after the characters message"):
         server.release(played.messages["replies"])
 
 
 def test_agent_opens_exactly_what_was_agreed(played: object) -> None:
-    agent = restored_after(played, "characters")
+    agent = played.agent_before("replies")
     parts = framing.decode(played.messages["openings"], Kind.OPENINGS, [OPENING_BYTES] * 6)
     for wrong in (parts[:5], [*parts, parts[0]]):
         with pytest.raises(ValueError, match="OPENINGS: expected 6 parts"):
@@ -153,7 +146,7 @@ def test_agent_refuses_a_low_noise_budget(played: object, key_holder: KeyHolder)
     bad = framing.encode(Kind.SCORE, [pack(random_vector)])
     assert len(bad) == framing.frame_size([VECTOR_BYTES])
     with pytest.raises(ValueError, match="bits of noise budget"):
-        played.new_agent().digits(bad)
+        played.new_agent().digits(bad, played.tables, COMMITMENTS)
     opening = struct.pack("<QQ", 5, 6) + pack(random_vector[0])
     # a random coefficient has 4 bits of budget left with probability 1/16
     accepted = 0
@@ -181,30 +174,30 @@ def _noisy_words() -> list[int]:
 
 def test_agent_refuses_shares_out_of_range(played: object) -> None:
     # a whole masked score instead of a share: most slots hold values of 32 and more
-    agent = restored_after(played, "digits")
+    agent = played.agent_before("characters")
     (part,) = framing.decode(played.messages["score"], Kind.SCORE, [VECTOR_BYTES])
     with pytest.raises(ValueError, match="values below 32 in every slot"):
-        agent.characters(framing.encode(Kind.SHARES, [part]), NONCES, played.tables)
+        agent.characters(framing.encode(Kind.SHARES, [part, part]), NONCES)
 
 
 def test_exact_tables_are_for_rehearsals(played: object) -> None:
-    agent = restored_after(played, "digits")
+    agent, score = played.new_agent(), played.messages["score"]
     tables = [Table("histogram", 4, None)]
     with pytest.raises(ValueError, match="exact counts are for rehearsals"):
-        agent.characters(played.messages["shares"], NONCES, tables)
+        agent.digits(score, tables, COMMITMENTS)
     with pytest.raises(ValueError, match="cells"):
-        agent.characters(played.messages["shares"], NONCES, [])
+        agent.digits(score, [], COMMITMENTS)
 
 
 def test_transparent_ciphertexts_are_refused(played: object, key_holder: KeyHolder) -> None:
-    server = played.new_server()
-    server.shares(played.messages["digits"])
+    server = played.server_before("openings")
+    server._received.pop("CHARACTERS")
     message = bytearray(played.messages["characters"])
     lengths = server._shapes.characters()
     start = framing.frame_size(lengths) - sum(lengths)
     message[start : start + lengths[0]] = bytes(lengths[0])
     with pytest.raises(ValueError, match="refused by the cryptographic library"):
-        server.openings(bytes(message))
+        server.final_checks(bytes(message))
 
 
 def test_server_refuses_malformed_inputs(played: object, key_holder: KeyHolder) -> None:
@@ -219,7 +212,9 @@ def test_server_refuses_malformed_inputs(played: object, key_holder: KeyHolder) 
         "run_id": "run",
         "server_nonce": b"n" * 16,
     }
-    ScoringRun(**good)
+    CheckedScoringRun(**good)
+    with pytest.raises(TypeError, match="use CheckedScoringRun"):
+        ScoringRun(**good)
     for name, value, reason in (
         ("keys", good["keys"][:-1], "PUBLIC_KEYS"),
         ("keys", spoiled(good["keys"], 11_000), "not below its prime"),
@@ -232,9 +227,9 @@ def test_server_refuses_malformed_inputs(played: object, key_holder: KeyHolder) 
         ("seed", b"short", "expected 32 bytes"),
     ):
         with pytest.raises(ValueError, match=reason):
-            ScoringRun(**{**good, name: value})
+            CheckedScoringRun(**{**good, name: value})
     with pytest.raises(ValueError, match="no subgroup attribute"):
-        ScoringRun(**good, groups=["race"])
+        CheckedScoringRun(**good, groups=["race"])
     with pytest.raises(ValueError, match="target: expected 1 to"):
         TargetOpening(good["keys"], sealed.layout, sealed.blobs, bytes(32), "run")
 
@@ -279,7 +274,9 @@ def test_layouts_are_read_strictly(change: dict, reason: str) -> None:
 
 def test_states_of_other_runs_are_refused(played: object) -> None:
     state = played.agent.state()
-    agent = AgentRun(
+    with pytest.raises(TypeError, match="use CheckedAgentRun"):
+        AgentRun(played.agent._holder, played.sealed.layout, played.labels, "run")
+    agent = CheckedAgentRun(
         played.agent._holder,
         played.sealed.layout,
         played.labels[played.sealed.order],

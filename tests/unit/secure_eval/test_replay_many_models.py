@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evil import NONCES, SEED
 
-from secure_eval.evaluator import ScoringRun
+from secure_eval.checked import CheckedScoringRun
 from secure_eval.integer_model import IntegerModel
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.many_models import doubled_sums, score_many
@@ -19,9 +19,13 @@ def sealed(key_holder: KeyHolder) -> SealedSet:
     return key_holder.seal(table, rng.integers(0, 2, 20), 2, max_rows_per_block=15)
 
 
-def run_of(holder: KeyHolder, sealed: SealedSet, model: IntegerModel, columns: list) -> ScoringRun:
+def run_of(
+    holder: KeyHolder, sealed: SealedSet, model: IntegerModel, columns: list
+) -> CheckedScoringRun:
     keys = holder.public_keys()
-    return ScoringRun(keys, sealed.layout, sealed.blobs, model, columns, SEED, "run", NONCES[0])
+    return CheckedScoringRun(
+        keys, sealed.layout, sealed.blobs, model, columns, SEED, "run", NONCES[0]
+    )
 
 
 def test_messages_are_those_of_single_runs(
@@ -36,7 +40,7 @@ def test_messages_are_those_of_single_runs(
         (zero, [8]),
     ]
 
-    def runs() -> list[ScoringRun]:
+    def runs() -> list[CheckedScoringRun]:
         return [run_of(key_holder, sealed, model, columns) for model, columns in asked]
 
     together = list(score_many(runs()))

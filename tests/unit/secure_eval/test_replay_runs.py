@@ -8,28 +8,30 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evil import NONCES, SEED, Stage, Thief, parts_of, rewritten
+from evil import COMMITMENTS, NONCES, SEED, Stage, Thief, parts_of, rewritten
 
 from secure_eval import framing
-from secure_eval.agent import AgentTarget
+from secure_eval.agent_target import AgentTarget
+from secure_eval.arbiter import check_noise, check_target_noise
 from secure_eval.encrypted_noise import encrypted_noise
-from secure_eval.evaluator import Opened, TargetOpening
+from secure_eval.evaluator import Opened
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.layout import Upload
-from secure_eval.noise import table_noise
+from secure_eval.noise import Table, commitment, table_noise
+from secure_eval.nonces import NO_DEVELOPER, nonce_commitment
 from secure_eval.opening import OpeningBatch
 from secure_eval.replay import (
     TargetTranscript,
     Transcript,
     Verdict,
-    check_noise,
     replay,
-    replay_target,
     seed_commitment,
 )
+from secure_eval.replay_target import replay_target
+from secure_eval.target import TargetOpening
 
-SENT = ("score", "shares", "openings")
+SENT = ("score", "early_checks", "shares", "final_checks", "openings")
 
 
 def hashes(messages: Mapping[str, bytes]) -> dict[str, str]:
@@ -53,6 +55,8 @@ def honest(played: object, key_holder: KeyHolder) -> Transcript:
         "upload": upload,
         "model": played.model.digest(),
         "seed": seed_commitment(SEED),
+        "nonce": COMMITMENTS[0].hex(),
+        "developer_nonce": COMMITMENTS[1].hex(),
     }
     received = {name: data for name, data in played.messages.items() if name not in SENT}
     return Transcript(
@@ -88,12 +92,14 @@ def test_an_honest_run_is_reproduced_without_its_own_messages(
         part
         for name, kind in (
             ("score", Kind.SCORE),
+            ("early_checks", Kind.EARLY_CHECKS),
             ("shares", Kind.SHARES),
+            ("final_checks", Kind.FINAL_CHECKS),
             ("openings", Kind.OPENINGS),
         )
         for part in parts_of(played.messages[name], kind)
     ]
-    assert len(set(every)) == len(every) == 1 + 1 + 4 + 4 + 2
+    assert len(set(every)) == len(every) == 1 + 3 + 2 + 3 + 4 + 4 + 2
 
 
 def test_a_model_changed_by_one_is_refuted_at_the_first_message(honest: Transcript) -> None:
@@ -110,7 +116,14 @@ def test_another_seed_run_or_nonce_is_refuted(honest: Transcript) -> None:
     assert found(replay(other)) == (False, "seed", "evaluator")
     unlogged = replace(other, log=without(honest.log, "seed"))
     assert found(replay(unlogged)) == (False, "score", "evaluator")
-    for changes in ({"run_id": "ruN"}, {"nonces": (b"m" * 16, NONCES[1])}, {"groups": ()}):
+    for name, nonces in (
+        ("nonce", (b"m" * 16, NONCES[1])),
+        ("developer_nonce", (NONCES[0], b"m" * 16)),
+    ):
+        assert found(replay(replace(honest, nonces=nonces))) == (False, name, "evaluator")
+    unlogged = replace(honest, nonces=(b"m" * 16, NONCES[1]), log=without(honest.log, "nonce"))
+    assert found(replay(unlogged)) == (False, "score", "evaluator")
+    for changes in ({"run_id": "ruN"}, {"groups": ()}, {"coins": (128, 128)}):
         assert found(replay(replace(honest, **changes))) == (False, "score", "evaluator")
 
 
@@ -129,14 +142,13 @@ def test_a_changed_byte_under_a_changed_log_contradicts_what_was_sent(honest: Tr
     data[-1] ^= 1
     messages = {**honest.messages, "digits": bytes(data)}
     other = replace(honest, messages=messages, log={**honest.log, **hashes(messages)})
-    assert found(replay(other)) == (False, "shares", "evaluator")
+    assert found(replay(other)) == (False, "early_checks", "evaluator")
 
 
 def test_stripped_or_doubled_noise_is_refuted(
     honest: Transcript, played: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = played.new_server()
-    server.shares(played.messages["digits"])
+    server = played.server_before("openings")
     with monkeypatch.context() as patch:
         patch.setattr(OpeningBatch, "add_noise", lambda _self, _residues: None)
         stripped = server.openings(played.messages["characters"])
@@ -159,8 +171,9 @@ def test_other_counts_than_opened_are_refuted(honest: Transcript, played: object
 
 
 def test_a_run_that_broke_off_is_reproduced_as_far_as_it_went(honest: Transcript) -> None:
-    log = without(honest.log, "openings", "replies", "characters")
-    messages = {"digits": honest.messages["digits"]}
+    gone = ("characters", "final_checks", "final_replies", "openings", "replies")
+    log = without(honest.log, *gone)
+    messages = {name: honest.messages[name] for name in ("digits", "early_replies")}
     broken = replace(honest, log=log, messages=messages, released=None)
     verdict = replay(broken)
     assert found(verdict) == (True, None, None)
@@ -185,7 +198,9 @@ def test_the_arbiter_rebuilds_the_noise_and_refutes_another(
     key, tables = played.agent._noise_key, played.tables
     assert found(check_noise(honest, key, tables)) == (True, None, None)
     assert found(check_noise(honest, b"k" * 32, tables)) == (False, "digits", "key holder")
-    other = replace(honest, nonces=(b"m" * 16, NONCES[1]))
+    other = replace(
+        honest, nonces=(b"m" * 16, NONCES[1]), log=without(honest.log, "nonce", "developer_nonce")
+    )
     assert found(check_noise(other, key, tables)) == (False, "characters", "key holder")
     # one cell moved by 25: the run is accepted as it is, the arbiter is not deceived
     noise = table_noise(key, "run", NONCES, tables)
@@ -197,17 +212,23 @@ def test_the_arbiter_rebuilds_the_noise_and_refutes_another(
         parts[0] = steered
 
     characters = rewritten(honest.messages["characters"], Kind.CHARACTERS, change)
-    server = played.new_server()
-    server.shares(honest.messages["digits"])
+    server = played.server_before("openings")
+    server._received.pop("CHARACTERS")
+    agent = played.agent_before("final_replies")
+    final = server.final_checks(characters)
+    final_replies = agent.final_replies(final)
+    server.accept_final(final_replies)
     openings = server.openings(characters)
-    agent = played.new_agent()
-    agent.restore(played.agent.state())
-    del agent._rounds.stored["replies"]
     replies = agent.replies(openings)
     moved = server.release(replies).counts.reshape(-1) - played.opened.counts.reshape(-1)
     assert moved.tolist() == [0, 25, 0, 0], "measured: earned 25 rows in a cell of its choice"
-    messages = {**honest.messages, "characters": characters, "replies": replies}
-    log = {**honest.log, **hashes({**messages, "openings": openings})}
+    steered_messages = {
+        "characters": characters,
+        "final_replies": final_replies,
+        "replies": replies,
+    }
+    messages = {**honest.messages, **steered_messages}
+    log = {**honest.log, **hashes({**messages, "final_checks": final, "openings": openings})}
     run = replace(honest, messages=messages, log=log, released=None)
     assert replay(run).reproduced
     assert found(check_noise(run, key, tables)) == (False, "characters", "key holder")
@@ -240,7 +261,6 @@ def checked(stage: Stage, messages: Mapping[str, bytes], log: Mapping[str, str])
         NONCES,
         messages,
         log,
-        checked=True,
     )
 
 
@@ -294,6 +314,35 @@ def test_a_lying_key_holder_is_named_by_the_replay(stage: Stage, key_holder: Key
     assert "rightly refused" in verdict.reason
 
 
+# ------------------------------------------------------------------------------- coins
+
+
+def test_a_run_of_coins_is_reproduced_with_the_nonces_that_turned_them(
+    key_holder: KeyHolder, linear_model: Callable
+) -> None:
+    run = Stage(key_holder, linear_model(2).with_edges([0, 16, 32]), coins=[128])
+    run.to_characters()
+    run.to_openings()
+    rounds = run.agent._rounds.stored
+    run.messages["replies"] = run.agent.replies(run.messages["openings"])
+    opened = run.server.release(run.messages["replies"])
+    assert np.array_equal(opened.counts, run.plain_counts() + run.agent.noise.reshape(2, 2))
+    for name in ("early_replies", "final_replies"):
+        run.messages[name] = rounds[name][1]
+    log = checked_log(run)
+    received = {name: data for name, data in run.messages.items() if name not in SENT}
+    honest = replace(checked(run, received, log), coins=(128,), released=opened)
+    assert found(replay(honest)) == (True, None, None)
+    with pytest.raises(ValueError, match="nothing to arbitrate"):
+        check_noise(honest, b"k" * 32, run.tables)
+    # other flips than the opened nonces give: other sums, and other bytes
+    bent = replace(honest, nonces=(NONCES[0], b"m" * 16))
+    assert found(replay(bent)) == (False, "openings", "evaluator")
+    # the other law, or other coins: another run from the first message on
+    for coins in ((), (126,)):
+        assert found(replay(replace(honest, coins=coins))) == (False, "score", "evaluator")
+
+
 # ------------------------------------------------------------------------------- the target
 
 
@@ -307,18 +356,33 @@ def test_a_target_is_reproduced_and_deviations_are_refuted(
         return TargetOpening(keys, sealed.layout, sealed.blobs, SEED, "target")
 
     server, agent = fresh(), AgentTarget(key_holder, sealed.layout, "target")
-    noise = agent.noise_message(NONCES, 500_000)
+    committed = agent.commit(COMMITMENTS[0])
+    noise = agent.noise_message(NONCES[0], 500_000)
+    checks = server.checks(noise)
+    checked_ = agent.checks(checks)
+    server.accept(checked_)
     openings = server.openings(noise)
     state = agent.state()
     replies = agent.replies(openings)
-    messages = {"noise": noise, "replies": replies}
-    log = hashes({**messages, "openings": openings})
+    messages = {
+        "commitment": committed,
+        "noise": noise,
+        "check_replies": checked_,
+        "replies": replies,
+    }
+    log = {
+        **hashes({**messages, "checks": checks, "openings": openings}),
+        "seed": seed_commitment(SEED),
+        "nonce": COMMITMENTS[0].hex(),
+    }
     counts = server.release(replies)
     inputs = (keys, sealed.layout, sealed.blobs, SEED, "target")
-    honest = TargetTranscript(*inputs, messages, log, released=counts)
+    honest = TargetTranscript(*inputs, messages, log, NONCES[0], released=counts)
     assert found(replay_target(honest)) == (True, None, None)
     # exact counts instead of noised ones
     lying = fresh()
+    lying.checks(noise)
+    lying.accept(checked_)
     with monkeypatch.context() as patch:
         patch.setattr(OpeningBatch, "add_noise", lambda _self, _residues: None)
         stripped = lying.openings(noise)
@@ -326,12 +390,17 @@ def test_a_target_is_reproduced_and_deviations_are_refuted(
     again.restore(state)
     exact = lying.release(again.replies(stripped))
     assert exact.tolist() == [[1, 0], [0, 2]], "measured: earned the exact counts"
+    untested = without(log, "checks", "check_replies")
+    skipped = {name: data for name, data in messages.items() if name != "check_replies"}
     for changes, verdict in (
         ({"log": {**log, **hashes({"openings": stripped})}}, (False, "openings", "evaluator")),
-        ({"seed": bytes(32)}, (False, "openings", "evaluator")),
+        ({"seed": bytes(32)}, (False, "seed", "evaluator")),
+        ({"nonce": b"m" * 16}, (False, "nonce", "evaluator")),
+        ({"log": without(log, "seed"), "seed": bytes(32)}, (False, "checks", "evaluator")),
+        ({"log": untested, "messages": skipped}, (False, "openings", "evaluator")),
         ({"released": counts + 1}, (False, "release", "evaluator")),
-        ({"messages": {"noise": noise}}, (False, "replies", "record")),
         ({"messages": {**messages, "noise": noise[:-1]}}, (False, "noise", "record")),
+        ({"messages": {"noise": noise}}, (False, "check_replies", "record")),
     ):
         assert found(replay_target(replace(honest, **changes))) == verdict
     broken = replace(honest, messages={}, log={}, released=None)
@@ -341,7 +410,40 @@ def test_a_target_is_reproduced_and_deviations_are_refuted(
     assert found(replay_target(replace(early, released=counts)))[2] == "evaluator"
     bad = bytearray(replies)
     bad[-1] ^= 1
-    wrong = {"noise": noise, "replies": bytes(bad)}
+    wrong = {**messages, "replies": bytes(bad)}
     refused = replace(honest, messages=wrong, log={**log, **hashes(wrong)}, released=None)
     assert found(replay_target(refused)) == (True, "replies", "key holder")
     assert found(replay_target(replace(refused, released=counts)))[2] == "evaluator"
+
+
+def test_the_arbiter_rebuilds_a_targets_noise(key_holder: KeyHolder) -> None:
+    sealed = key_holder.seal([[1], [2], [3]], [0, 1, 1], 2, [0, 1, 1], 2)
+    agent = AgentTarget(key_holder, sealed.layout, "target")
+    committed = agent.commit(COMMITMENTS[0])
+    noise = agent.noise_message(NONCES[0], 500_000)
+    key = agent._noise_key
+    assert committed == commitment(key)
+    messages = {"commitment": committed, "noise": noise}
+    log = {**hashes(messages), "nonce": nonce_commitment(NONCES[0]).hex()}
+    inputs = (key_holder.public_keys(), sealed.layout, sealed.blobs, SEED, "target")
+    honest = TargetTranscript(*inputs, messages, log, NONCES[0])
+    assert found(check_target_noise(honest, key, 500_000)) == (True, None, None)
+    for change, name in (({"key": b"k" * 32}, "commitment"), ({"epsilon": 400_000}, "noise")):
+        given = {"key": key, "epsilon": 500_000, **change}
+        verdict = check_target_noise(honest, given["key"], given["epsilon"])
+        assert found(verdict) == (False, name, "key holder")
+    # a cell moved by 25 passes the noise test, and not the arbiter
+    tables = [Table("target", 4, 500_000)]
+    moved = table_noise(key, "target", (NONCES[0], NO_DEVELOPER), tables)
+    moved[0] += 25
+    part = encrypted_noise(key_holder.public.public_key, key, "target", moved)
+    steered = framing.encode(Kind.TARGET_NOISE, [part])
+    server = TargetOpening(key_holder.public_keys(), sealed.layout, sealed.blobs, SEED, "target")
+    server.accept(agent.checks(server.checks(steered)))
+    cheat = {**messages, "noise": steered}
+    other = replace(honest, messages=cheat, log={**log, **hashes(cheat)})
+    assert found(check_target_noise(other, key, 500_000)) == (False, "noise", "key holder")
+    for name in messages:
+        gone = {key_: data for key_, data in messages.items() if key_ != name}
+        verdict = check_target_noise(replace(honest, messages=gone), key, 500_000)
+        assert found(verdict) == (False, name, "record")

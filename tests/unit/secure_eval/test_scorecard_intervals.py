@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
+from secure_eval.noise import geometric_variance
 from secure_eval.score_intervals import isotonic, project
 from secure_eval.scorecard import (
     METRICS,
     GroupRate,
     Scorecard,
-    geometric_variance,
     group_rates,
 )
 

@@ -184,6 +184,27 @@ def test_up_and_down_keep_every_row(seeded_url, tmp_path):
     again.close()
 
 
+def test_the_fourth_migration_finds_when_rows_were_committed(seeded_url, org_id):
+    entry = '{"objects":{"source":"src_1"},"type":"source.registered"}'
+    migrate.downgrade(seeded_url, "0009")
+    with connected(seeded_url) as connection:
+        connection.execute(
+            text("INSERT INTO entry (position, body) VALUES (5, :body)"), {"body": entry.encode()}
+        )
+        connection.execute(
+            text(
+                "INSERT INTO source (id, org_id, name, schema_id, size_class, rows_root, leaves) "
+                "VALUES ('src_1', :org, 'n', 'sch_1', 1, 'r', 2)"
+            ),
+            {"org": org_id},
+        )
+    migrate.upgrade(seeded_url)
+    opened = Store(seeded_url)
+    with opened.read() as tx:
+        assert tx.cohorts.source("src_1").committed == 5
+    opened.close()
+
+
 def test_a_migration_that_fails_changes_nothing(seeded_url, tmp_path):
     more = next_version(tmp_path / "more", then='raise RuntimeError("power cut")')
     before, made = rows(seeded_url), shape(seeded_url)
@@ -309,7 +330,7 @@ def test_keys_and_uploads_that_were_there_before_are_known_after(store, store_ur
         tx.blobs.add("d" * 64, 5, orgs[0].id)
         before = [tx.parties.keys(org.id) for org in orgs]
     store.close()
-    assert migrate.downgrade(store_url, "0005") == "0005"
+    assert migrate.downgrade(store_url, "0006") == "0006"
     assert migrate.upgrade(store_url) == SCHEMA_VERSION
     again = Store(store_url)
     with again.read() as tx:

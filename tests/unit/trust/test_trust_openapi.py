@@ -122,7 +122,6 @@ class Server:
                     "keys_blob": blob,
                     "upload_blobs": [blob],
                     "commitment": "2" * 64,
-                    "target_noise_commitment": "3" * 64,
                 },
             ),
             "/v1/requests": (
