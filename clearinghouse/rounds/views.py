@@ -211,6 +211,8 @@ def _run(
         for name, empty in (
             ("edges", []),
             ("threshold_edge", 0),
+            ("histograms", []),
+            ("unit", ""),
             ("counts", []),
             ("groups", {}),
             ("tables", []),
@@ -228,6 +230,8 @@ def _run(
             "model_name": model["name"],
             "model_kind": model["kind"],
             "model_digest": model["digest"],
+            "score_bits": model.get("score_bits", 0),
+            "headroom": model.get("headroom", ""),
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,
