@@ -1,8 +1,9 @@
-"""Committed nonces: nobody grinds the noise, not even two parties together (protocol section 2).
+"""Committed nonces and seeds: nobody grinds the noise, not even two parties together.
 
-The evaluator and the developer commit to a nonce each before the key holder commits to its noise,
-and open both after the tests of section 3. The noise follows from all three, so as long as one of
-the three keeps its secret until then, the other two cannot choose it.
+Protocol section 2 (docs/protocol.md). The evaluator and the developer commit to a nonce each before
+the key holder commits to its noise, and open both after the tests of section 3. The noise follows
+from all three, so as long as one of the three keeps its secret until then, the other two cannot
+choose it.
 
 Guarantee: a commitment hides a random 16-byte nonce and opens to one nonce only.
 Assumes: SHA-256 is collision resistant and hides 128 bits of entropy (random oracle).
@@ -46,6 +47,11 @@ def nonce_commitment(nonce: bytes) -> bytes:
     return hashlib.sha256(joined("secure_eval nonce 1", nonce)).digest()
 
 
+def seed_commitment(seed: bytes) -> str:
+    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed, logged before a run."""
+    return hashlib.sha256(joined("secure_eval evaluator seed 1", seed)).hexdigest()
+
+
 def check_nonces(nonces: Sequence[bytes], commitments: Sequence[bytes]) -> None:
     """Check that nonces open the commitments that were given before.
 
@@ -57,8 +63,3 @@ def check_nonces(nonces: Sequence[bytes], commitments: Sequence[bytes]) -> None:
     for place, (nonce, commitment) in enumerate(zip(nonces, commitments, strict=True)):
         if nonce_commitment(nonce) != commitment:
             raise ValueError(f"nonces: number {place} does not open its commitment")
-
-
-def seed_commitment(seed: bytes) -> str:
-    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed, logged before a run."""
-    return hashlib.sha256(joined("secure_eval evaluator seed 1", seed)).hexdigest()

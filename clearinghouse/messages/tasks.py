@@ -17,6 +17,7 @@ from clearinghouse.messages.base import (
     Micro,
     Sha256,
 )
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
 from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
@@ -254,6 +255,7 @@ Task = Annotated[
     | DeliverTask
     | ShowTask
     | ReceiveTask
+    | DeleteTask
     | ModelSubmitTask
     | NonceRevealTask
     | BidRevealTask
@@ -278,6 +280,7 @@ Answer = Annotated[
     | DeliverAnswer
     | ShowAnswer
     | ReceiveAnswer
+    | DeleteAnswer
     | ModelSubmitAnswer
     | NonceRevealAnswer
     | BidRevealAnswer

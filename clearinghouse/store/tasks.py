@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, or_
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from clearinghouse.canonical import canonical_bytes
@@ -14,8 +14,8 @@ from clearinghouse.messages.tasks import Answer, Task
 from clearinghouse.store.records import TaskRecord, TaskState
 from clearinghouse.store.tables import RequestRow, TaskRow
 
-AUDIT = "run.audit"
-"""Tasks of this kind outlive their request."""
+AFTERWARDS = ("delete", "run.audit")
+"""Tasks of these kinds outlive their request, and nothing waits for them."""
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
@@ -66,7 +66,7 @@ class Tasks:
     def open_for(self, org_id: str) -> tuple[TaskRecord, ...]:
         """Return the open tasks of an organisation, oldest deadline first.
 
-        Of requests that have ended only the audits are left: nothing waits for those.
+        All but deletions and audits are of running requests.
         """
         query = (
             select(TaskRow)
@@ -74,7 +74,7 @@ class Tasks:
             .where(
                 TaskRow.org_id == org_id,
                 TaskRow.state == "open",
-                or_(col(RequestRow.state) == "running", col(TaskRow.kind) == AUDIT),
+                (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
             )
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
@@ -144,10 +144,14 @@ class Tasks:
         return tuple(sorted(touched))
 
     def void(self, request_id: str, subjects: Sequence[str] | None = None) -> None:
-        """Withdraw the open tasks of a request but its audits, or those about these subjects."""
-        query = select(TaskRow).where(TaskRow.request_id == request_id, TaskRow.state == "open")
+        """Withdraw the open tasks of a request that may not outlive it, or those about subjects."""
+        query = select(TaskRow).where(
+            TaskRow.request_id == request_id,
+            TaskRow.state == "open",
+            col(TaskRow.kind).not_in(AFTERWARDS),
+        )
         for row in self._session.exec(query):
-            if row.kind != AUDIT if subjects is None else row.subject in subjects:
+            if subjects is None or row.subject in subjects:
                 row.state = "void"
         self._session.flush()
 

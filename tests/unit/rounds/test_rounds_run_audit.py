@@ -112,7 +112,9 @@ class Lying:
         found = self._transport.get(path, reply, **more)
         if reply is LogView and self._hide:
             kept = [text for text in found.entries if self._hide not in text]
-            return found.model_copy(update={"entries": kept + found.entries[: len(found.entries) - len(kept)]})
+            return found.model_copy(
+                update={"entries": kept + found.entries[: len(found.entries) - len(kept)]}
+            )
         return self._change(found) if reply is TranscriptView else found
 
     def get_blob(self, name):
