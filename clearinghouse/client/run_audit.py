@@ -71,6 +71,7 @@ class _Logged:
     opened: Entry
     begun: Entry
     released: Entry
+    is_erased: bool
 
 
 def _refuted(message: str, fault: str, reason: str) -> _Found:
@@ -147,6 +148,11 @@ class Auditor:
         blobs = BlobStore(folder, max_bytes=MAX_BLOB_BYTES)
         try:
             missing = self._fetch(given, blobs)
+            if missing is not None and logged.is_erased:
+                raise RefusedError(
+                    f"the ciphertexts of {given.request_id} were erased after their time, as the "
+                    "log says: its runs can be replayed no more"
+                )
             if missing is not None:
                 return missing
             model = read_model(blobs.get(given.model_digest))
@@ -223,6 +229,10 @@ def _about(entries: tuple[Entry, ...], given: TranscriptView) -> _Logged:
         only("request.opened", "request", given.request_id),
         only("run.begun", "run", given.run_id),
         only("run.released", "run", given.run_id),
+        any(
+            entry.type == "request.erased" and entry.objects["request"] == given.request_id
+            for entry in entries
+        ),
     )
 
 

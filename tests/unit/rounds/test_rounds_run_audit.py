@@ -163,6 +163,16 @@ def check_liars(world, developer, run):
     with pytest.raises(VerificationError, match="log"):
         auditor(developer, liar).audit(world.request_id, run.id)
     assert liar.sent is None
+    # what was erased after its time, as the log says, refutes nobody
+    with world.desk.store.write() as tx:
+        objects = {"request": world.request_id}
+        world.desk.record(
+            tx, "request.erased", world.desk.org, objects=objects, amounts={"blobs": 1}
+        )
+    liar = Lying(developer.transport, hide=replies)
+    with pytest.raises(RefusedError, match="were erased after their time"):
+        auditor(developer, liar).audit(world.request_id, run.id)
+    assert liar.sent is None
 
 
 def check_access(world, developer, run):
