@@ -259,6 +259,10 @@ def check_receipt(shell, cli, home: Path, submitted: dict[str, Any], folder: Pat
     assert ok(cli("run", "show", run["id"], "--home", home, "--json")) == run
     model = ok(cli("model", "show", run["model_id"], "--home", home, "--json"))
     assert (model["sha256"], model["run_id"]) == (run["model_digest"], run["id"])
+    audited = ok(shell("run", "audit", run["id"], "--home", home, "--json"))
+    assert (audited["reproduced"], audited["fault"], len(audited["messages"])) == (True, "none", 10)
+    after = ok(cli("run", "show", run["id"], "--home", home, "--json"))["audit"]
+    assert (after["state"], after["digest"]) == ("reproduced", audited["verdict_sha256"])
     file = folder / "receipt.txt"
     got = ok(cli("receipt", "show", run["receipt"], "--home", home, "--out", file, "--json"))
     found = ok(shell("verify", file, "--json"))
