@@ -118,10 +118,12 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
         out, errors = child.communicate(timeout=20)
         assert child.returncode == 0, errors
         kinds = [event.get("kind") for event in lines(out)[:-1]]
-        assert [kind for kind in kinds if kind != "show"] == ["ask.commit", "ask.reveal", "deliver"]
+        acts = [kind for kind in kinds if kind not in ("show", "log.cosign")]
+        assert acts == ["ask.commit", "ask.reveal", "deliver"]
         assert kinds.count("show") <= 1  # where another source sold more of some place
         assert lines(out)[-1] == {"event": "stopped", "answered": len(kinds)}
 
+    check_outcomes(cli, hospital, shown)
     check_receipt(shell, cli, developer, submitted, tmp_path)
     check_developer(cli, developer, opened["id"], shown)
     spent = cli("budget", "show", "--home", hospital).out
@@ -250,6 +252,16 @@ def check_money(shown: dict[str, Any]) -> None:
     pays = -sum(v for k, v in statement["balances"].items() if k.startswith("external:"))
     assert pays == paid + fee + won
     assert 0 < paid <= 600_000_000
+
+
+def check_outcomes(cli, home: Path, shown: dict[str, Any]) -> None:
+    """`request clear` and `request award` say what `request show` said."""
+    cleared = ok(cli("request", "clear", "--home", home, "--json"))
+    assert cleared == shown["clearing"]
+    award = ok(cli("request", "award", "--home", home, "--json"))
+    assert award == shown["statement"]["award"]
+    told = cli("request", "award", "--home", home)
+    assert award["reason"] in told.out
 
 
 def check_receipt(shell, cli, home: Path, submitted: dict[str, Any], folder: Path) -> None:
