@@ -100,7 +100,6 @@ class DeskMarket:
             keys_blob=BLOB,
             upload_blobs=[BLOB],
             commitment="2" * 64,
-            target_noise_commitment="3" * 64,
         )
         self.summaries = {}
         with self.write() as tx:
