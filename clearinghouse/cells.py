@@ -18,8 +18,8 @@ Level = tuple[str, ...]
 
 
 def n_labels(schema: Schema) -> int:
-    """Number of label classes; a numeric label counts as one."""
-    return max(1, len(schema.label.levels))
+    """Number of label classes; of a numeric label the strata of its cuts, one without cuts."""
+    return schema.label.n_classes
 
 
 def codebook(schema: Schema, level: Sequence[str]) -> Codebook:
@@ -64,7 +64,7 @@ def places(table: Table, level: Sequence[str], *, by_label: bool = True) -> NDAr
     """Row-major (cell, label) place of each row (n,); its cell alone unless `by_label`."""
     if not by_label:
         return cells(table, level)
-    labels = np.asarray(table.labels, dtype=np.int64) if table.schema.label.levels else 0
+    labels = table.schema.label.codes(table.labels)
     return np.asarray(cells(table, level) * n_labels(table.schema) + labels, dtype=np.int64)
 
 

@@ -178,7 +178,8 @@ Column = NumberColumn | CategoryColumn
 class Label:
     """What models predict: a category with `levels`, or a number between `low` and `high`.
 
-    With two levels the second one is the positive class.
+    With two levels the second one is the positive class. A number has the strata that its `cuts`
+    make; without cuts it has one, and matching leaves it out.
     """
 
     name: str
@@ -186,6 +187,26 @@ class Label:
     levels: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
+    cuts: tuple[float, ...] = ()
+
+    @property
+    def n_classes(self) -> int:
+        """Levels of a category, strata of a number."""
+        return len(self.levels) if self.kind == "category" else len(self.cuts) + 1
+
+    def codes(self, labels: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64]:
+        """Class of each label (n,): its level's code, or its stratum."""
+        if self.kind == "category":
+            return np.asarray(labels, dtype=np.int64)
+        found = np.searchsorted(np.asarray(self.cuts, dtype=np.float64), labels, side="right")
+        return np.asarray(found, dtype=np.int64)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Levels, or strata in words."""
+        if self.kind == "category":
+            return self.levels
+        edges = [decimal_text(edge) for edge in (self.low, *self.cuts, self.high)]
+        return tuple(f"{left} to {right}" for left, right in pairwise(edges))
 
     @property
     def is_binary(self) -> bool:
@@ -196,12 +217,13 @@ class Label:
         """The label as JSON-able values without floats."""
         if self.kind == "category":
             return {"name": self.name, "kind": "category", "levels": list(self.levels)}
-        return {
+        found: dict[str, object] = {
             "name": self.name,
             "kind": "number",
             "low": decimal_text(self.low),
             "high": decimal_text(self.high),
         }
+        return {**found, "cuts": [decimal_text(cut) for cut in self.cuts]} if self.cuts else found
 
 
 def is_small_range(low: float, high: float) -> bool:

@@ -12,16 +12,19 @@ from typing import Any
 
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.model_columns import columns
+from clearinghouse.model_columns import columns, label_column_of
 from clearinghouse.replay_jobs import delivery_replay, score_replay, target_replay
 from clearinghouse.rows import verify_proofs
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import Released, document, task_of
 from clearinghouse.upload_claims import claims
 from secure_eval.checked import CheckedScoringRun
+from secure_eval.class_models import ClassModels, model_parts, read_model
+from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Layout
+from secure_eval.exactness import score_room
 from secure_eval.integer_model import IntegerModel
-from secure_eval.noise import noise_variance
-from secure_eval.scorecard import METRICS, Scorecard
+from secure_eval.quantise_residual import residual_unit
 from secure_eval.target import TargetOpening
 from secure_eval.upload_checks import UploadChecks
 
@@ -30,6 +33,9 @@ MOST_KEPT = 2
 """Runs whose ciphertexts stay in memory."""
 
 CONFIDENCE = 0.9
+
+Run = CheckedScoringRun | ClassesScoringRun
+"""The evaluator's side of a run: one model, or one for each class, with the same rounds."""
 
 
 class Jobs:
@@ -164,47 +170,89 @@ def _target_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
 
 def _model_inspect(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     """Read a submitted model strictly and find its columns among the uploaded ones."""
-    text = state.blobs.get(arguments["model"])
-    model = IntegerModel.from_json(text)
+    model = read_model(state.blobs.get(arguments["model"]))
     if model.digest() != arguments["model"]:
-        raise InputError("the model must be in its canonical text, as IntegerModel.to_json gives")
-    most = int(arguments["published_bins"])
-    if len(model.bin_edges) - 1 > most:
+        raise InputError("the model must be in its canonical text, as to_json gives")
+    schema = Schema.from_dict(arguments["schema"])
+    task, parts = task_of(schema.label), model_parts(model)
+    wanted = schema.label.n_classes if task == "classes" else 1
+    if (len(parts) if isinstance(model, ClassModels) else 1) != wanted or (
+        isinstance(model, ClassModels) != (task == "classes")
+    ):
         raise InputError(
-            f"this validation set publishes at most {most} bins, the model has "
-            f"{len(model.bin_edges) - 1}; merge bins with with_edges"
+            f"the label '{schema.label.name}' needs a model of "
+            f"{f'{wanted} classes' if task == 'classes' else 'one score'}"
         )
-    uploaded = columns(Schema.from_dict(arguments["schema"]))
-    where = {column: index for index, column in enumerate(uploaded)}
+    most = int(arguments["published_bins"])
+    for part in parts:
+        if len(part.bin_edges) - 1 > most:
+            raise InputError(
+                f"this validation set publishes at most {most} bins, the model has "
+                f"{len(part.bin_edges) - 1}; merge bins with with_edges"
+            )
+    maps = [_uploaded(schema, part) for part in parts]
+    reading = [
+        {
+            "edges": part.edges.tolist(),
+            "threshold_edge": part.bin_edges.index(part.threshold_bin),
+        }
+        for part in parts
+    ]
+    bits, headroom = score_room(*parts)
+    found = {
+        "kind": model.kind,
+        "task": task,
+        "columns": maps[0],
+        "score_bits": bits,
+        "headroom": f"{headroom:.6f}",
+        **reading[0],
+    }
+    if task == "classes":
+        return {**found, "columns": maps, "histograms": reading}
+    label = label_column_of(schema)
+    if label is None:
+        return found
+    (part,) = parts
+    if part.threshold_bin != part.bins // 2:
+        raise InputError("a residual model's threshold is its middle edge, the residual 0")
+    width = schema.label.high - schema.label.low
+    return {**found, "unit": f"{residual_unit(part, label):.17g}", "width": f"{width:.17g}"}
+
+
+def _uploaded(schema: Schema, model: IntegerModel) -> list[int]:
+    """Where the columns of a model are among the uploaded ones.
+
+    Raises:
+        InputError: One is not among them.
+    """
+    where = {column: index for index, column in enumerate(columns(schema))}
     unknown = [column for column in model.columns if column not in where]
     if unknown:
         raise InputError(
             f"the model reads a column of feature {unknown[0].feature} that is not among the "
             "encrypted columns of this schema; import it with the schema's columns"
         )
-    return {
-        "kind": model.kind,
-        "edges": model.edges.tolist(),
-        "threshold_edge": model.bin_edges.index(model.threshold_bin),
-        "columns": [where[column] for column in model.columns],
-    }
+    return [where[column] for column in model.columns]
 
 
 # ---------------------------------------------------------------- scores
 
 
-def _scoring(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
-    return CheckedScoringRun(
+def _scoring(state: Jobs, arguments: Arguments) -> Run:
+    model = read_model(state.blobs.get(arguments["model"]))
+    kind: Any = ClassesScoringRun if isinstance(model, ClassModels) else CheckedScoringRun
+    run: Run = kind(
         state.blobs.get(arguments["keys"]),
         _layout(arguments),
         [state.blobs.get(blob) for blob in arguments["upload"]],
-        IntegerModel.from_json(state.blobs.get(arguments["model"])),
+        model,
         arguments["columns"],
         bytes.fromhex(arguments["seed"]),
         arguments["run"],
         bytes.fromhex(arguments["nonce"]),
         coins=arguments["coins"],
     )
+    return run
 
 
 def _score_begin(state: Jobs, arguments: Arguments) -> dict[str, Any]:
@@ -216,15 +264,15 @@ def _score_begin(state: Jobs, arguments: Arguments) -> dict[str, Any]:
 
 def _score_early(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     """Tests of the digits; they need nothing of the score message itself."""
-    run: CheckedScoringRun | None = state.take(arguments["run"], "scored")
+    run: Run | None = state.take(arguments["run"], "scored")
     run = run or _scoring(state, arguments)
     message = run.early_checks(state.blobs.get(arguments["digits"]))
     state.keep(arguments["run"], "early", run)
     return state.send(message)
 
 
-def _early(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
-    run: CheckedScoringRun | None = state.take(arguments["run"], "early")
+def _early(state: Jobs, arguments: Arguments) -> Run:
+    run: Run | None = state.take(arguments["run"], "early")
     if run is None:
         run = _scoring(state, arguments)
         run.early_checks(state.blobs.get(arguments["digits"]))
@@ -250,8 +298,8 @@ def _score_shares(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     return state.send(message)
 
 
-def _shared(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
-    run: CheckedScoringRun | None = state.take(arguments["run"], "shared")
+def _shared(state: Jobs, arguments: Arguments) -> Run:
+    run: Run | None = state.take(arguments["run"], "shared")
     if run is None:
         run = _early(state, arguments)
         run.accept_early(state.blobs.get(arguments["early"]))
@@ -266,8 +314,8 @@ def _score_final(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     return state.send(message)
 
 
-def _final(state: Jobs, arguments: Arguments) -> CheckedScoringRun:
-    run: CheckedScoringRun | None = state.take(arguments["run"], "final")
+def _final(state: Jobs, arguments: Arguments) -> Run:
+    run: Run | None = state.take(arguments["run"], "final")
     if run is None:
         run = _shared(state, arguments)
         run.final_checks(state.blobs.get(arguments["characters"]))
@@ -292,7 +340,7 @@ def _nonces(arguments: Arguments) -> tuple[bytes, bytes]:
 
 
 def _score_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
-    run: CheckedScoringRun | None = state.take(arguments["run"], "opened")
+    run: Run | None = state.take(arguments["run"], "opened")
     if run is None:
         run = _final(state, arguments)
         run.accept_final(state.blobs.get(arguments["final"]))
@@ -310,30 +358,19 @@ def _score_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
 
 def _score_card(_state: Jobs, arguments: Arguments) -> dict[str, Any]:
     """Metrics and intervals of released counts, as decimal strings."""
-    card = Scorecard.from_counts(
+    histograms = arguments.get("histograms") or [arguments]
+    released = Released(
+        arguments.get("task", "binary"),
         arguments["counts"],
-        arguments["epsilon_micro"] / 1_000_000,
-        arguments["edges"],
-        arguments["threshold_edge"],
-        level=CONFIDENCE,
-        noise_variance=noise_variance(arguments["epsilon_micro"], arguments["coins"]),
+        arguments["epsilon_micro"],
+        [part["edges"] for part in histograms],
+        [part["threshold_edge"] for part in histograms],
+        arguments.get("unit", ""),
+        float(arguments.get("width", "0")),
+        arguments["coins"],
     )
-    bound = card.lower_bound(arguments["metric"], arguments["confidence_micro"] / 1_000_000)
-    return {
-        **{name: _decimal(getattr(card, name)) for name in METRICS},
-        "intervals": {
-            name: [_decimal(low), _decimal(high)] for name, (low, high) in card.intervals.items()
-        },
-        "level": f"{CONFIDENCE}",
-        "status": card.status,
-        "award_bound": _decimal(bound),
-        "roc": [[_decimal(x), _decimal(y)] for x, y in card.roc],
-        "probabilities": [_decimal(value) for value in card.probabilities],
-    }
-
-
-def _decimal(value: float) -> str:
-    return f"{value:.6f}"
+    confidence = arguments["confidence_micro"] / 1_000_000
+    return document(released.card(CONFIDENCE), arguments["metric"], confidence)
 
 
 # ---------------------------------------------------------------- deliveries

@@ -10,7 +10,7 @@ from clearinghouse.documents import Fields, exact_number, load_document, shown
 from clearinghouse.errors import InputError, TableError
 from clearinghouse.money import MicroMoney, parse_money
 from clearinghouse.purse_file import Purse, read_purse
-from clearinghouse.schema import Schema, load_schema
+from clearinghouse.schema import MAX_LABELS, Schema, load_schema
 from clearinghouse.tables import Table, read_table
 
 Recipe = Literal["logistic", "gam", "trees"]
@@ -138,10 +138,10 @@ def load_market(path: Path | str) -> Market:
     fields.close()
     if market.tariff == 0:
         raise fields.fail("tariff", "above 0", "0", 'Write tariff: "6.00"')
-    if not schema.label.is_binary:
+    if schema.label.n_classes > MAX_LABELS:
         raise InputError(
-            f"{path}: the label '{schema.label.name}' of this schema is not a choice of two "
-            "levels, and this version scores models on two classes only. Give it two levels"
+            f"{path}: the label '{schema.label.name}' has {schema.label.n_classes} levels, and at "
+            f"most {MAX_LABELS} can be scored. Join rare levels"
         )
     _refuse_same_party(market)
     _refuse_foreign_asks(market)

@@ -1,15 +1,24 @@
 """The encrypted columns of a schema: one for each public feature, on a public integer grid.
 
+A numeric label is one more column, the last one, on a grid of its own: models of residuals read it.
+
 Hospitals upload these columns, models read them, the server checks one against the other. All
 three compute them from the schema alone.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse import features
-from clearinghouse.schema import ColumnValues, Schema
+from clearinghouse.schema import Schema
 from secure_eval.integer_model import Column
+from secure_eval.quantise_residual import label_column
+
+if TYPE_CHECKING:
+    # not pyarrow: the process that parses foreign models has little time
+    from clearinghouse.tables import Table
 
 VALUE_STEPS = 510
 """A number is rounded to the nearest of so many even steps between its public bounds."""
@@ -28,11 +37,28 @@ def columns(schema: Schema) -> tuple[Column, ...]:
             found.append(Column.value_of(index, feature.low, step, VALUE_STEPS + 1))
         else:
             found.append(Column.value_of(index, 0.0, 1.0, 2))
-    return tuple(found)
+    label = label_column_of(schema)
+    return tuple(found) if label is None else (*found, label)
 
 
-def encode(schema: Schema, table: ColumnValues) -> NDArray[np.int64]:
-    """The integer columns (n, C) of a table's rows: what is encrypted, and what models score."""
+def label_column_of(schema: Schema) -> Column | None:
+    """The column of a numeric label; None where the label is a category."""
+    label = schema.label
+    if label.kind != "number":
+        return None
+    return label_column(len(features.features(schema)), label.low, label.high)
+
+
+def rows_of(schema: Schema, table: "Table") -> NDArray[np.float64]:
+    """What a model scores (n, F): the feature vectors, a numeric label behind them."""
     values = features.encode(schema, table)
+    if schema.label.kind != "number":
+        return values
+    return np.column_stack([values, np.asarray(table.labels, dtype=np.float64)])
+
+
+def encode(schema: Schema, table: "Table") -> NDArray[np.int64]:
+    """The integer columns (n, C) of a table's rows: what is encrypted, and what models score."""
+    values = rows_of(schema, table)
     parts = [column.encode(values[:, column.feature]) for column in columns(schema)]
     return np.column_stack(parts).astype(np.int64, copy=False)

@@ -8,9 +8,13 @@ from typing import Any, Literal
 from clearinghouse.documents import Fields, exact_number
 from clearinghouse.money import MICRO, MicroMoney, parse_money
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import LOWER_IS_BETTER, PURSE_METRICS, purse_metrics
 
-METRICS = ("auc", "accuracy", "sensitivity", "specificity")
 FLOOR_METRICS = ("sensitivity", "specificity")
+DEFAULT_ERROR = 4
+"""A purse for a number asks for an error of at most this part of the label's range by default."""
+
+MOST_ERROR = Fraction(10**9)
 PRIZES = (50, 30, 20)
 MOST_PRIZES = 20
 
@@ -35,8 +39,8 @@ class Purse:
         kind: acceptance (best model at the threshold), contest (prizes by rank) or procurement
             (lowest sealed bid at the threshold, paid the next one).
         amount: The purse.
-        metric: What is compared.
-        threshold: Least value of the metric, shown with `confidence`.
+        metric: What is compared; of a numeric label an error, of which less is better.
+        threshold: Least value of the metric, of an error the greatest, shown with `confidence`.
         confidence: One-sided, 0.5 to below 1.
         prizes: Of a contest: falling shares by rank.
         fairness: A floor for every stratum of an attribute, or None.
@@ -86,11 +90,13 @@ def read_purse(fields: Fields, *, schema: Schema | None = None, asks: bool = Fal
     """
     part = fields.part("purse") if fields.has("purse") else Fields({}, file=fields.file)
     kind = _choice(part, "kind", KINDS, "acceptance")
+    metrics = (*PURSE_METRICS, *LOWER_IS_BETTER) if schema is None else purse_metrics(schema.label)
+    metric = _choice(part, "metric", metrics, metrics[0])
     purse = Purse(
         kind,
         _money(part, "amount", "300.00"),
-        _choice(part, "metric", METRICS, "auc"),
-        _share(part, "threshold", "0.7", Fraction(0), Fraction(1)),
+        metric,
+        _threshold(part, metric, schema),
         _share(part, "confidence", "0.9", Fraction(1, 2), Fraction(MICRO - 1, MICRO)),
         _prizes(part) if kind == "contest" else PRIZES,
         _fairness(part, schema),
@@ -98,6 +104,16 @@ def read_purse(fields: Fields, *, schema: Schema | None = None, asks: bool = Fal
     )
     part.close()
     return purse
+
+
+def _threshold(part: Fields, metric: str, schema: Schema | None) -> Fraction:
+    """By default 0.7; of an error a part of the label's range, where that is known."""
+    if metric in PURSE_METRICS:
+        return _share(part, "threshold", "0.7", Fraction(0), Fraction(1))
+    default = "1"
+    if schema is not None:
+        default = f"{(schema.label.high - schema.label.low) / DEFAULT_ERROR:.6f}"
+    return _share(part, "threshold", default, Fraction(0), MOST_ERROR)
 
 
 def _choice(part: Fields, key: str, choices: tuple[Any, ...], default: str) -> Any:

@@ -8,8 +8,8 @@ import numpy as np
 
 from clearinghouse.blobs import BlobStore
 from clearinghouse.rows import verify_proofs
+from secure_eval.class_models import read_model
 from secure_eval.evaluator import Opened
-from secure_eval.integer_model import IntegerModel
 from secure_eval.layout import Layout
 from secure_eval.replay import TargetTranscript, Transcript, Verdict, replay
 from secure_eval.replay_target import replay_target
@@ -40,7 +40,7 @@ def score_replay(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:
     first, second = (bytes.fromhex(nonce) for nonce in arguments["nonces"])
     transcript = Transcript(
         **_common(blobs, arguments),
-        model=IntegerModel.from_json(blobs.get(arguments["model"])),
+        model=read_model(blobs.get(arguments["model"])),
         column_map=arguments["columns"],
         nonces=(first, second),
         coins=arguments["coins"],

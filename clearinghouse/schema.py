@@ -25,6 +25,8 @@ from clearinghouse.region_files import parse_regions, with_codewords
 from clearinghouse.regions import Regions
 
 MAX_COLUMNS = 1000
+MAX_LABELS = 16
+"""Most label classes that a sealed set can hold: levels, or strata of a number."""
 
 
 class ColumnValues(Protocol):
@@ -312,11 +314,19 @@ def _label(fields: Fields) -> Label:
         label = Label(name, "category", levels=_levels(fields))
     elif kind == "number":
         low, high = _bounds(fields)
-        label = Label(name, "number", low=low, high=high)
+        label = Label(name, "number", low=low, high=high, cuts=_label_cuts(fields, low, high))
     else:
         raise fields.fail("kind", "number or category", kind, "Leave it out for a category")
     fields.close()
     return label
+
+
+def _label_cuts(fields: Fields, low: float, high: float) -> tuple[float, ...]:
+    cuts = fields.numbers("cuts") if fields.has("cuts") and fields.raw("cuts") else ()
+    if len(cuts) >= MAX_LABELS or any(not low < cut < high for cut in cuts):
+        expected = f"at most {MAX_LABELS - 1} numbers between {low:g} and {high:g}"
+        raise fields.fail("cuts", expected, list(cuts), "Move the cuts, or leave them out")
+    return tuple(cuts)
 
 
 def _named(fields: Fields, key: str, columns: tuple[Column, ...]) -> tuple[str, ...]:

@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     # not the rehearsal: to a reader of imports the server would then reach the key holder
     from secure_eval.checked import CheckedScoringRun
+    from secure_eval.class_models import ClassModels
     from secure_eval.comparison import hidden_edges
     from secure_eval.evaluator import Opened, PublicKeys
-    from secure_eval.from_onnx import from_onnx
-    from secure_eval.from_sklearn import from_sklearn
+    from secure_eval.from_onnx import classes_from_onnx, from_onnx, residual_from_onnx
+    from secure_eval.from_sklearn import from_sklearn, residual_from_sklearn
     from secure_eval.histogram import Histogram
     from secure_eval.integer_model import Column, IntegerModel, IntegerTree
     from secure_eval.layout import Layout
     from secure_eval.noise import Table
     from secure_eval.params import PARAMETERS
+    from secure_eval.quantise_residual import label_column
+    from secure_eval.sklearn_classes import classes_from_sklearn
     from secure_eval.target import TargetOpening
 
 _HOMES = {
     "PARAMETERS": "params",
     "CheckedScoringRun": "checked",
+    "ClassModels": "class_models",
     "Column": "integer_model",
     "Histogram": "histogram",
     "IntegerModel": "integer_model",
@@ -35,15 +39,22 @@ _HOMES = {
     "PublicKeys": "evaluator",
     "Table": "noise",
     "TargetOpening": "target",
+    "classes_from_onnx": "from_onnx",
+    "classes_from_sklearn": "sklearn_classes",
     "from_onnx": "from_onnx",
     "from_sklearn": "from_sklearn",
     "hidden_edges": "comparison",
+    "label_column": "quantise_residual",
     "rehearse": "rehearse",
+    "rehearse_classes": "rehearse_classes",
+    "residual_from_onnx": "from_onnx",
+    "residual_from_sklearn": "from_sklearn",
 }
 
 __all__ = [
     "PARAMETERS",
     "CheckedScoringRun",
+    "ClassModels",
     "Column",
     "Histogram",
     "IntegerModel",
@@ -53,10 +64,16 @@ __all__ = [
     "PublicKeys",
     "Table",
     "TargetOpening",
+    "classes_from_onnx",
+    "classes_from_sklearn",
     "from_onnx",
     "from_sklearn",
     "hidden_edges",
+    "label_column",
     "rehearse",
+    "rehearse_classes",
+    "residual_from_onnx",
+    "residual_from_sklearn",
 ]
 
 

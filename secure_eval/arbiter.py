@@ -7,11 +7,13 @@ silence. Committed coins need none: they are tested in every run.
 from collections.abc import Sequence
 
 from secure_eval import framing
+from secure_eval.class_models import ClassModels, model_parts
 from secure_eval.encrypted_noise import encrypted_noise
 from secure_eval.framing import Kind
 from secure_eval.layout import Shapes
 from secure_eval.noise import Table, commitment, table_noise
 from secure_eval.nonces import NO_DEVELOPER
+from secure_eval.one_class import class_run_id, split_parts
 from secure_eval.packing import FULL_BYTES
 from secure_eval.public_keys import PublicKeys
 from secure_eval.replay import TargetTranscript, Transcript, Verdict, check_record, refuted
@@ -21,13 +23,16 @@ __all__ = ["check_noise", "check_target_noise"]
 _PROVEN = Verdict(True, None, None, "the noise is the committed one, bit for bit")
 
 
-def check_noise(transcript: Transcript, noise_key: bytes, tables: Sequence[Table]) -> Verdict:
+def check_noise(
+    transcript: Transcript, noise_key: bytes, tables: Sequence[Table], *, of_class: int = 0
+) -> Verdict:
     """Rebuild the key holder's noise ciphertext from the run's revealed noise key.
 
     Args:
         transcript: with the digits and characters messages.
         noise_key: the run's key, 32 bytes.
-        tables: what was agreed to be released, with epsilons.
+        tables: what was agreed to be released, with epsilons; of the class alone, if one is meant.
+        of_class: of a run of one model a class: whose noise key it is.
 
     Returns:
         Reproduced, or the key holder (or the record) at fault.
@@ -44,17 +49,24 @@ def check_noise(transcript: Transcript, noise_key: bytes, tables: Sequence[Table
     for name in ("digits", "characters"):
         if name not in messages:
             return refuted(name, "record", "it is missing")
-    shapes = Shapes(layout.n_blocks, layout.labels, transcript.model.bins, 0)
+    run_id, labels, parts = transcript.run_id, layout.labels, model_parts(transcript.model)
     try:
+        if isinstance(transcript.model, ClassModels):  # each class has a key of its own
+            run_id, labels = class_run_id(run_id, of_class), 2
+            messages = {
+                name: split_parts(messages[name], len(parts))[of_class]
+                for name in ("digits", "characters")
+            }
+        shapes = Shapes(layout.n_blocks, labels, parts[0].bins, 0)
         committed = framing.decode(messages["digits"], Kind.DIGITS, shapes.digits())[0]
         sent = framing.decode(messages["characters"], Kind.CHARACTERS, shapes.characters())[0]
     except ValueError as error:
         return refuted("noise", "key holder", str(error))
-    noise = table_noise(noise_key, transcript.run_id, transcript.nonces, tables)
+    noise = table_noise(noise_key, run_id, transcript.nonces, tables)
     if bytes(committed) != commitment(noise_key):
         return refuted("digits", "key holder", "the revealed noise key is not the committed one")
     public_key = PublicKeys.from_bytes(transcript.keys).public_key
-    if bytes(sent) != encrypted_noise(public_key, noise_key, transcript.run_id, noise):
+    if bytes(sent) != encrypted_noise(public_key, noise_key, run_id, noise):
         return refuted("characters", "key holder", "the noise is not the one that was committed")
     return _PROVEN
 

@@ -43,6 +43,8 @@ class Kind(IntEnum):
     UPLOAD_STATE = 21
     TARGET_CHECKS = 22
     TARGET_CHECK_REPLIES = 23
+    CLASSES = 40
+    CLASSES_STATE = 41
 
 
 def frame_size(lengths: Sequence[int]) -> int:

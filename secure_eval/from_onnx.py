@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from secure_eval.class_models import MAX_CLASSES, ClassModels, Method
 from secure_eval.column_book import check_bounds
 from secure_eval.expressions import Expression, Smooth, to_float32
 from secure_eval.float_model import Decision, FloatModel
@@ -19,8 +20,11 @@ from secure_eval.onnx_features import MAX_WIDTH
 from secure_eval.onnx_node import MAX_ELEMENTS, read_node, read_tensor
 from secure_eval.onnx_operators import apply
 from secure_eval.onnx_scan import load
-from secure_eval.onnx_values import Outcome, Scores, Table, Value, decide
+from secure_eval.onnx_scores import ends
+from secure_eval.onnx_values import Classes, Outcome, Scores, Table, Value, decide
 from secure_eval.quantise import quantise
+from secure_eval.quantise_residual import quantise_residual
+from secure_eval.sklearn_classes import contrasts, quantised_classes
 
 FLOAT, DOUBLE, INT64 = 1, 11, 7
 MAX_EXPRESSIONS = 200_000
@@ -51,8 +55,67 @@ def from_onnx(
     return quantise(model, table, score_range=score_range, columns=columns, groups=groups)
 
 
+def classes_from_onnx(
+    path_or_bytes: str | Path | bytes,
+    bounds: ArrayLike,
+    *,
+    columns: Sequence[Column] | None = None,
+    groups: Sequence[Group] | None = None,
+) -> ClassModels:
+    """Return one integer model for each class of an ONNX model of 3 to 16 classes.
+
+    Args:
+        path_or_bytes: as for `from_onnx`.
+        bounds: as for `from_onnx`.
+        columns: as for `from_onnx`.
+        groups: as for `from_onnx`.
+
+    Raises:
+        ValueError: something is not supported or malformed, naming node and operator.
+    """
+    table = check_bounds(bounds)
+    graph, values = _evaluated(load(path_or_bytes), len(table))
+    models, method = _class_decision(graph, values)
+    return quantised_classes(models, method, table, columns, groups)
+
+
+def residual_from_onnx(
+    path_or_bytes: str | Path | bytes,
+    bounds: ArrayLike,
+    label: Column,
+    *,
+    columns: Sequence[Column] | None = None,
+    groups: Sequence[Group] | None = None,
+) -> IntegerModel:
+    """Return the integer model of the residual of an ONNX model with one score.
+
+    Args:
+        path_or_bytes: as for `from_onnx`.
+        bounds: as for `from_onnx`.
+        label: the label's column; see `quantise_residual.label_column`.
+        columns: as for `from_onnx`, the label not among them.
+        groups: as for `from_onnx`.
+
+    Raises:
+        ValueError: something is not supported or malformed, naming node and operator.
+    """
+    table = check_bounds(bounds)
+    graph, values = _evaluated(load(path_or_bytes), len(table))
+    scores = [value for value in _outputs(graph, values) if isinstance(value, Scores)]
+    if len(scores) != 1 or len(graph.output) != 1 or scores[0].forms.shape[1] != 1:
+        raise ValueError("a numeric label needs a graph with one output of one score")
+    model = _plain(scores[0]).model()
+    return quantise_residual(model, table, label, columns=columns, groups=groups)
+
+
 def read(proto: Any, n_features: int) -> FloatModel:
     """Return the float model of a parsed ModelProto over n_features raw features."""
+    graph, values = _evaluated(proto, n_features)
+    return _decision(graph, values).model()
+
+
+def _evaluated(proto: Any, n_features: int) -> tuple[Any, dict[str, Value]]:
+    """Return the graph, and what each name in it stands for."""
     graph = proto.graph
     values: dict[str, Value] = {}
     elements = 0
@@ -79,7 +142,7 @@ def read(proto: Any, n_features: int) -> FloatModel:
             expressions += len(value.columns) if isinstance(value, Table) else 0
         if expressions > MAX_EXPRESSIONS:
             raise node.refuse("the graph has too many columns")
-    return _decision(graph, values).model()
+    return graph, values
 
 
 def _inputs(graph: Any, constants: dict[str, Value], n_features: int) -> dict[str, Value]:
@@ -116,12 +179,40 @@ def _input_width(item: Any, default: int | None) -> int:
     return int(width)
 
 
-def _decision(graph: Any, values: dict[str, Value]) -> Outcome:
-    """Return the one decision that all outputs of the graph share."""
+def _outputs(graph: Any, values: dict[str, Value]) -> list[Value]:
+    """Return what the graph's outputs stand for."""
     missing = [item.name for item in graph.output if item.name not in values]
     if missing or not graph.output:
         raise ValueError(f"the graph's output {''.join(missing[:1])[:64]!r} is not defined")
-    outputs = [values[item.name] for item in graph.output]
+    return [values[item.name] for item in graph.output]
+
+
+def _class_decision(graph: Any, values: dict[str, Value]) -> tuple[list[FloatModel], Method]:
+    """Return each class's model; probabilities say what they are, a bare label does not."""
+    outputs = _outputs(graph, values)
+    bare = [value for value in outputs if isinstance(value, Scores)]
+    if len(bare) == 1 and 3 <= bare[0].forms.shape[1] <= MAX_CLASSES:
+        outputs[outputs.index(bare[0])] = ends(bare[0], "contrast")[1]
+    found = [value for value in outputs if isinstance(value, Classes)]
+    if len(found) != len(outputs):
+        raise ValueError(
+            "expected an output for three or more classes; keep label and probabilities"
+        )
+    if not all(found[0].same(value) for value in found):
+        raise ValueError("the outputs of the graph decide differently; keep one output")
+    chosen = min(found, key=lambda value: value.is_label)
+    models = chosen.models()
+    return (contrasts(models) if chosen.method == "contrast" else models), chosen.method
+
+
+def _decision(graph: Any, values: dict[str, Value]) -> Outcome:
+    """Return the one decision that all outputs of the graph share."""
+    outputs = _outputs(graph, values)
+    many = [value for value in outputs if isinstance(value, Classes)]
+    if many:
+        raise ValueError(
+            f"the model has {len(many[0].shifts)} classes; use classes_from_onnx, or train on two"
+        )
     outcomes = [value for value in outputs if isinstance(value, Outcome)]
     scores = [value for value in outputs if isinstance(value, Scores)]
     if len(outcomes) + len(scores) != len(outputs):

@@ -20,6 +20,7 @@ from secure_eval.float_model import Decision, FloatLinear, FloatModel, FloatTree
 from secure_eval.integer_model import Column, Group, IntegerModel
 from secure_eval.model_checks import MAX_DEPTH
 from secure_eval.quantise import quantise
+from secure_eval.quantise_residual import quantise_residual
 from secure_eval.sklearn_steps import Expressions, fold
 
 MARGIN = Decision(0.0, strict=True)
@@ -57,8 +58,47 @@ def from_sklearn(
     return quantise(model, table, score_range=score_range, columns=columns, groups=groups)
 
 
+def residual_from_sklearn(
+    estimator: Any,
+    bounds: ArrayLike,
+    label: Column,
+    *,
+    columns: Sequence[Column] | None = None,
+    groups: Sequence[Group] | None = None,
+) -> IntegerModel:
+    """Return the integer model of a fitted regressor's residual, prediction less label.
+
+    Args:
+        estimator: a fitted regressor, or a Pipeline that ends in one.
+        bounds: (F, 2) public low and high of each raw feature.
+        label: the label's column, feature F; see `quantise_residual.label_column`.
+        columns: as for `from_sklearn`.
+        groups: as for `from_sklearn`.
+
+    Raises:
+        ValueError: something is not supported, naming it and what to use instead.
+    """
+    table = check_bounds(bounds)
+    model = read_regressor(estimator, len(table))
+    return quantise_residual(model, table, label, columns=columns, groups=groups)
+
+
 def read(estimator: Any, n_features: int) -> FloatModel:
-    """Return the float model of a fitted estimator over n_features raw features."""
+    """Return the float model of a fitted binary estimator over n_features raw features."""
+    last, inputs = unfolded(estimator, n_features)
+    return final(last, inputs)
+
+
+def read_regressor(estimator: Any, n_features: int) -> FloatModel:
+    """Return the float model of a fitted regressor over n_features raw features."""
+    last, inputs = unfolded(estimator, n_features)
+    if hasattr(last, "classes_"):
+        raise ValueError(f"{type(last).__name__} predicts classes; a numeric label needs a number")
+    return _regressor(last, inputs)
+
+
+def unfolded(estimator: Any, n_features: int) -> tuple[Any, Expressions]:
+    """Return the last estimator of a pipeline and the expressions that it reads."""
     from sklearn.pipeline import Pipeline
 
     inputs: Expressions = tuple(Smooth(feature) for feature in range(n_features))
@@ -74,11 +114,11 @@ def read(estimator: Any, n_features: int) -> FloatModel:
             f"{type(estimator).__name__} expects {expected} features, got {len(inputs)}; "
             "give bounds for every raw feature"
         )
-    return _final(estimator, inputs)
+    return estimator, inputs
 
 
-def _final(estimator: Any, inputs: Expressions) -> FloatModel:
-    """Return the float model of the last estimator."""
+def final(estimator: Any, inputs: Expressions) -> FloatModel:
+    """Return the float model of the last estimator of two classes."""
     from sklearn import ensemble, linear_model, svm, tree
     from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
     from sklearn.linear_model._stochastic_gradient import BaseSGDRegressor
@@ -89,13 +129,13 @@ def _final(estimator: Any, inputs: Expressions) -> FloatModel:
     if isinstance(estimator, LinearModel | BaseSGDRegressor | svm.LinearSVR):
         return _linear(estimator, inputs, HALF)
     if isinstance(estimator, tree.DecisionTreeClassifier):
-        return _forest([estimator], inputs)
+        return forest([estimator], inputs)
     if isinstance(estimator, ensemble.RandomForestClassifier | ensemble.ExtraTreesClassifier):
-        return _forest(estimator.estimators_, inputs)
+        return forest(estimator.estimators_, inputs)
     if isinstance(estimator, ensemble.GradientBoostingClassifier):
         return _boosting(estimator, inputs)
     if isinstance(estimator, ensemble.HistGradientBoostingClassifier):
-        return _histogram_boosting(estimator, inputs)
+        return histogram_boosting(estimator, inputs)
     advice = f"use one of {SUPPORTED}"
     if hasattr(estimator, "best_estimator_"):
         advice = "pass its best_estimator_"
@@ -110,7 +150,8 @@ def _require_binary(estimator: Any) -> None:
     classes = getattr(estimator, "classes_", None)
     if classes is not None and len(classes) != 2:
         raise ValueError(
-            f"{type(estimator).__name__} has {len(classes)} classes; train on two classes"
+            f"{type(estimator).__name__} has {len(classes)} classes; train on two classes, or use "
+            "classes_from_sklearn for three or more"
         )
     outputs = getattr(estimator, "n_outputs_", 1)
     if outputs != 1:
@@ -130,19 +171,71 @@ def _linear(estimator: Any, inputs: Expressions, decision: Decision) -> FloatLin
     return FloatLinear(inputs, coefficients.ravel(), float(intercept[0]), decision)
 
 
-def _single(inputs: Expressions) -> Expressions:
+def single(inputs: Expressions) -> Expressions:
     """Return the inputs as scikit-learn's trees see them: rounded to float32."""
     return tuple(affine(expression, to_float32, 1.0, 0.0) for expression in inputs)
 
 
-def _forest(trees: Sequence[Any], inputs: Expressions) -> FloatTrees:
-    """Return the mean probability of class 1: values are class fractions of each leaf."""
+def forest(trees: Sequence[Any], inputs: Expressions, of_class: int = 1) -> FloatTrees:
+    """Return the mean probability of a class: values are class fractions of each leaf."""
     read_trees = []
     for index, estimator in enumerate(trees):
         fractions = estimator.tree_.value[:, 0, :]
-        share = fractions[:, 1] / fractions.sum(axis=1) / len(trees)
-        read_trees.append(_tree(estimator.tree_, share, f"tree {index}"))
-    return FloatTrees(_single(inputs), tuple(read_trees), 0.0, HALF)
+        share = fractions[:, of_class] / fractions.sum(axis=1) / len(trees)
+        read_trees.append(read_tree(estimator.tree_, share, f"tree {index}"))
+    return FloatTrees(single(inputs), tuple(read_trees), 0.0, HALF)
+
+
+def _regressor(estimator: Any, inputs: Expressions) -> FloatModel:
+    """Return the prediction of a regressor."""
+    from sklearn import ensemble, svm, tree
+    from sklearn.linear_model._base import LinearModel
+    from sklearn.linear_model._stochastic_gradient import BaseSGDRegressor
+
+    outputs = getattr(estimator, "n_outputs_", 1)
+    if outputs != 1:
+        raise ValueError(f"{type(estimator).__name__} has {outputs} outputs; train on one")
+    if isinstance(estimator, LinearModel | BaseSGDRegressor | svm.LinearSVR):
+        return _linear(estimator, inputs, HALF)
+    if isinstance(estimator, tree.DecisionTreeRegressor):
+        return _averaged([estimator], inputs)
+    if isinstance(estimator, ensemble.RandomForestRegressor | ensemble.ExtraTreesRegressor):
+        return _averaged(estimator.estimators_, inputs)
+    if isinstance(estimator, ensemble.GradientBoostingRegressor):
+        return _boosted(estimator, inputs)
+    if isinstance(estimator, ensemble.HistGradientBoostingRegressor):
+        if estimator.loss not in {"squared_error", "absolute_error", "quantile"}:
+            raise ValueError(f"loss={estimator.loss!r} is not supported; use squared_error")
+        return histogram_boosting(estimator, inputs)
+    raise ValueError(
+        f"{type(estimator).__name__} is not supported for a numeric label; use a linear regressor, "
+        "DecisionTreeRegressor, RandomForestRegressor, ExtraTreesRegressor, "
+        "GradientBoostingRegressor or HistGradientBoostingRegressor"
+    )
+
+
+def _averaged(trees: Sequence[Any], inputs: Expressions) -> FloatTrees:
+    """Return the mean of regression trees."""
+    read_trees = tuple(
+        read_tree(item.tree_, item.tree_.value[:, 0, 0] / len(trees), f"tree {index}")
+        for index, item in enumerate(trees)
+    )
+    return FloatTrees(single(inputs), read_trees, 0.0, HALF)
+
+
+def _boosted(estimator: Any, inputs: Expressions) -> FloatTrees:
+    zeros = np.zeros((1, len(inputs)), dtype=np.float32)
+    stages = estimator.estimators_[:, 0]
+    rate = estimator.learning_rate
+    trees = tuple(
+        read_tree(tree.tree_, rate * tree.tree_.value[:, 0, 0], f"tree {index}")
+        for index, tree in enumerate(stages)
+    )
+    grown = sum(float(rate * tree.predict(zeros)[0]) for tree in stages)
+    if not isinstance(estimator.init_, str) and type(estimator.init_).__name__ != "DummyRegressor":
+        raise ValueError(f"init={type(estimator.init_).__name__} is not supported; leave init=None")
+    base = float(estimator.predict(zeros)[0]) - grown
+    return FloatTrees(single(inputs), trees, base, HALF)
 
 
 def _boosting(estimator: Any, inputs: Expressions) -> FloatTrees:
@@ -152,7 +245,7 @@ def _boosting(estimator: Any, inputs: Expressions) -> FloatTrees:
     if not isinstance(start, str | DummyClassifier):
         raise ValueError(f"init={type(start).__name__} is not supported; leave init=None")
     trees = tuple(
-        _tree(tree.tree_, estimator.learning_rate * tree.tree_.value[:, 0, 0], f"tree {index}")
+        read_tree(tree.tree_, estimator.learning_rate * tree.tree_.value[:, 0, 0], f"tree {index}")
         for index, tree in enumerate(estimator.estimators_[:, 0])
     )
     zeros = np.zeros((1, len(inputs)), dtype=np.float32)
@@ -162,7 +255,7 @@ def _boosting(estimator: Any, inputs: Expressions) -> FloatTrees:
     )
     base = 0.0 if isinstance(start, str) else _prior(estimator, zeros, grown)
     # GradientBoostingClassifier decides for class 1 at a margin of exactly 0.
-    return FloatTrees(_single(inputs), trees, base, Decision(0.0, strict=False))
+    return FloatTrees(single(inputs), trees, base, Decision(0.0, strict=False))
 
 
 def _prior(estimator: Any, zeros: Any, grown: float) -> float:
@@ -170,7 +263,8 @@ def _prior(estimator: Any, zeros: Any, grown: float) -> float:
     return float(estimator.decision_function(zeros)[0]) - grown
 
 
-def _tree(tree: Any, value: Any, name: str) -> FloatTree:
+def read_tree(tree: Any, value: Any, name: str) -> FloatTree:
+    """Return a tree of scikit-learn's with other leaf values (n_nodes,)."""
     if tree.max_depth > MAX_DEPTH:
         raise ValueError(
             f"{name}: depth {tree.max_depth} exceeds {MAX_DEPTH}; train with "
@@ -190,7 +284,8 @@ def _tree(tree: Any, value: Any, name: str) -> FloatTree:
     )
 
 
-def _histogram_boosting(estimator: Any, inputs: Expressions) -> FloatTrees:
+def histogram_boosting(estimator: Any, inputs: Expressions, of_class: int = 0) -> FloatTrees:
+    """Return the raw score of a class (the only one of two classes, or of a regressor)."""
     categorical = estimator.is_categorical_
     if categorical is not None and np.any(categorical):
         raise ValueError(
@@ -198,14 +293,15 @@ def _histogram_boosting(estimator: Any, inputs: Expressions) -> FloatTrees:
             "put a OneHotEncoder before HistGradientBoostingClassifier"
         )
     trees = tuple(
-        _histogram_tree(stage[0].nodes, f"tree {index}")
+        histogram_tree(stage[of_class].nodes, f"tree {index}")
         for index, stage in enumerate(estimator._predictors)
     )
-    base = float(np.ravel(estimator._baseline_prediction)[0])
+    base = float(np.ravel(estimator._baseline_prediction)[of_class])
     return FloatTrees(inputs, trees, base, MARGIN)
 
 
-def _histogram_tree(nodes: Any, name: str) -> FloatTree:
+def histogram_tree(nodes: Any, name: str) -> FloatTree:
+    """Return a tree of HistGradientBoosting's."""
     depth = int(nodes["depth"].max())
     if depth > MAX_DEPTH:
         raise ValueError(

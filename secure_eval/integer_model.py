@@ -109,7 +109,7 @@ class IntegerModel:
     Attributes:
         kind: "linear" (weighted columns), "additive" (weighted 0/1 columns) or "trees".
         columns: what the model reads.
-        weights: (C,) integers, zeros for trees.
+        weights: (C,) integers; in trees only for columns that no tree reads, such as a label's.
         bias: added to every score.
         trees: trees whose leaves are summed; empty unless kind is "trees".
         n_features: width of the rows that `encode` takes.
@@ -175,8 +175,8 @@ class IntegerModel:
             raise ValueError(f"weights, bias: at most {PLAIN_MODULUS} and 2**40 in absolute value")
         if (self.kind == "trees") != bool(self.trees):
             raise ValueError(f"trees: a {self.kind} model cannot have {len(self.trees)} trees")
-        if self.kind == "trees" and self.weights.any():
-            raise ValueError("weights: a trees model has zero weights")
+        if self.kind == "trees":
+            self._check_weights_beside_trees()
         check_columns(self.columns, self.n_features)
         if self.kind == "additive" and any(column.size != 2 for column in self.columns):
             raise ValueError("columns: an additive model reads 0/1 columns only")
@@ -185,6 +185,12 @@ class IntegerModel:
         check_edges(self.bin_edges, self.threshold_bin, self.bins)
         if not np.isfinite([self.scale, self.offset]).all():
             raise ValueError("scale, offset: expected finite numbers")
+
+    def _check_weights_beside_trees(self) -> None:
+        """Weights beside trees are for numbers: weighted bits would be trees of one split."""
+        for index in np.flatnonzero(self.weights).tolist():
+            if self.columns[index].size == 2:
+                raise ValueError(f"weights[{index}]: a trees model weighs no column of two levels")
 
     def _check_trees(self) -> None:
         nodes = sum(len(tree.column) for tree in self.trees)
@@ -288,10 +294,7 @@ class IntegerModel:
         Raises:
             ValueError: naming the place that is unknown, missing, malformed or out of range.
         """
-        plain = model_json.load(text)
-        columns = tuple(Column(**item) for item in plain.pop("columns"))
-        trees = tuple(IntegerTree(**item) for item in plain.pop("trees"))
-        return cls(columns=columns, trees=trees, **plain)
+        return from_plain(model_json.load(text))
 
     def digest(self) -> str:
         """Return the SHA-256 (hexadecimal) of the canonical text."""
@@ -302,6 +305,14 @@ class IntegerModel:
 
     def __hash__(self) -> int:
         return hash(self.to_json())
+
+
+def from_plain(plain: model_json.Plain) -> IntegerModel:
+    """Return the model of what `model_json` read."""
+    rest = dict(plain)
+    columns = tuple(Column(**item) for item in rest.pop("columns"))
+    trees = tuple(IntegerTree(**item) for item in rest.pop("trees"))
+    return IntegerModel(columns=columns, trees=trees, **rest)
 
 
 def _frozen(values: ArrayLike, name: str) -> Integers:

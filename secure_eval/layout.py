@@ -48,7 +48,7 @@ class Layout:
         version: the parameters' version.
         n_blocks: blocks of up to N rows, 1..60.
         columns: integer columns.
-        labels: number of label classes L, 2..16.
+        labels: number of label classes L, 1..16; 1 where the label is a number without cuts.
         cells: matching cells K, 0 where there are none.
         groups: (name, number of levels) of each subgroup attribute.
     """
@@ -68,7 +68,7 @@ class Layout:
         bounds = {
             "n_blocks": (self.n_blocks, 1, MAX_BLOCKS),
             "columns": (self.columns, 0, MAX_PARTS),
-            "labels": (self.labels, 2, MAX_LABELS),
+            "labels": (self.labels, 1, MAX_LABELS),
             "cells": (self.cells, 0, MAX_PARTS),
             **{f"levels of {name}": (levels, 1, MAX_PARTS) for name, levels in self.groups},
         }

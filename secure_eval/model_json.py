@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from secure_eval.integer_model import IntegerModel
 
 FORMAT = "integer-model/1"
+CLASSES_FORMAT = "class-models/1"
 MAX_BYTES = 8 << 20
+MAX_CLASSES_BYTES = 64 << 20
 INT64 = 1 << 63
 
 Plain = dict[str, Any]
@@ -20,7 +22,21 @@ Reader = Callable[[Any, str], Any]
 
 def dump(model: "IntegerModel") -> str:
     """Return the canonical text of a model (ASCII, sorted keys, no spaces)."""
-    plain = {
+    return _text(_plain(model))
+
+
+def dump_classes(models: Sequence["IntegerModel"], method: str) -> str:
+    """Return the canonical text of one model for each class."""
+    plain = [_plain(model) for model in models]
+    return _text({"format": CLASSES_FORMAT, "method": method, "models": plain})
+
+
+def _text(plain: Plain) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _plain(model: "IntegerModel") -> Plain:
+    return {
         "format": FORMAT,
         "kind": model.kind,
         "n_features": model.n_features,
@@ -48,7 +64,6 @@ def dump(model: "IntegerModel") -> str:
         "scale": float(model.scale).hex(),
         "offset": float(model.offset).hex(),
     }
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def load(text: str | bytes) -> Plain:
@@ -57,12 +72,35 @@ def load(text: str | bytes) -> Plain:
     Raises:
         ValueError: naming the place that is unknown, missing or malformed.
     """
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"model: at most {MAX_BYTES} bytes, got {len(text)}")
+    return _checked(_object(_MODEL)(_parsed(text, MAX_BYTES), "model"), "model")
+
+
+def load_classes(text: str | bytes) -> tuple[list[Plain], str]:
+    """Return the arguments of each class's `IntegerModel`, and how the classes were made.
+
+    Raises:
+        ValueError: naming the place that is unknown, missing or malformed.
+    """
+    plain = _object(_CLASSES)(_parsed(text, MAX_CLASSES_BYTES), "model")
+    if plain["format"] != CLASSES_FORMAT:
+        raise ValueError(f"model.format: expected {CLASSES_FORMAT!r}")
+    models = [_checked(item, f"model.models[{k}]") for k, item in enumerate(plain["models"])]
+    return models, plain["method"]
+
+
+def is_classes(text: str | bytes) -> bool:
+    """Say whether a text claims to hold one model for each class, by its first bytes."""
+    head = f'{{"format":"{CLASSES_FORMAT}"'
+    return text.startswith(head.encode() if isinstance(text, bytes) else head)  # type: ignore[arg-type]
+
+
+def _parsed(text: str | bytes, most: int) -> Any:
+    if len(text) > most:
+        raise ValueError(f"model: at most {most} bytes, got {len(text)}")
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        plain = json.loads(
+        return json.loads(
             text,
             object_pairs_hook=_no_duplicates,
             parse_int=_parse_integer,
@@ -71,13 +109,15 @@ def load(text: str | bytes) -> Plain:
         )
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"model: not JSON text ({type(error).__name__})") from error
-    result: Plain = _object(_MODEL)(plain, "model")
+
+
+def _checked(result: Plain, place: str) -> Plain:
     if result.pop("format") != FORMAT:
-        raise ValueError(f"model.format: expected {FORMAT!r}")
+        raise ValueError(f"{place}.format: expected {FORMAT!r}")
     result["groups"] = tuple((item["kind"], tuple(item["columns"])) for item in result["groups"])
     result["bin_edges"] = tuple(result["bin_edges"].tolist())
     if not result["bin_edges"] or result["threshold_bin"] < 0:
-        raise ValueError("model.bin_edges: expected edges and a threshold_bin from 0")
+        raise ValueError(f"{place}.bin_edges: expected edges and a threshold_bin from 0")
     return result
 
 
@@ -172,4 +212,9 @@ _MODEL: dict[str, Reader] = {
     "threshold_bin": _integer,
     "scale": _float,
     "offset": _float,
+}
+_CLASSES: dict[str, Reader] = {
+    "format": _name,
+    "method": _name,
+    "models": _list(_object(_MODEL)),
 }

@@ -14,7 +14,7 @@ from secure_eval.expressions import (
     to_float32,
 )
 from secure_eval.onnx_node import TYPES, Node
-from secure_eval.onnx_values import MAX_OUTPUTS, Outcome, Scores, Table, Value
+from secure_eval.onnx_values import MAX_OUTPUTS, Classes, Outcome, Scores, Table, Value
 
 Inputs: TypeAlias = list[Value]
 Outputs: TypeAlias = tuple[Value, ...]
@@ -58,6 +58,8 @@ def width_of(node: Node, value: Value) -> int:
         return int(value.forms.shape[1])
     if isinstance(value, Outcome):
         return len(value.signs)
+    if isinstance(value, Classes) and not value.is_label:
+        return len(value.shifts)
     raise node.refuse("expected features or scores")
 
 
@@ -122,7 +124,7 @@ def cast(node: Node, inputs: Inputs) -> Outputs:
     node.allow("to", "saturate")
     count_inputs(node, inputs, 1, 1)
     value, kind = inputs[0], node.integer("to", 0)
-    if isinstance(value, Outcome):
+    if isinstance(value, Outcome | Classes):
         return (value,)
     if kind not in TYPES:
         raise node.refuse(f"casts to type {kind} are not supported; use float")
@@ -207,10 +209,12 @@ def pick(node: Node, inputs: Inputs) -> Outputs:
     node.allow("axis")
     count_inputs(node, inputs, 2, 2)
     value, index = inputs
-    if isinstance(value, np.ndarray) and isinstance(index, Outcome):
+    if isinstance(value, np.ndarray) and isinstance(index, Outcome | Classes):
         names = value.ravel()
-        if node.operator != "ArrayFeatureExtractor" or len(names) != 2 or names[0] >= names[1]:
-            raise node.refuse("expected two increasing class labels")
+        count = 2 if isinstance(index, Outcome) else len(index.shifts)
+        rising = len(names) == count and bool((names[1:] > names[:-1]).all())
+        if node.operator != "ArrayFeatureExtractor" or not rising:
+            raise node.refuse(f"expected {count} increasing class labels")
         return (index,)
     if node.operator == "Gather" and node.integer("axis", 0) not in {1, -1}:
         raise node.refuse("only columns (axis 1) can be gathered")
@@ -234,7 +238,7 @@ def reshape(node: Node, inputs: Inputs) -> Outputs:
     """Accept shapes that keep one row per patient."""
     node.allow("allowzero", "axis", "axes")
     value = inputs[0] if inputs else None
-    if isinstance(value, Outcome | Scores):
+    if isinstance(value, Outcome | Scores | Classes):
         return (value,)
     if not isinstance(value, Table) or node.operator == "Squeeze":
         raise node.refuse("only features and scores can be reshaped")

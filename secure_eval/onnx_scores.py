@@ -1,11 +1,13 @@
 """Rules of ONNX operators that make or transform scores. Nothing is executed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval import onnx_trees
+from secure_eval.class_models import Method
 from secure_eval.expressions import Expression, affine
 from secure_eval.onnx_features import (
     Inputs,
@@ -24,6 +26,7 @@ from secure_eval.onnx_features import (
 from secure_eval.onnx_node import Node
 from secure_eval.onnx_values import (
     MAX_OUTPUTS,
+    Classes,
     LinearRoot,
     Outcome,
     Scores,
@@ -119,7 +122,7 @@ def _moved(node: Node, value: Scores, factor: Any, added: Any) -> Scores:
 
 
 def linear_classifier(node: Node, inputs: Inputs) -> Outputs:
-    """LinearClassifier of two classes: label and probabilities."""
+    """LinearClassifier: label and probabilities."""
     node.allow(
         "classlabels_ints",
         "classlabels_strings",
@@ -130,15 +133,28 @@ def linear_classifier(node: Node, inputs: Inputs) -> Outputs:
     )
     count_inputs(node, inputs, 1, 1)
     labels = node.attributes.get("classlabels_ints", node.attributes.get("classlabels_strings"))
-    if labels is None or len(labels) != 2:
-        raise node.refuse("expected two class labels; train on two classes")
+    if labels is None or not 2 <= len(labels) <= MAX_OUTPUTS:
+        raise node.refuse(f"expected 2 to {MAX_OUTPUTS} class labels")
     transform = node.text("post_transform", "NONE")
     if transform not in {"NONE", "LOGISTIC", "SOFTMAX"}:
         raise node.refuse(f"post_transform {transform!r} is not supported; use LOGISTIC")
+    if len(labels) > 2:
+        many = _linear_scores(node, inputs[0], (len(labels),))
+        return ends(many, "contrast" if transform == "SOFTMAX" else "one-vs-rest")
     raw = _linear_scores(node, inputs[0], (1, 2))
     outcome = decide(raw)
     probabilities = with_signs(outcome, (-1, 1))
     return with_signs(outcome, (1,)), probabilities
+
+
+def ends(scores: Scores, method: Method) -> tuple[Classes, Classes]:
+    """Return the label and the probabilities of three or more classes."""
+    label = Classes(scores.root, scores.forms, scores.shifts, method, is_label=True)
+    return label, Classes(scores.root, scores.forms, scores.shifts, method)
+
+
+def _has_classes(value: Value) -> bool:
+    return isinstance(value, Scores) and value.forms.shape[1] > 2
 
 
 def linear_regressor(node: Node, inputs: Inputs) -> Outputs:
@@ -167,29 +183,37 @@ def _linear_scores(node: Node, value: Value, outputs: tuple[int, ...]) -> Scores
 
 
 def sigmoid(node: Node, inputs: Inputs) -> Outputs:
-    """Sigmoid of one score: positive where the score exceeds 0."""
+    """Sigmoid of one score: positive where the score exceeds 0; of several, each on its own."""
     count_inputs(node, inputs, 1, 1)
     value = inputs[0]
+    if isinstance(value, Scores) and _has_classes(value):
+        return ends(value, "one-vs-rest")[1:]
     if not isinstance(value, Scores) or value.forms.shape[1] != 1:
         raise node.refuse("only the single score of a model, at its end, may be transformed")
     return (decide(value),)
 
 
 def softmax(node: Node, inputs: Inputs) -> Outputs:
-    """Softmax of two scores: positive where the second exceeds the first."""
+    """Softmax of two scores: positive where the second exceeds the first; or of all classes."""
     node.allow("axis")
     count_inputs(node, inputs, 1, 1)
     value = inputs[0]
+    if isinstance(value, Scores) and _has_classes(value):
+        return ends(value, "contrast")[1:]
     if not isinstance(value, Scores) or value.forms.shape[1] != 2:
         raise node.refuse("only the two scores of a model, at its end, may be transformed")
     return (decide(value),)
 
 
 def argmax(node: Node, inputs: Inputs) -> Outputs:
-    """ArgMax of two scores or probabilities: the label."""
+    """ArgMax of scores or probabilities: the label."""
     node.allow("axis", "keepdims", "select_last_index")
     count_inputs(node, inputs, 1, 1)
     value = inputs[0]
+    if isinstance(value, Scores) and _has_classes(value):
+        return ends(value, "contrast")[:1]
+    if isinstance(value, Classes) and not value.is_label:
+        return (replace(value, is_label=True),)
     if isinstance(value, Scores) and value.forms.shape[1] == 2:
         value = decide(value)
     elif not isinstance(value, Outcome):
@@ -202,7 +226,7 @@ def argmax(node: Node, inputs: Inputs) -> Outputs:
 def probabilities(node: Node, inputs: Inputs) -> Outputs:
     """ZipMap, and Normalizer after a model: they keep the order of scores."""
     count_inputs(node, inputs, 1, 1)
-    if isinstance(inputs[0], Outcome | Scores):
+    if isinstance(inputs[0], Outcome | Scores | Classes):
         return (inputs[0],)
     raise node.refuse(f"features are not supported here; {'use Scaler before the model'}")
 
@@ -210,7 +234,8 @@ def probabilities(node: Node, inputs: Inputs) -> Outputs:
 def tree_classifier(node: Node, inputs: Inputs) -> Outputs:
     """TreeEnsembleClassifier."""
     count_inputs(node, inputs, 1, 1)
-    return onnx_trees.classifier(node, as_table(node, inputs[0]))
+    found = onnx_trees.classifier(node, as_table(node, inputs[0]))
+    return ends(*found) if isinstance(found[0], Scores) else found
 
 
 def tree_regressor(node: Node, inputs: Inputs) -> Outputs:

@@ -5,11 +5,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_eval.class_models import Method
 from secure_eval.float_model import Decision, FloatTree
 from secure_eval.integer_model import MAX_TREE_NODES, MAX_TREES
 from secure_eval.model_checks import MAX_DEPTH
 from secure_eval.onnx_node import Node
-from secure_eval.onnx_values import Outcome, Scores, Table, TreeRoot
+from secure_eval.onnx_values import MAX_OUTPUTS, Outcome, Scores, Table, TreeRoot
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -39,10 +40,13 @@ NODE_ATTRIBUTES = (
 )
 
 
-def classifier(node: Node, table: Table) -> tuple[Outcome, Outcome]:
+def classifier(node: Node, table: Table) -> tuple[Outcome, Outcome] | tuple[Scores, Method]:
     """Return the label and the two probabilities of a TreeEnsembleClassifier.
 
-    Two classes. Weights of one class id alone are the score of class 1: a probability against 0.5
+    Of three or more classes: their scores, and what these are. Without a post transform they are
+    probabilities where no weight is negative, else margins.
+
+    Two classes: weights of one class id alone are the score of class 1: a probability against 0.5
     where no post transform is set and no weight is negative, else a margin against 0 (the rule of
     the ONNX runtime; with a logistic transform always a margin).
     """
@@ -55,13 +59,19 @@ def classifier(node: Node, table: Table) -> tuple[Outcome, Outcome]:
         "classlabels_strings",
     )
     labels = node.attributes.get("classlabels_int64s", node.attributes.get("classlabels_strings"))
-    if labels is None or len(labels) != 2:
-        raise node.refuse("expected two class labels; train on two classes")
+    if labels is None or not 2 <= len(labels) <= MAX_OUTPUTS:
+        raise node.refuse(f"expected 2 to {MAX_OUTPUTS} class labels")
     transform = node.text("post_transform", "NONE")
     if transform not in {"NONE", "LOGISTIC", "SOFTMAX"}:
         raise node.refuse(f"post_transform {transform!r} is not supported; use NONE or LOGISTIC")
     weights = node.floats("class_weights")
     ids = node.integers("class_ids")
+    if len(labels) > 2:
+        many = _read(node, table, "class", ids, weights, len(labels))
+        scores = Scores(many, np.eye(len(labels)), np.zeros(len(labels)))
+        shares = transform == "NONE" and not (weights < 0).any()
+        one_each: Method = "probability" if shares else "one-vs-rest"
+        return scores, "contrast" if transform == "SOFTMAX" else one_each
     root = _read(node, table, "class", ids, weights, 2)
     if np.unique(ids).size == 1:
         form = np.zeros(2)
@@ -77,20 +87,28 @@ def classifier(node: Node, table: Table) -> tuple[Outcome, Outcome]:
 
 
 def regressor(node: Node, table: Table) -> Scores | Outcome:
-    """Return the single score of a TreeEnsembleRegressor (sum or average of leaves)."""
+    """Return the score of a TreeEnsembleRegressor (sum or average of leaves).
+
+    Three or more targets are the raw scores of classes (gradient boosting exports them so).
+    """
     leaf = ("target_ids", "target_nodeids", "target_treeids", "target_weights")
     node.allow(
         *NODE_ATTRIBUTES, *leaf, "target_weights_as_tensor", "n_targets", "aggregate_function"
     )
-    if node.integer("n_targets", 1) != 1:
-        raise node.refuse("more than one target is not supported; train on one")
+    targets = node.integer("n_targets", 1)
+    if targets != 1 and not 3 <= targets <= MAX_OUTPUTS:
+        raise node.refuse(f"{targets} targets are not supported; train on one")
     aggregate = node.text("aggregate_function", "SUM")
     transform = node.text("post_transform", "NONE")
     if aggregate not in {"SUM", "AVERAGE"} or transform not in {"NONE", "LOGISTIC"}:
         raise node.refuse(f"{aggregate} with {transform} is not supported; use SUM with NONE")
     ids = node.integers("target_ids")
-    root = _read(node, table, "target", ids, node.floats("target_weights"), 1)
+    root = _read(node, table, "target", ids, node.floats("target_weights"), targets)
     share = 1.0 / len(root.trees) if aggregate == "AVERAGE" else 1.0
+    if targets > 1:
+        if aggregate == "AVERAGE" or transform != "NONE":
+            raise node.refuse("several targets need SUM without a post transform")
+        return Scores(root, np.eye(targets), np.zeros(targets))
     shift = float(root.base[0]) * (1.0 - share)
     if transform == "LOGISTIC":
         return Outcome(root, np.array([share]), shift, Decision(0.0, strict=True), (1,))
@@ -104,7 +122,7 @@ def _read(
     builder = _Builder(node, len(table.columns))
     leaves = builder.leaves(kind, ids, weights, outputs)
     base = node.floats("base_values")
-    if base.size not in {0, 1, outputs}:
+    if base.size not in ({0, 1, outputs} if outputs < 3 else {0, outputs}):
         raise node.refuse(f"{base.size} base values; expected {outputs}")
     full = np.zeros(outputs)
     full[: base.size] = base

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_eval.class_models import Method
 from secure_eval.expressions import Expression
 from secure_eval.float_model import Decision, FloatLinear, FloatModel, FloatTree, FloatTrees
 
@@ -95,7 +96,38 @@ class Outcome:
         )
 
 
-Value: TypeAlias = Table | Scores | Outcome | NDArray[Any]
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What a model of three or more classes gives at its end: probabilities, or the label.
+
+    Class c scores forms[:, c] over the base outputs plus shifts[c]; `method` says how probabilities
+    follow from the scores (`class_models`).
+    """
+
+    root: Root
+    forms: Floats
+    shifts: Floats
+    method: Method
+    is_label: bool = False
+
+    def models(self) -> list[FloatModel]:
+        """Return the float model of each class's score."""
+        decision = Decision(0.5 if self.method == "probability" else 0.0, strict=True)
+        return [
+            Outcome(self.root, form, float(shift), decision, (1,)).model()
+            for form, shift in zip(self.forms.T, self.shifts.tolist(), strict=True)
+        ]
+
+    def same(self, other: "Classes") -> bool:
+        """Say whether another end gives the same scores."""
+        return (
+            self.root is other.root
+            and bool(np.array_equal(self.forms, other.forms))
+            and bool(np.array_equal(self.shifts, other.shifts))
+        )
+
+
+Value: TypeAlias = Table | Scores | Outcome | Classes | NDArray[Any]
 
 
 def decide(scores: Scores) -> Outcome:

@@ -44,7 +44,7 @@ Node: TypeAlias = float | Split
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
+class Draft:
     """base + weights times column levels + one leaf of each tree, in floats."""
 
     columns: tuple[Column, ...]
@@ -87,9 +87,7 @@ def quantise(
         ValueError: a test or feature has no column, or an argument is malformed.
     """
     table = check_bounds(bounds)
-    values = sum(isinstance(expression, Smooth) for expression in model.expressions)
-    book = ColumnBook(table, columns, tuple(groups or ()), values)
-    draft = _linear(model, book) if isinstance(model, FloatLinear) else _trees(model, book)
+    draft = drafted(model, table, columns, groups)
     edge, scale, parts = _fit(draft)
     edges = hidden_edges(BINS)
     offset = float(edges[edge]) - scale * draft.decision.threshold
@@ -108,10 +106,22 @@ def quantise(
         scale=scale,
         offset=offset,
     )
-    return result.with_edges(_published(result, score_range))
+    return result.with_edges(published(result, score_range))
 
 
-def _published(model: IntegerModel, declared: tuple[float, float] | None) -> list[int]:
+def drafted(
+    model: FloatModel,
+    table: Floats,
+    columns: Sequence[Column] | None,
+    groups: Sequence[Group] | None,
+) -> Draft:
+    """Return a model over columns, in floats; arguments and errors as for `quantise`."""
+    values = sum(isinstance(expression, Smooth) for expression in model.expressions)
+    book = ColumnBook(table, columns, tuple(groups or ()), values)
+    return _linear(model, book) if isinstance(model, FloatLinear) else _trees(model, book)
+
+
+def published(model: IntegerModel, declared: tuple[float, float] | None) -> list[int]:
     """Return the hidden edges to publish: those inside the declared or proven range."""
     low, high = float(model.low) + 0.5, float(model.high)
     if declared is not None:
@@ -124,7 +134,7 @@ def _published(model: IntegerModel, declared: tuple[float, float] | None) -> lis
     return sorted({0, model.bins, model.threshold_bin, *inside})
 
 
-def _linear(model: FloatLinear, book: ColumnBook) -> _Draft:
+def _linear(model: FloatLinear, book: ColumnBook) -> Draft:
     weights: dict[Column, float] = defaultdict(float)
     base = model.intercept
     pairs = zip(model.expressions, model.coefficients.tolist(), strict=True)
@@ -154,7 +164,7 @@ def _linear(model: FloatLinear, book: ColumnBook) -> _Draft:
     return _draft(weights, base, (), model.decision, book)
 
 
-def _trees(model: FloatTrees, book: ColumnBook) -> _Draft:
+def _trees(model: FloatTrees, book: ColumnBook) -> Draft:
     patterns = _patterns(model)
     trees = tuple(_nested(tree, model.expressions, patterns, book) for tree in model.trees)
     # Trees of one split are weighted bits: the same score without a multiplication.
@@ -178,7 +188,7 @@ def _draft(
     trees: tuple[Node, ...],
     decision: Decision,
     book: ColumnBook,
-) -> _Draft:
+) -> Draft:
     used = {column for column, weight in weights.items() if weight}
     stack = list(trees)
     while stack:
@@ -188,7 +198,7 @@ def _draft(
             stack += [node.zero, node.one]
     columns = tuple(sorted(used, key=lambda c: (c.feature, c.kind, c.threshold, c.low, c.step)))
     vector = np.array([weights.get(column, 0.0) for column in columns], dtype=np.float64)
-    return _Draft(columns, vector, base, trees, decision, book.model_groups(columns))
+    return Draft(columns, vector, base, trees, decision, book.model_groups(columns))
 
 
 Pattern: TypeAlias = tuple[Floats, NDArray[np.bool_]]
@@ -253,15 +263,15 @@ def _nested(
     return build(0, 0)
 
 
-def _fit(draft: _Draft) -> tuple[int, float, _Parts]:
+def _fit(draft: Draft) -> tuple[int, float, _Parts]:
     """Return the threshold's hidden edge, the scale and the integers that fill the bins best."""
     edges = hidden_edges(BINS)
-    units = _units(draft)
+    units = units_of(draft)
     largest = float(units.max(initial=0.0))
     if not np.isfinite(largest) or largest == 0.0:
         largest = 1.0
     probe = 2.0**40 / largest
-    low, high = _range(draft, _integers(draft, probe, 0))
+    low, high = draft_range(draft, rounded(draft, probe, 0))
     below, above = max(-low / probe, 0.0), max(high / probe, 0.0)
     ceiling = PLAIN_MODULUS / largest
     best_edge, best_scale = BINS // 2, 0.0
@@ -277,15 +287,15 @@ def _fit(draft: _Draft) -> tuple[int, float, _Parts]:
     scale = best_scale
     for attempt in range(60):
         snapped = _settle(draft, scale, units)
-        parts = _integers(draft, snapped, int(edges[best_edge]))
-        low, high = _range(draft, parts)
+        parts = rounded(draft, snapped, int(edges[best_edge]))
+        low, high = draft_range(draft, parts)
         if low >= edges[0] and high < edges[-1]:
             return best_edge, snapped, parts
         scale *= 1 - 0.0005 * 1.2**attempt
     raise ValueError("the model does not fit the score range: its weights are too unequal")
 
 
-def _units(draft: _Draft) -> Floats:
+def units_of(draft: Draft) -> Floats:
     """Return the magnitudes that get rounded: weights, centred leaves, the linear constant."""
     if not draft.trees:
         units = np.append(draft.weights, draft.base - draft.decision.threshold)
@@ -299,7 +309,7 @@ def _leaves(node: Node) -> list[float]:
     return _leaves(node.zero) + _leaves(node.one) if isinstance(node, Split) else [node]
 
 
-def _settle(draft: _Draft, scale: float, units: Floats) -> float:
+def _settle(draft: Draft, scale: float, units: Floats) -> float:
     """Shrink a scale a little to where rounding costs least.
 
     Commensurable weights (points of a scorecard, votes) become exact. Else the weights of grid
@@ -323,7 +333,7 @@ def _settle(draft: _Draft, scale: float, units: Floats) -> float:
     return float(scales[cost.argmin()])
 
 
-def _integers(draft: _Draft, scale: float, edge: int) -> _Parts:
+def rounded(draft: Draft, scale: float, edge: int) -> _Parts:
     """Round a draft at a scale; a score equal to the threshold lands on (or just below) edge.
 
     Leaves are rounded around the threshold's share, so that opposite votes cancel exactly.
@@ -334,7 +344,8 @@ def _integers(draft: _Draft, scale: float, edge: int) -> _Parts:
         index = {column: place for place, column in enumerate(draft.columns)}
         shift = centred / len(draft.trees)
         trees = tuple(_flat(tree, index, scale, shift) for tree in draft.trees)
-        return _Parts(np.zeros(len(draft.columns), dtype=np.int64), bias, trees)
+        # zeros but for a residual's label, whose scale makes its weight whole
+        return _Parts(np.rint(scale * draft.weights).astype(np.int64), bias, trees)
     weights = np.rint(scale * draft.weights)
     # The middle of each grid takes no rounding error of its weight; 0/1 columns keep exact zeros.
     middles = np.array([(c.size - 1) / 2 if c.size > 2 else 0.0 for c in draft.columns])
@@ -357,5 +368,6 @@ def _flat(tree: Node, index: dict[Column, int], scale: float, shift: float) -> I
     return IntegerTree(column, left, right, value)
 
 
-def _range(draft: _Draft, parts: _Parts) -> tuple[int, int]:
+def draft_range(draft: Draft, parts: _Parts) -> tuple[int, int]:
+    """Return the proven range of a draft's integers."""
     return proven_range(draft.columns, parts.weights, parts.bias, parts.trees, draft.groups)

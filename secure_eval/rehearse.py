@@ -33,7 +33,23 @@ def _label_codes(labels: ArrayLike) -> tuple[Any, int]:
     return whole, max(2, int(whole.max()) + 1)
 
 
-def _group_codes(value: Any) -> tuple[Any, int]:
+def _labelled(model: IntegerModel, rows: ArrayLike, labels: ArrayLike) -> tuple[Any, Any, int]:
+    """Return the model's rows, label codes and number of label classes.
+
+    A residual model reads one feature more than the rows have: the label, a number; there is then
+    one class.
+    """
+    table = np.asarray(rows, dtype=np.float64)
+    if table.ndim != 2 or model.n_features != table.shape[1] + 1:
+        codes, n_labels = _label_codes(labels)
+        return table, codes, n_labels
+    numbers = np.asarray(labels, dtype=np.float64)
+    if numbers.shape != (len(table),):
+        raise ValueError(f"labels: expected ({len(table)},) numbers, got {numbers.shape}")
+    return np.column_stack([table, numbers]), np.zeros(len(table), np.int64), 1
+
+
+def group_codes(value: Any) -> tuple[Any, int]:
     """Return codes and number of levels of a group given as codes or (codes, levels)."""
     if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[1]) == 0:
         return np.asarray(value[0]).astype(np.int64), int(value[1])
@@ -41,7 +57,7 @@ def _group_codes(value: Any) -> tuple[Any, int]:
     return codes, int(codes.max(initial=0)) + 1
 
 
-def _epsilon_micro(noise: float | Fraction | None) -> int | None:
+def epsilon_micro(noise: float | Fraction | None) -> int | None:
     """Return epsilon in millionths; rounded down, so that there is never less noise than asked."""
     if noise is None:
         return None
@@ -107,7 +123,7 @@ def rehearse(
     Args:
         model: what to evaluate.
         rows: (n, F) floats.
-        labels: (n,) class codes 0..L-1.
+        labels: (n,) class codes 0..L-1, or numbers for a residual model.
         groups: attribute name to (n,) level codes, or to (codes, number of levels).
         noise: epsilon of every table; None opens exact counts.
         max_rows_per_block: rows in a block.
@@ -118,14 +134,14 @@ def rehearse(
     Raises:
         ValueError: inputs of the wrong shape or out of range.
     """
-    codes, n_labels = _label_codes(labels)
+    table, codes, n_labels = _labelled(model, rows, labels)
     holder = KeyHolder.generate()
     keys = holder.public_keys()
     sealed = holder.seal(
-        model.encode(rows),
+        model.encode(table),
         codes,
         n_labels,
-        groups={name: _group_codes(value) for name, value in (groups or {}).items()},
+        groups={name: group_codes(value) for name, value in (groups or {}).items()},
         max_rows_per_block=max_rows_per_block,
     )
     run_id = secrets.token_hex(16)
@@ -150,7 +166,7 @@ def rehearse(
         rows_per_block=max_rows_per_block,
         allow_exact=True,
     )
-    epsilon = _epsilon_micro(noise)
+    epsilon = epsilon_micro(noise)
     tables = [Table(name, cells, epsilon) for name, cells in server.table_cells]
     opened, bytes_sent = _play(server, agent, nonces, tables)
     return Histogram(

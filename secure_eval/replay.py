@@ -14,14 +14,15 @@ the latter an `arbiter` needs the run's noise key. Committed coins were tested i
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval.checked import CheckedScoringRun
+from secure_eval.class_models import ClassModels, Model
+from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Opened
-from secure_eval.integer_model import IntegerModel
 from secure_eval.layout import Layout, Upload
 from secure_eval.nonces import nonce_commitment
 from secure_eval.prg import joined
@@ -56,7 +57,8 @@ class Transcript:
         layout: shape of the sealed set.
         upload: one blob per block.
         model: what was agreed to be evaluated.
-        column_map: for each model column, its index among the uploaded columns.
+        column_map: for each model column, its index among the uploaded columns; of one model a
+            class, one such list a class.
         seed: the evaluator's revealed seed.
         run_id: name of the run.
         nonces: the evaluator's and the developer's.
@@ -73,8 +75,8 @@ class Transcript:
     keys: bytes
     layout: Layout
     upload: Sequence[bytes]
-    model: IntegerModel
-    column_map: Sequence[int]
+    model: Model
+    column_map: Sequence[Any]
     seed: bytes = field(repr=False)
     run_id: str
     nonces: tuple[bytes, bytes]
@@ -163,8 +165,11 @@ class _Walk:
     """A fresh evaluator led through the messages of a transcript."""
 
     def __init__(self, transcript: Transcript) -> None:
+        kind: Any = CheckedScoringRun
+        if isinstance(transcript.model, ClassModels):
+            kind = ClassesScoringRun
         self._given = transcript
-        self.run = CheckedScoringRun(
+        self.run: CheckedScoringRun | ClassesScoringRun = kind(
             transcript.keys,
             transcript.layout,
             transcript.upload,

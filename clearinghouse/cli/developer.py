@@ -18,7 +18,7 @@ from clearinghouse.messages.tasks import ModelSubmitAnswer, TaskList
 from clearinghouse.money import parse_money
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table
-from secure_eval.integer_model import IntegerModel
+from secure_eval.class_models import Model
 
 RECEIVE = frozenset({"receive"})
 SUBMIT = frozenset({"receive", "model.submit", "bid.reveal"})
@@ -40,27 +40,14 @@ def model_source(model: str, seed: int) -> ModelSource:
             f"{', '.join(RECIPES)}"
         )
     try:
-        make = onnx_source(path)
+        return onnx_source(path)
     except ModuleNotFoundError:
         raise InputError(
             f"{path}: this machine has no onnx package. Run: pip install 'eval-clearinghouse[onnx]'"
         ) from None
-    return _plain_errors(path, make)
 
 
-def _plain_errors(path: Path, make: ModelSource) -> ModelSource:
-    """The same source of a model; what the importer does not support becomes an InputError."""
-
-    def made(schema: Schema, table: Table | None) -> IntegerModel:
-        try:
-            return make(schema, table)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from None
-
-    return made
-
-
-def _no_model(_schema: Schema, _table: Table | None) -> IntegerModel:
+def _no_model(_schema: Schema, _table: Table | None) -> Model:
     raise InputError("no model was given")
 
 
@@ -150,8 +137,6 @@ def open_developer(
     """
     make = model_source(model, seed)
     agreed = session.schema(schema)
-    if model in RECIPES and not agreed.label.is_binary:
-        raise InputError(f"recipes need a label of two levels; '{agreed.label.name}' is none")
     if model not in RECIPES:
         make(agreed, None)  # what cannot be imported is an error now, not in the middle of a task
     least = None if ask is None else int(parse_money(ask, name="--ask"))

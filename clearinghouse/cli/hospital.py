@@ -16,6 +16,7 @@ from clearinghouse.documents import exact_number, shown
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import RequestView, ValsetView
 from clearinghouse.money import format_money, micro_epsilon
+from clearinghouse.schema import MAX_LABELS
 from clearinghouse.tables import Table, read_table
 
 TERMS = "valset-terms"
@@ -79,10 +80,10 @@ def _terms(
     if path is None:
         raise InputError("clearinghouse valset seal needs the TABLE of the validation rows")
     schema = session.schema(options.schema)
-    if not schema.label.is_binary:
+    if schema.label.n_classes > MAX_LABELS:
         raise InputError(
-            f"{path}: the label '{schema.label.name}' of this schema is not a choice of two "
-            "levels, and this version scores models on two classes only. Give it two levels"
+            f"{path}: the label '{schema.label.name}' has {schema.label.n_classes} levels, and at "
+            f"most {MAX_LABELS} can be scored. Join rare levels"
         )
     table = read_table(path, schema)
     declared = _size_option(options.size_class)

@@ -5,6 +5,7 @@ is sent and nothing is spent.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,28 @@ from numpy.typing import NDArray
 
 from clearinghouse.cli.developer import model_source
 from clearinghouse.cli.options import Result
+from clearinghouse.client.onnx_sandbox import imported_and_run
 from clearinghouse.client.recipes import RECIPES, integer_model, train
 from clearinghouse.columns import NumberColumn
-from clearinghouse.errors import InputError, VerificationError
+from clearinghouse.errors import VerificationError
 from clearinghouse.features import encode, features
+from clearinghouse.model_columns import rows_of
 from clearinghouse.schema import Schema, load_schema
+from clearinghouse.score_cards import task_of
 from clearinghouse.tables import Table
-from secure_eval.exactness import exactness
+from secure_eval.class_models import ClassModels, Model, model_parts
+from secure_eval.exactness import (
+    ExactnessReport,
+    class_exactness,
+    exactness,
+    ordered_exactness,
+    residual_exactness,
+    score_room,
+)
 from secure_eval.integer_model import IntegerModel
 from secure_eval.params import PARAMETERS
 from secure_eval.rehearse import rehearse
+from secure_eval.rehearse_classes import rehearse_classes
 
 ROWS = 512
 ENCRYPTED_ROWS = 64
@@ -56,8 +69,10 @@ def synthetic(schema: Schema, n: int, seed: int) -> Table:
     spread = np.maximum(rows.std(axis=0), 1e-9)
     risk = (rows - rows.mean(axis=0)) / spread @ random.normal(size=rows.shape[1])
     rank = np.argsort(np.argsort(risk))
-    classes = max(2, len(schema.label.levels))
-    labels = (rank * classes // n).astype(np.int64)
+    label = schema.label
+    labels: Integers | Floats = (rank * len(label.levels) // n).astype(np.int64)
+    if label.kind == "number":
+        labels = label.low + (label.high - label.low) * (rank + 0.5) / n
     return Table(schema, n, numbers, categories, labels, table.rows)
 
 
@@ -70,32 +85,37 @@ def preflight(model: str, schema_path: Path, seed: int) -> Result:
     """
     schema = load_schema(schema_path)
     table = synthetic(schema, ROWS, seed)
-    rows = encode(schema, table)
     started = time.monotonic()
-    integer, agreement, error = _imported(model, schema, table, rows, seed)
+    integer, report = _imported(model, schema, table, seed)
     imported_s = time.monotonic() - started
     started = time.monotonic()
-    first = table.take(np.arange(ENCRYPTED_ROWS))
-    found = _encrypted(integer, schema, first)
+    moved = _encrypted(integer, schema, table.take(np.arange(ENCRYPTED_ROWS)))
     encrypted_s = time.monotonic() - started
+    parts = model_parts(integer)
     names = [feature.name for feature in features(schema)]
-    used = sorted({names[column.feature] for column in integer.columns})
+    used = {column.feature for part in parts for column in part.columns}
     value: dict[str, Any] = {
         "model": model,
         "schema": schema.name,
+        "task": task_of(schema.label),
         "kind": integer.kind,
-        "columns": len(integer.columns),
-        "features": used,
-        "bins": integer.bins,
-        "score_bits": int(integer.high - integer.low).bit_length(),
+        "method": integer.method if isinstance(integer, ClassModels) else None,
+        "histograms": len(parts),
+        "columns": len({column for part in parts for column in part.columns}),
+        "features": sorted(names[index] for index in used if index < len(names)),
+        "bins": parts[0].bins,
+        "score_bits": report.bits_used,
+        "headroom": round(report.headroom, 6),
         "sha256": integer.digest(),
         "model_bytes": len(integer.to_json()),
-        "label_agreement": agreement,
-        "largest_score_error": error,
+        "label_agreement": report.label_agreement,
+        "argmax_agreement": report.argmax_agreement,
+        "largest_score_error": report.largest_score_error,
+        "auc_change": report.auc_change,
         "synthetic_rows": ROWS,
         "encrypted_rows": ENCRYPTED_ROWS,
         "exact_counts_match": True,
-        "bytes_per_block": found,
+        "bytes_per_block": moved,
         "rows_per_block": PARAMETERS.degree,
         "import_s": round(imported_s, 2),
         "encrypted_s": round(encrypted_s, 2),
@@ -105,24 +125,17 @@ def preflight(model: str, schema_path: Path, seed: int) -> Result:
 
 
 def _words(value: dict[str, Any], n_features: int) -> str:
-    agreement = value["label_agreement"]
-    floats = (
-        "the float model could not be run here, so only integer and encrypted were compared"
-        if agreement is None
-        else f"integer and float model decide alike on {100 * agreement:.1f}% of "
-        f"{value['synthetic_rows']} made-up rows"
-    )
-    if value["largest_score_error"] is not None:
-        floats += f", largest score difference {value['largest_score_error']:.3g}"
     used = ", ".join(value["features"][:8]) + (", ..." if len(value["features"]) > 8 else "")
+    classes = f", one score for each of {value['histograms']} classes ({value['method']})"
     return "\n".join(
         [
             f"{value['model']}: imported for schema '{value['schema']}' as an integer model",
             f"  kind {value['kind']}, {value['columns']} encrypted columns of {n_features} "
-            f"features ({used})",
+            f"features ({used})" + (classes if value["method"] else ""),
             f"  {value['bins']} hidden bins over a proven score range of "
-            f"{value['score_bits']} bits",
-            f"  {floats}",
+            f"{value['score_bits']} bits ({100 * value['headroom']:.0f}% of the bins' range is "
+            "unused)",
+            f"  {_agreement(value)}",
             f"  encrypted run on {value['encrypted_rows']} rows: every count equals the integer "
             f"model's ({value['encrypted_s']:.1f} s)",
             f"  a scoring moves {value['bytes_per_block'] / 1e6:.1f} MB for each "
@@ -133,69 +146,79 @@ def _words(value: dict[str, Any], n_features: int) -> str:
     )
 
 
-def _imported(
-    model: str, schema: Schema, table: Table, rows: Floats, seed: int
-) -> tuple[IntegerModel, float | None, float | None]:
-    """The integer model, its label agreement with the float model, and the largest difference."""
+def _agreement(value: dict[str, Any]) -> str:
+    """How integer and float model compare, in words."""
+    said = []
+    for key, what in (("label_agreement", "decide"), ("argmax_agreement", "rank a class first")):
+        if value[key] is not None:
+            said.append(f"{what} alike on {100 * value[key]:.2f}%")
+    if value["largest_score_error"] is not None:
+        said.append(f"differ in score by at most {value['largest_score_error']:.3g}")
+    if value["auc_change"] is not None:
+        said.append(f"in AUC by {value['auc_change']:+.2g}")
+    if not said:
+        return "the float model could not be run here; only integer and encrypted were compared"
+    rows = value["synthetic_rows"]
+    return f"integer and float model on {rows} made-up rows: they {', '.join(said)}"
+
+
+def _imported(model: str, schema: Schema, table: Table, seed: int) -> tuple[Model, ExactnessReport]:
+    """The integer model, and how it compares with the float model."""
+    rows = encode(schema, table)
     if model in RECIPES:
         trained = train(model, schema, table, seed)
         integer = integer_model(trained, schema)
-        floats = trained.estimator.decision_function(rows)
-        report = exactness(integer, floats, rows)
-        return integer, report.label_agreement, report.largest_score_error
-    integer = model_source(model, seed)(schema, table)
-    return integer, _onnx_agreement(Path(model), integer, rows), None
+        if isinstance(integer, ClassModels):
+            floats = np.column_stack([e.decision_function(rows) for e in trained.estimator])
+            return integer, class_exactness(integer, floats, rows, labels=table.labels)
+        if trained.task == "number":
+            return integer, residual_exactness(integer, trained.predict(rows), rows, table.labels)
+        scores = trained.estimator.decision_function(rows)
+        return integer, exactness(integer, scores, rows, labels=table.labels)
+    model_source(model, seed)  # says what is wrong with the name
+    integer, found = imported_and_run(Path(model), schema, rows)
+    if not isinstance(integer, ClassModels) and schema.label.kind == "number":
+        nothing = np.zeros(len(rows)) if found.scores is None else found.scores
+        report = residual_exactness(integer, nothing, rows, table.labels)
+        unknown = replace(report, largest_score_error=None)
+        return integer, unknown if found.scores is None else report
+    if found.labels is None or found.scores is None:
+        return integer, ExactnessReport(None, None, None, *score_room(*model_parts(integer)))
+    of_class = found.scores if isinstance(integer, ClassModels) else found.scores[:, -1]
+    return integer, ordered_exactness(integer, of_class, rows, found.labels)
 
 
-def _onnx_agreement(path: Path, integer: IntegerModel, rows: Floats) -> float | None:
-    """Share of rows with the label that ONNX's reference evaluator gives; None if it cannot."""
-    from onnx import TensorProto, load
-    from onnx.reference import ReferenceEvaluator
-
-    types = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64}
-    try:
-        proto = load(path)
-        feeds: dict[str, Any] = {}
-        constants = {tensor.name for tensor in proto.graph.initializer}
-        inputs = [item for item in proto.graph.input if item.name not in constants]
-        start = 0
-        for item in inputs:
-            kind = types.get(item.type.tensor_type.elem_type, np.int64)
-            dims = item.type.tensor_type.shape.dim
-            width = rows.shape[1] if len(inputs) == 1 else dims[1].dim_value
-            feeds[item.name] = rows[:, start : start + width].astype(kind)
-            start += width
-        outputs = ReferenceEvaluator(proto).run(None, feeds)
-    except Exception:  # noqa: BLE001  an operator that the reference lacks is no fault of the model
-        return None
-    for output in outputs:
-        found = np.asarray(output)
-        if found.shape == (len(rows),) and found.dtype.kind in "iu":
-            return float(np.mean((found > 0) == (integer.predict(rows) > 0)))
-    return None
-
-
-def _encrypted(integer: IntegerModel, schema: Schema, table: Table) -> int:
+def _encrypted(integer: Model, schema: Schema, table: Table) -> int:
     """Run both roles on real ciphertexts; the bytes that moved.
 
     Raises:
-        InputError: The label is a number.
         VerificationError: A count differs.
     """
-    if schema.label.kind != "category":
-        raise InputError(f"the label '{schema.label.name}' is a number; models score classes only")
     groups = {
         name: (schema.stratum_codes(table, name), len(schema.stratum_names(name)))
         for name in schema.subgroups
     }
-    rows, labels = encode(schema, table), np.asarray(table.labels, dtype=np.int64)
-    found = rehearse(integer, rows, labels, groups=groups)
-    bins = np.searchsorted(integer.edges, integer.score(rows), side="right") - 1
-    expected = np.zeros_like(found.counts)
+    rows = encode(schema, table)
+    if isinstance(integer, ClassModels):
+        codes = np.asarray(table.labels, dtype=np.int64)
+        found = rehearse_classes(integer, rows, codes, groups=groups)
+        for index, (part, histogram) in enumerate(zip(integer.models, found.classes, strict=True)):
+            own = (codes == index).astype(np.int64)
+            _same(histogram.counts, part, part.score(rows), own)
+        return found.bytes_sent
+    opened = rehearse(integer, rows, table.labels, groups=groups)
+    is_number = schema.label.kind == "number"
+    labels = np.zeros(table.n, np.int64) if is_number else np.asarray(table.labels, np.int64)
+    _same(opened.counts, integer, integer.score(rows_of(schema, table)), labels)
+    return opened.bytes_sent
+
+
+def _same(counts: Integers, model: IntegerModel, scores: Integers, labels: Integers) -> None:
+    bins = np.searchsorted(model.edges, scores, side="right") - 1
+    expected = np.zeros_like(counts)
     np.add.at(expected, (labels, bins), 1)
-    if not np.array_equal(found.counts, expected):
+    if not np.array_equal(counts, expected):
         raise VerificationError(
             "the encrypted run gave other counts than the integer model. "
             "Please report this model: it must never happen"
         )
-    return found.bytes_sent

@@ -23,14 +23,15 @@ def list_runs(session: Session, request_id: str | None) -> Result:
     session.org_id()
     wanted = pick_request(session.keystore, request_id)
     runs = _runs(session, wanted)
-    rows = [["run", "model", "kind", "state", "auc", "90%", "receipt"]]
+    metric = "mae" if any("mae" in run.scorecard for run in runs) else "auc"
+    rows = [["run", "model", "kind", "state", metric, "90%", "receipt"]]
     rows += [
         [
             run.id,
             run.model_name,
             run.model_kind,
             run.state,
-            *_metric(run, "auc"),
+            *_metric(run, metric),
             run.receipt or "-",
         ]
         for run in runs
@@ -79,9 +80,8 @@ def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
         + (f" ({run.reason})" if run.reason else ""),
     ]
     lines += [f"  waits for {run.waiting_for}"] if run.waiting_for else []
-    names = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "brier")
     rows = [["metric", "value", "90% interval"]]
-    rows += [[name, *_metric(run, name)] for name in names if name in run.scorecard]
+    rows += [[name, *_metric(run, name)] for name in run.scorecard.get("intervals", {})]
     if len(rows) > 1:
         lines += [columns(rows), f"epsilon {format_money(run.epsilon_micro)} was spent on it"]
     if run.receipt:

@@ -9,7 +9,7 @@ from secure_eval.layout import Layout
 from secure_eval.noise import MIN_EPSILON_MICRO
 from secure_eval.nonces import check_nonces
 
-__all__ = ["HISTOGRAM", "check_opened", "check_tables"]
+__all__ = ["HISTOGRAM", "check_opened", "check_tables", "runs_in"]
 
 HISTOGRAM = "histogram"
 MOST_BINS = 64
@@ -33,20 +33,27 @@ def check_tables(
     """Check that a run releases the histogram and each subgroup once, as agreed.
 
     A patient is in one cell of each table, so the tables' epsilons add. Every table follows the
-    request's noise law, with as many coins as its epsilon needs.
+    request's noise law, with as many coins as its epsilon needs. A run of one model a class
+    releases these tables for each class of three or more, the class against the rest.
 
     Raises:
         ProtocolError: Other tables, other shapes, another sum of epsilons, or another law.
     """
-    expected = [f"group:{name}" for name, _ in layout.groups]
-    if [table.name for table in tables] != [HISTOGRAM, *expected]:
-        raise ProtocolError(f"a run releases the tables {[HISTOGRAM, *expected]}, no others")
-    bins, rest = divmod(tables[0].cells, layout.labels)
-    if rest or not 1 <= bins <= MOST_BINS:
-        raise ProtocolError(f"a histogram has labels x 1 to {MOST_BINS} bins")
-    for table, (name, levels) in zip(tables[1:], layout.groups, strict=True):
-        if table.cells != levels * layout.labels:
-            raise ProtocolError(f"the table of {name} has {levels * layout.labels} cells")
+    names = [table.name for table in tables]
+    places = _class_places(layout) if runs_in(names) > 1 else [""]
+    labels = 2 if len(places) > 1 else layout.labels
+    expected = {}
+    for place in places:
+        expected[f"{HISTOGRAM}{place}"] = 0
+        expected |= {f"group{place}:{name}": levels * labels for name, levels in layout.groups}
+    if names != list(expected):
+        raise ProtocolError(f"a run releases the tables {list(expected)}, no others")
+    for table in tables:
+        bins, rest = divmod(table.cells, labels)
+        if not expected[table.name] and (rest or not 1 <= bins <= MOST_BINS):
+            raise ProtocolError(f"a histogram has labels x 1 to {MOST_BINS} bins")
+        if expected[table.name] not in (0, table.cells):
+            raise ProtocolError(f"the table {table.name} has {expected[table.name]} cells")
     if any(table.epsilon_micro < MIN_EPSILON_MICRO for table in tables):
         raise ProtocolError(f"every table needs an epsilon of {MIN_EPSILON_MICRO} millionths")
     total = sum(table.epsilon_micro for table in tables)
@@ -60,3 +67,13 @@ def check_tables(
                 f"the table {table.name} has {table.coins} coins a cell; the request's noise law "
                 f"is {law}, which gives it {coins_for(law, table.epsilon_micro)}"
             )
+
+
+def runs_in(tables: Sequence[str]) -> int:
+    """Number of histograms among the names of tables: the classes of a run, or 1."""
+    return sum(name.partition(":")[0] == HISTOGRAM for name in tables)
+
+
+def _class_places(layout: Layout) -> list[str]:
+    """What stands between a table's kind and its attribute: each class of three or more."""
+    return [f":{k}" for k in range(layout.labels)] if layout.labels > 2 else [""]

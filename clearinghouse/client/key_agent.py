@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse.client.agreed import check_opened, check_tables
+from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_tables, runs_in
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.opening_quota import OPENING_LIMIT, OpeningQuota
@@ -26,6 +26,7 @@ from clearinghouse.messages.tasks import (
 from secure_eval.agent_target import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
 from secure_eval.checks import CHECK_OPENINGS
+from secure_eval.class_agent import ClassesAgentRun
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import MAC_OPENINGS, Layout
 from secure_eval.noise import Table
@@ -34,6 +35,8 @@ UPLOAD_STATE = "private/states/upload.state"
 _UPLOAD = "upload"
 
 Integers = NDArray[np.int64]
+AgentSide = CheckedAgentRun | ClassesAgentRun
+"""The agent's side of a run: one model, or one for each class, with the same rounds."""
 
 
 class Stateful(Protocol):
@@ -73,7 +76,7 @@ class KeyAgent:
     ) -> None:
         self._secrets, self._keystore, self._budget = secrets_, keystore, budget
         self.quota = OpeningQuota(keystore, opening_limit)
-        self._runs: dict[str, CheckedAgentRun] = {}
+        self._runs: dict[str, AgentSide] = {}
 
     # ---------------------------------------------------------------- what is remembered
 
@@ -180,10 +183,12 @@ class KeyAgent:
         self._check_target(request_id, task.run_id)
         nonce, epsilon = bytes.fromhex(task.nonce), terms.epsilon_target_micro
         check_opened([nonce], [record["nonce_commitment"]])
-        self.quota.reserve(task.run_id, len(self._secrets.target) + MAC_OPENINGS + 1)
+        openings = len(self._secrets.target) + MAC_OPENINGS + 1
+        self.quota.check(task.run_id, openings)
         agent = self._target(task.run_id)
 
         def draw() -> bytes:
+            self.quota.reserve(task.run_id, openings)
             self._approve(task.run_id, request_id, "")
             agent.noise_message(nonce, epsilon)
             self._keystore.write(_state_name(task.run_id), agent.state())
@@ -235,15 +240,18 @@ class KeyAgent:
         if len(task.nonce_commitments) != 2:
             raise ProtocolError("a run's noise needs the commitments to two nonces")
         cells = sum(table.cells for table in task.tables)
-        self.quota.reserve(task.run_id, cells + MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        parts = runs_in([table.name for table in task.tables])
+        openings = cells + parts * (MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        self.quota.check(task.run_id, openings)
         agreed = (
             [Table(t.name, t.cells, t.epsilon_micro, t.coins) for t in task.tables],
             [bytes.fromhex(item) for item in task.nonce_commitments],
         )
 
         def draw() -> bytes:
+            self.quota.reserve(task.run_id, openings)
             self._approve(task.run_id, request_id, task.model_digest)
-            agent = self._fresh_run(task.run_id)
+            agent = self._fresh_run(task.run_id, [table.name for table in task.tables])
             with self._saved(_state_name(task.run_id), agent):
                 agent.digits(score, *agreed)
             self.write_record(
@@ -340,21 +348,21 @@ class KeyAgent:
         record = self.record(run_id)
         self.write_record(run_id, {**record, "blobs": {**record.get("blobs", {}), **blobs}})
 
-    def _fresh_run(self, run_id: str) -> CheckedAgentRun:
-        found = CheckedAgentRun(
-            self._secrets.holder, self._secrets.layout, self._secrets.labels, run_id
-        )
+    def _fresh_run(self, run_id: str, tables: Sequence[str]) -> AgentSide:
+        kind = CheckedAgentRun if HISTOGRAM in tables else ClassesAgentRun
+        found = kind(self._secrets.holder, self._secrets.layout, self._secrets.labels, run_id)
         self._runs[run_id] = found
         return found
 
-    def _run(self, run_id: str) -> CheckedAgentRun:
+    def _run(self, run_id: str) -> AgentSide:
         """A run as it was left, from memory or from its stored state."""
         if run_id in self._runs:
             return self._runs[run_id]
         state = self._keystore.read(_state_name(run_id))
         if state is None:
             raise RefusedError(f"run {run_id} has no state here; it was finished or never begun")
-        found = self._fresh_run(run_id)
+        tables = [table["name"] for table in self.record(run_id)["tables"]]
+        found = self._fresh_run(run_id, tables)
         found.restore(state)
         return found
 

@@ -35,22 +35,31 @@ class OpeningQuota:
         """All of them together."""
         return sum(self.reserved().values())
 
-    def reserve(self, name: str, openings: int) -> None:
-        """Count the openings of a run before its first one; again is the same.
+    def check(self, name: str, openings: int) -> dict[str, int]:
+        """Check that a run fits, before it is paid for; return what is counted so far.
 
         Raises:
-            RefusedError: The limit does not hold them.
+            RefusedError: The limit does not hold its openings.
         """
         known = dict(self._keystore.recall(_FILE) or {})
         if name in known:
-            return
+            return known
         used = sum(known.values())
         if used + openings > self.limit:
             raise RefusedError(
                 f"{name} needs {openings} openings; this key has answered {used} of {self.limit} "
                 "that no replay has cleared. Have its runs audited, or seal the set under a new key"
             )
-        self._keystore.remember(_FILE, {**known, name: openings})
+        return known
+
+    def reserve(self, name: str, openings: int) -> None:
+        """Count the openings of a run before its first one; again is the same.
+
+        Raises:
+            RefusedError: The limit does not hold them.
+        """
+        known = self.check(name, openings)
+        self._keystore.remember(_FILE, {name: openings, **known})
 
     def clear(self, name: str) -> None:
         """A replay reproduced every message of this run: its openings were honest.

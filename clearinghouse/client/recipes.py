@@ -2,26 +2,32 @@
 
 Every recipe works on whatever was delivered. Where the records hold one class only, or none came,
 the model is the smoothed prior: a constant score that says so honestly, and never a crash.
+
+Two levels: one classifier. Three or more: one classifier for each class against the rest. A number:
+the same forms fitted by squares (`logistic` is then linear).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from clearinghouse.errors import InputError
 from clearinghouse.features import FeatureKind, bounds, encode, feature_groups, features
-from clearinghouse.model_columns import columns
+from clearinghouse.model_columns import columns, label_column_of, rows_of
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import Task, task_of
 from clearinghouse.tables import Table
-from secure_eval.from_sklearn import from_sklearn
-from secure_eval.integer_model import IntegerModel
+from secure_eval.class_models import ClassModels, Model, with_equal_bins
+from secure_eval.from_sklearn import from_sklearn, residual_from_sklearn
+from secure_eval.integer_model import IntegerModel, hidden_edges
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -30,6 +36,9 @@ RECIPES = ("logistic", "gam", "trees")
 N_TREES = 50
 DEPTH = 3
 LEARNING_RATE = 0.08
+RIDGE = 2.0
+RESIDUAL_SPREADS = 3.0
+"""Published edges of residuals reach so many root mean squares of the training residuals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +47,27 @@ class Trained:
 
     Attributes:
         recipe: Which recipe made it.
-        estimator: A fitted scikit-learn classifier of classes 0 and 1.
+        estimator: A fitted scikit-learn classifier of classes 0 and 1, or a regressor; of three
+            or more classes a tuple of classifiers, each for its class against the rest.
+        task: What the label is.
     """
 
     recipe: str
     estimator: Any
+    task: Task = "binary"
 
     def predict(self, rows: Floats) -> Floats:
-        """Probability of class 1 (n,) for feature vectors (n, F)."""
+        """Probability of class 1 (n,), of each class (n, classes), or the number (n,).
+
+        Args:
+            rows: Feature vectors (n, F).
+        """
+        if self.task == "classes":
+            return np.column_stack([Trained(self.recipe, e).predict(rows) for e in self.estimator])
         if not len(rows):
             return np.zeros(0)
+        if self.task == "number":
+            return np.asarray(self.estimator.predict(rows), dtype=np.float64)
         return np.asarray(self.estimator.predict_proba(rows)[:, 1], dtype=np.float64)
 
 
@@ -56,25 +76,65 @@ def train(recipe: str, schema: Schema, table: Table | None, seed: int) -> Traine
 
     Args:
         recipe: "logistic", "gam" or "trees".
-        schema: Two label levels; the second one is class 1.
+        schema: Of two label levels the second one is class 1.
         table: Training records, or None if none came.
         seed: Of the trees' tie-breaking; the same input gives the same model.
 
     Raises:
-        InputError: No such recipe, or the label has not two levels.
+        InputError: No such recipe.
     """
     if recipe not in RECIPES:
         raise InputError(f"recipe must be one of {', '.join(RECIPES)}, not {recipe!r}")
-    if not schema.label.is_binary:
-        raise InputError(f"recipes need a label of two levels; '{schema.label.name}' is none")
     rows = np.zeros((0, len(features(schema)))) if table is None else encode(schema, table)
+    task = task_of(schema.label)
+    if task == "number":
+        numbers = np.zeros(0) if table is None else np.asarray(table.labels, np.float64)
+        return Trained(recipe, _regressor(recipe, schema, rows, numbers, seed), task)
     labels = np.zeros(0, dtype=np.int64) if table is None else np.asarray(table.labels, np.int64)
+    if task == "binary":
+        return Trained(recipe, _classifier(recipe, schema, rows, labels, seed))
+    classes = [(labels == k).astype(np.int64) for k in range(schema.label.n_classes)]
+    each = tuple(_classifier(recipe, schema, rows, own, seed) for own in classes)
+    return Trained(recipe, each, task)
+
+
+def _classifier(recipe: str, schema: Schema, rows: Floats, labels: Integers, seed: int) -> Any:
     if len(np.unique(labels)) < 2:
-        return Trained(recipe, _prior(labels, rows.shape[1]))
+        return _prior(labels, rows.shape[1])
     fit = {"logistic": _logistic, "gam": _additive}.get(recipe)
-    if fit is not None:
-        return Trained(recipe, fit(schema, rows, labels))
-    return Trained(recipe, _trees(schema, rows, labels, seed))
+    return fit(schema, rows, labels) if fit else _trees(schema, rows, labels, seed)
+
+
+def _regressor(recipe: str, schema: Schema, rows: Floats, labels: Floats, seed: int) -> Any:
+    """Least squares on standardised features, or boosted trees on 0/1 features."""
+    if len(np.unique(labels)) < 2:
+        middle = (schema.label.low + schema.label.high) / 2
+        return linear_regressor(np.zeros(rows.shape[1]), labels[0] if len(labels) else middle)
+    if recipe == "trees":
+        model = GradientBoostingRegressor(**_tree_options(len(labels), seed))
+        return model.fit(np.where(_of_kind(schema, {"value"}), 0.0, rows), labels)
+    kinds: dict[str, set[FeatureKind]] = {
+        "logistic": {"value", "level", "missing"},
+        "gam": {"threshold", "level", "missing"},
+    }
+    used = _of_kind(schema, kinds[recipe])
+    weights = np.zeros(rows.shape[1])
+    if not used.any():
+        return linear_regressor(weights, float(labels.mean()))
+    centre, spread = rows[:, used].mean(axis=0), rows[:, used].std(axis=0)
+    spread[spread < 1e-9] = 1.0
+    fitted = Ridge(alpha=RIDGE).fit((rows[:, used] - centre) / spread, labels)
+    weights[used] = fitted.coef_ / spread
+    return linear_regressor(weights, float(fitted.intercept_ - weights[used] @ centre))
+
+
+def linear_regressor(weights: Floats, intercept: float) -> Ridge:
+    """A linear regression with given weights (F,), as if it had been fitted."""
+    model = Ridge()
+    model.coef_ = np.asarray(weights, dtype=np.float64)
+    model.intercept_ = float(intercept)
+    model.n_features_in_ = len(weights)
+    return model
 
 
 def _of_kind(schema: Schema, kinds: set[FeatureKind]) -> NDArray[np.bool_]:
@@ -137,37 +197,44 @@ def _trees(schema: Schema, rows: Floats, labels: Integers, seed: int) -> Any:
 
     Values are blanked out rather than dropped, so that tree nodes keep their feature numbers.
     """
-    n = len(labels)
-    model = GradientBoostingClassifier(
-        n_estimators=N_TREES,
-        max_depth=DEPTH,
-        learning_rate=LEARNING_RATE,
-        min_samples_leaf=max(1, min(30, n // 12)),
-        max_features=0.3,
-        subsample=0.7 if n >= 20 else 1.0,  # a few records must not be left out by chance
-        random_state=seed,
-    )
+    model = GradientBoostingClassifier(**_tree_options(len(labels), seed))
     return model.fit(np.where(_of_kind(schema, {"value"}), 0.0, rows), labels)
 
 
-ModelSource = Callable[[Schema, Table | None], IntegerModel]
+def _tree_options(n: int, seed: int) -> dict[str, Any]:
+    return {
+        "n_estimators": N_TREES,
+        "max_depth": DEPTH,
+        "learning_rate": LEARNING_RATE,
+        "min_samples_leaf": max(1, min(30, n // 12)),
+        "max_features": 0.3,
+        "subsample": 0.7 if n >= 20 else 1.0,  # a few records must not be left out by chance
+        "random_state": seed,
+    }
+
+
+ModelSource = Callable[[Schema, Table | None], Model]
 """Makes the model that a developer submits from the records that were delivered, if any."""
 
 
-def integer_model(trained: Trained, schema: Schema) -> IntegerModel:
+def integer_model(trained: Trained, schema: Schema) -> Model:
     """The trained model in integers over the schema's encrypted columns."""
-    return from_sklearn(
-        trained.estimator,
-        bounds(schema),
-        columns=columns(schema),
-        groups=feature_groups(schema),
-    )
+    limits, given, groups = bounds(schema), columns(schema), feature_groups(schema)
+    label = label_column_of(schema)
+    if label is not None:
+        return residual_from_sklearn(
+            trained.estimator, limits, label, columns=given[:-1], groups=groups
+        )
+    if trained.task == "binary":
+        return from_sklearn(trained.estimator, limits, columns=given, groups=groups)
+    models = [from_sklearn(e, limits, columns=given, groups=groups) for e in trained.estimator]
+    return ClassModels(with_equal_bins(models), "one-vs-rest")
 
 
 def recipe_source(recipe: str, seed: int) -> ModelSource:
     """Train a built-in recipe on what was delivered."""
 
-    def make(schema: Schema, table: Table | None) -> IntegerModel:
+    def make(schema: Schema, table: Table | None) -> Model:
         return integer_model(train(recipe, schema, table, seed), schema)
 
     return make
@@ -175,29 +242,42 @@ def recipe_source(recipe: str, seed: int) -> ModelSource:
 
 def onnx_source(path: Path) -> ModelSource:
     """Submit a finished model whose inputs are the schema's features, in their order."""
-    from secure_eval.from_onnx import from_onnx  # needs the onnx extra
+    from clearinghouse.client.onnx_sandbox import import_onnx
 
-    data = path.read_bytes()
+    if find_spec("onnx") is None:
+        raise ModuleNotFoundError("no module named onnx")
 
-    def make(schema: Schema, _table: Table | None) -> IntegerModel:
-        return from_onnx(
-            data, bounds(schema), columns=columns(schema), groups=feature_groups(schema)
-        )
+    def make(schema: Schema, _table: Table | None) -> Model:
+        return import_onnx(path, schema)
 
     return make
 
 
-def publish_bins(
-    model: IntegerModel, schema: Schema, table: Table | None, n_bins: int
-) -> IntegerModel:
-    """Merge the hidden bins into about `n_bins`, equally filled by the training scores.
+def publish_bins(model: Model, schema: Schema, table: Table | None, n_bins: int) -> Model:
+    """Merge the hidden bins into about `n_bins`, by the scores of the training records.
 
+    Scores of classes are cut at their quantiles, residuals evenly: their size is what counts.
     Without records the proven range stands in for their scores.
     """
-    if n_bins >= model.bins:
+    if isinstance(model, ClassModels):
+        parts = [_published(part, schema, table, n_bins) for part in model.models]
+        return ClassModels(with_equal_bins(parts), model.method)
+    return _published(model, schema, table, n_bins)
+
+
+def _published(
+    model: IntegerModel, schema: Schema, table: Table | None, n_bins: int
+) -> IntegerModel:
+    if len(model.bin_edges) - 1 <= n_bins:
         return model
     if table is None or not table.n:
         scores = np.linspace(model.low, model.high, 257).astype(np.int64)
     else:
-        scores = model.score(encode(schema, table))
-    return model.with_quantile_edges(scores, n_bins)
+        scores = model.score(rows_of(schema, table))
+    if schema.label.kind != "number":
+        return model.with_quantile_edges(scores, n_bins)
+    reach = RESIDUAL_SPREADS * max(float(np.sqrt(np.mean(scores.astype(np.float64) ** 2))), 1.0)
+    edges = hidden_edges(model.bins)
+    wanted = np.linspace(-reach, reach, n_bins - 1)
+    nearest = np.abs(wanted[:, None] - edges[None, 1:-1]).argmin(axis=1) + 1
+    return model.with_edges(np.unique([0, model.threshold_bin, *nearest.tolist(), model.bins]))

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.canonical import digest
+from clearinghouse.columns import Label
 from clearinghouse.errors import ProtocolError
 from clearinghouse.log.claim import Metric, ScoreClaim
 from clearinghouse.messages.results import RunView
-from secure_eval.noise import noise_variance
-from secure_eval.scorecard import METRICS, Scorecard
+from clearinghouse.score_cards import Released, Task, metrics_of, task_of
 
 ROUNDS = (
     "score",
@@ -52,6 +52,7 @@ class Known:
         record: The key agent's private note: tables with noise, and blobs.
         labels: (L,) rows of each label.
         levels: Subgroup table name to (levels, L) rows.
+        label: The schema's label.
     """
 
     ids: Mapping[str, str]
@@ -62,6 +63,7 @@ class Known:
     record: Mapping[str, Any]
     labels: Integers
     levels: Mapping[str, Integers]
+    label: Label
 
 
 def check_claim(claim: ScoreClaim, view: RunView, known: Known) -> dict[str, list[int]]:
@@ -107,31 +109,86 @@ def exact_counts(view: RunView, known: Known) -> dict[str, list[int]]:
         ProtocolError: They are not.
     """
     tables = {table["name"]: table for table in known.record["tables"]}
+    parts = _parts(view, known)
     _need(
-        {f"group:{name}" for name in view.groups} | {"histogram"} == set(tables),
+        {f"group:{name}" for name in view.groups} | {part.table for part in parts} == set(tables),
         "it releases other tables than were opened",
     )
-    histogram = _less_noise(view.counts, tables["histogram"], (len(known.labels), -1))
-    _need(bool((histogram >= 0).all()), "an exact count would be negative")
-    _need(
-        bool((histogram.sum(axis=1) == known.labels).all()),
-        "the exact counts of a label do not sum to its rows",
-    )
-    _need(0 <= view.threshold_edge <= histogram.shape[1], "the threshold is no edge")
-    predicted = histogram[:, view.threshold_edge :].sum(axis=1)
-    exact = {"histogram": histogram}
-    for name, counts in view.groups.items():
-        key = f"group:{name}"
-        rows = known.levels[key]
-        group = _less_noise(counts, tables[key], rows.shape)
-        possible = bool(((group >= 0) & (group <= rows)).all())
-        _need(possible, f"an exact count of {name} is more or less than its rows")
+    exact: dict[str, Integers] = {}
+    for part in parts:
+        histogram = _less_noise(part.counts, tables[part.table], (len(part.labels), -1))
+        _need(bool((histogram >= 0).all()), "an exact count would be negative")
         _need(
-            bool((group.sum(axis=0) == predicted).all()),
-            f"the exact counts of {name} do not sum to the histogram's",
+            bool((histogram.sum(axis=1) == part.labels).all()),
+            "the exact counts of a label do not sum to its rows",
         )
-        exact[key] = group
+        _need(0 <= part.threshold_edge <= histogram.shape[1], "the threshold is no edge")
+        predicted = histogram[:, part.threshold_edge :].sum(axis=1)
+        exact[part.table] = histogram
+        for name, rows in part.levels.items():
+            key = f"group:{name}"
+            _need(name in view.groups, f"the table of {name} is missing")
+            group = _less_noise(view.groups[name], tables[key], rows.shape)
+            possible = bool(((group >= 0) & (group <= rows)).all())
+            _need(possible, f"an exact count of {name} is more or less than its rows")
+            _need(
+                bool((group.sum(axis=0) == predicted).all()),
+                f"the exact counts of {name} do not sum to the histogram's",
+            )
+            exact[key] = group
     return {name: table.reshape(-1).tolist() for name, table in exact.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One histogram of a release, and the rows that it counts.
+
+    Attributes:
+        table: Name of the histogram's table.
+        counts: (labels, bins) as released.
+        threshold_edge: Index of the decision threshold.
+        labels: (labels,) rows.
+        levels: Name of each group in the release to its (levels, labels) rows.
+    """
+
+    table: str
+    counts: Sequence[Sequence[int]]
+    threshold_edge: int
+    labels: Integers
+    levels: Mapping[str, Integers]
+
+
+def _parts(view: RunView, known: Known) -> list[_Part]:
+    """The histograms that a release of this label must hold.
+
+    Raises:
+        ProtocolError: It holds another number of them.
+    """
+    levels = {name.removeprefix("group:"): rows for name, rows in known.levels.items()}
+    if task_of(known.label) != "classes":
+        _need(not view.histograms, "it has histograms of classes, and the label has none")
+        return [_Part("histogram", view.counts, view.threshold_edge, known.labels, levels)]
+    count = len(known.labels)
+    _need(
+        len(view.histograms) == count and len(view.counts) == 2 * count,
+        "it has not one histogram for each class",
+    )
+    return [
+        _Part(
+            f"histogram:{k}",
+            view.counts[2 * k : 2 * k + 2],
+            histogram.threshold_edge,
+            _against_rest(known.labels, k),
+            {f"{k}:{name}": _against_rest(rows, k) for name, rows in levels.items()},
+        )
+        for k, histogram in enumerate(view.histograms)
+    ]
+
+
+def _against_rest(rows: Integers, of_class: int) -> Integers:
+    """(..., labels) rows as (..., 2): the rest, then the class."""
+    mine = rows[..., of_class]
+    return np.stack([rows.sum(axis=-1) - mine, mine], axis=-1)
 
 
 def _less_noise(
@@ -146,29 +203,39 @@ def _less_noise(
 
 def _check_metrics(claim: ScoreClaim, view: RunView, known: Known) -> None:
     """The metrics are the public function of the released counts that they should be."""
-    epsilon_micro, coins = (known.record["tables"][0][name] for name in ("epsilon_micro", "coins"))
-    card = Scorecard.from_counts(
-        view.counts,
-        epsilon_micro / 1_000_000,
-        view.edges,
-        view.threshold_edge,
-        level=float(claim.confidence),
-        noise_variance=noise_variance(epsilon_micro, coins),
-    )
-    _need(set(claim.metrics) == set(METRICS), f"the metrics must be {', '.join(METRICS)}")
-    for name in METRICS:
-        low, high = card.intervals[name]
-        expected = (float(getattr(card, name)), low, high)
+    task = task_of(known.label)
+    _need((task == "number") == bool(view.unit), "the release does not fit the label")
+    table = known.record["tables"][0]
+    card = released(view, task, table, known.label).card(float(claim.confidence))
+    expected = metrics_of(card)
+    _need(set(claim.metrics) == set(expected), f"the metrics must be {', '.join(expected)}")
+    for name, values in expected.items():
         stated = claim.metrics[name]
-        _need(_agree(stated, expected), f"{name} does not follow from the released counts")
+        _need(_agree(stated, values), f"{name} does not follow from the released counts")
     _need(claim.status == _STATUS[card.status], "the status does not follow from the counts")
+
+
+def released(view: RunView, task: Task, table: Mapping[str, Any], label: Label) -> Released:
+    """A run as its participants see it, with what it takes to read its counts."""
+    own = [(part.edges, part.threshold_edge) for part in view.histograms]
+    read = own or [(view.edges, view.threshold_edge)]
+    return Released(
+        task,
+        view.counts,
+        table["epsilon_micro"],
+        [edges for edges, _ in read],
+        [threshold for _, threshold in read],
+        view.unit,
+        label.high - label.low if label.kind == "number" else 0.0,
+        table["coins"],
+    )
 
 
 def _agree(stated: Metric, expected: tuple[float, float, float]) -> bool:
     """Equal up to the sixth decimal, in which two machines' rounding may differ."""
     texts = (stated.value, stated.low, stated.high)
     pairs = zip(texts, expected, strict=True)
-    return all(abs(float(text) - value) <= 2e-6 for text, value in pairs)
+    return all(abs(float(text) - value) <= 2e-6 + 1e-9 * abs(value) for text, value in pairs)
 
 
 def _need(holds: bool, problem: str) -> None:

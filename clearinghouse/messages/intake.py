@@ -162,7 +162,9 @@ class Purse(Message):
 
     kind: Literal["acceptance", "contest", "procurement"]
     amount_micro: Micro
-    metric: Literal["auc", "accuracy", "sensitivity", "specificity"]
+    metric: Literal["auc", "accuracy", "sensitivity", "specificity", "mae", "mse", "rmse"]
+    """Of a label with levels one of the first four, means over three or more classes; of a numeric
+    label one of the errors, which must stay at or below the threshold."""
     threshold_micro: Micro
     confidence_micro: Micro
     prizes: Annotated[

@@ -122,6 +122,13 @@ class PriceList(Message):
     prices: list[PriceView]
 
 
+class HistogramView(Message):
+    """How to read one histogram of a release."""
+
+    edges: list[int]
+    threshold_edge: Count
+
+
 class RunView(Message):
     """GET /v1/requests/{id}/runs: one blind scoring each."""
 
@@ -131,16 +138,25 @@ class RunView(Message):
     model_name: Name
     model_kind: Name
     model_digest: Sha256
+    score_bits: Count = 0
+    """Bits of the model's proven score range, the least over its classes; 0 if it was not read."""
+    headroom: str = ""
+    """Share of the bins' range that the proven range leaves unused, decimal text."""
     state: Literal["running", "released", "failed"]
     reason: str
     waiting_for: str = ""
     """While it runs: who does what next."""
     edges: list[int]
     threshold_edge: Count
+    histograms: list[HistogramView] = Field(default_factory=list)
+    """One for each class of a label of three or more levels; empty where there is one histogram."""
+    unit: str = ""
+    """Units of a numeric label in one unit of score, decimal text."""
     counts: list[list[SignedCount]]
-    """(labels, bins) as opened, noise included."""
+    """(labels, bins) as opened, noise included; of several classes (2 classes, bins): the rest,
+    then the class."""
     groups: dict[str, list[list[SignedCount]]]
-    """(levels, labels) predicted positive, noise included."""
+    """(levels, labels) predicted positive, noise included; "k:attribute" of class k."""
     tables: list[dict[str, Any]]
     nonces: list[str] = Field(default_factory=list)
     """The server's and the developer's, in hex; they open what the log's `run.begun` names."""

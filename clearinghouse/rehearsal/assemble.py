@@ -9,11 +9,12 @@ from clearinghouse import cells
 from clearinghouse.market import Market
 from clearinghouse.messages.results import ClearingView, RunView
 from clearinghouse.money import MICRO, format_money
+from clearinghouse.rehearsal import score_groups
 from clearinghouse.rehearsal.drive import Outcome
 from clearinghouse.rehearsal.oracle import PlainCounts, World
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import RESIDUAL_METRICS, task_of
 from clearinghouse.tables import Table
-from secure_eval.scorecard import group_rates
 
 SCORE_METRICS = ("auc", "accuracy", "sensitivity", "specificity", "brier")
 
@@ -186,6 +187,7 @@ def score_entry(
         "developer": developer,
         "model": run.model_name,
         "kind": run.model_kind,
+        "task": task_of(world.schema.label),
         "rows": world.validation.n,
         "status": card.get("status", "failed") if run.state == "released" else "failed",
         "reason": run.reason,
@@ -193,51 +195,40 @@ def score_entry(
         "exact_counts_match": exact,
         "receipt": f"receipts/{developer}.txt" if run.receipt else None,
     }
+    given = card.get("intervals", {})
+    # a number has no AUC: the report's fields stay, and say nothing
     for metric in SCORE_METRICS:
         entry[metric] = float(card[metric]) if metric in card else 0.5
     entry["intervals"] = {
-        metric: [float(end) for end in card["intervals"][metric]]
-        for metric in SCORE_METRICS
-        if metric in card.get("intervals", {})
-    } or {metric: [0.0, 1.0] for metric in SCORE_METRICS}
-    entry["subgroups"] = _group_rates(world.schema, outcome, run)
+        metric: [float(end) for end in given.get(metric, ("0", "1"))] for metric in SCORE_METRICS
+    }
+    for metric in RESIDUAL_METRICS:
+        if metric in given:
+            entry[metric] = float(card[metric])
+            entry["intervals"][metric] = [float(end) for end in given[metric]]
+    if "classes" in card:
+        entry["classes"] = score_groups.class_scores(world.schema, card["classes"], plain)
+    entry["subgroups"] = score_groups.subgroup_rates(world.schema, outcome.target, run)
     if plain is not None:
-        entry["plaintext_reference"] = {
-            "auc": 0.5 if plain.auc is None else round(plain.auc, 6),
-            "accuracy": round(plain.accuracy, 6),
-        }
+        known = {"auc": 0.5, "accuracy": 0.5, **plain.reference}
+        entry["plaintext_reference"] = {name: round(value, 6) for name, value in known.items()}
     return entry
 
 
-def _group_rates(schema: Schema, outcome: Outcome, run: RunView) -> dict[str, Any]:
-    """Sensitivity and specificity of each subgroup level, from noised counts only.
-
-    A run opens who is predicted positive; how many rows a level has follows from the target's
-    release where its strata hold the attribute, and is unknown otherwise.
-    """
-    target = outcome.target
-    noised = np.asarray(target.noised, np.int64).reshape(target.cells, target.labels)
-    found: dict[str, Any] = {}
-    for name, counts in run.groups.items():
-        totals = (
-            cells.marginal(schema, target.level, noised, name) if name in target.level else None
-        )
-        rates = group_rates(counts, totals)
-        found[name] = {
-            level: {
-                "false_positives": row[0],
-                "true_positives": row[1],
-                "sensitivity": _rounded(rate.sensitivity),
-                "specificity": _rounded(rate.specificity),
-                "status": rate.reason or "ok",
-            }
-            for level, row, rate in zip(schema.stratum_names(name), counts, rates, strict=True)
-        }
+def roc_part(schema: Schema, outcome: Outcome) -> dict[str, list[list[float]]]:
+    """`roc`: the curve of each model by developer, of each class where there are several."""
+    found = {}
+    for run in outcome.runs.runs:
+        name = outcome.names[run.org_id]
+        if "roc" in run.scorecard:
+            found[name] = _points(run.scorecard["roc"])
+        for level, one in zip(schema.label.levels, run.scorecard.get("classes", ()), strict=False):
+            found[f"{name}: {level}"] = _points(one["roc"])
     return found
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+def _points(texts: Sequence[Sequence[str]]) -> list[list[float]]:
+    return [[float(x), float(y)] for x, y in texts]
 
 
 def bytes_part(outcome: Outcome) -> dict[str, int]:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from clearinghouse.errors import InputError
@@ -94,7 +93,7 @@ def world_of(market: Market, tables: dict[str, Table]) -> World:
     """Split the customer's table as its agent does, from the same seed."""
     customer = tables[market.customer.name]
     holdout, validation = stratified_split(
-        np.asarray(customer.labels, np.int64), market.customer.holdout_fraction, market.seed
+        customer.labels, market.customer.holdout_fraction, market.seed
     )
     return World(
         market.schema,

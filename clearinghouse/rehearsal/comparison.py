@@ -119,8 +119,14 @@ def baselines(world: World, pool: Pool, rows: int, seed: int) -> dict[str, list[
     return {
         "random": [draw_random(size, rows, seed + draw) for draw in range(RANDOM_TRAININGS)],
         "use_all": [use_all(size)],
-        "label_only": [label_only(pool.table.labels, world.validation.labels, rows, seed)],
+        "label_only": [label_only(*_codes(world, pool), rows, seed)],
     }
+
+
+def _codes(world: World, pool: Pool) -> tuple[Ints, Ints]:
+    """Label classes of the pool and of the validation rows; of a number its strata."""
+    label = world.schema.label
+    return label.codes(pool.table.labels), label.codes(world.validation.labels)
 
 
 def compare(
@@ -140,8 +146,7 @@ def compare(
             schema.embedding(pool.table),
             schema.embedding(world.validation),
             schema.embedding(world.holdout),
-            pool.table.labels,
-            world.validation.labels,
+            *_codes(world, pool),
             pool_sources=np.repeat(np.arange(len(pool.names)), np.diff(pool.starts)),
         )
         found = match_report(cohorts, selections, records=records, seed=seed)
@@ -187,6 +192,11 @@ def _mean(results: Sequence[dict[str, Any]]) -> dict[str, object]:
     return {
         "auc": round(float(np.mean([result["auc"] for result in known])), 6),
         "log_loss": round(float(np.mean(losses)), 6) if losses else None,
+        **{
+            name: round(float(np.mean([result[name] for result in known])), 6)
+            for name in ("mae", "rmse")
+            if all(name in result for result in known)
+        },
         "n": results[0]["n"],
         "status": known[0]["status"],
     }

@@ -30,7 +30,7 @@ from clearinghouse.rehearsal.comparison import (
 from clearinghouse.rehearsal.drive import STEP_WORDS, Outcome
 from clearinghouse.rehearsal.oracle import PlainCounts, World, plain_counts
 from clearinghouse.tables import Table
-from secure_eval.integer_model import IntegerModel
+from secure_eval.class_models import read_model
 
 MAX_MODEL_BYTES = 64 * 2**20
 
@@ -86,11 +86,7 @@ def examine(market: Market, world: World, outcome: Outcome, directory: Path) -> 
         "clearing": assemble.clearing_part(outcome, market),
         "values": assemble.values_part(outcome),
         "scores": scores,
-        "roc": {
-            outcome.names[run.org_id]: [[float(x), float(y)] for x, y in run.scorecard["roc"]]
-            for run in outcome.runs.runs
-            if run.scorecard
-        },
+        "roc": assemble.roc_part(market.schema, outcome),
         "purse": assemble.purse_part(outcome, market),
         "budget": budget,
         "ledger": assemble.ledger_part(outcome),
@@ -158,7 +154,7 @@ def _scores(
     for run in outcome.runs.runs:
         plain, exact = None, None
         if run.state == "released":
-            model = IntegerModel.from_json(blobs.get(run.model_digest))
+            model = read_model(blobs.get(run.model_digest))
             plain = plain_counts(world, model, market.schema.subgroups)
             name = outcome.names[run.org_id]
             folder = directory / "agent" / market.customer.name
@@ -172,7 +168,8 @@ def _evidence(run: RunView, plain: PlainCounts, agent: Path) -> dict[str, Any]:
     """Opened counts beside the agent's own noise and the oracle's plaintext counts."""
     record = json.loads((agent / "private" / "runs" / f"{run.same_as or run.id}.json").read_bytes())
     noise = {table["name"]: table["noise"] for table in record["tables"]}
-    histogram = np.asarray(noise["histogram"]).reshape(np.shape(run.counts))
+    drawn = [noise[name] for name in noise if name.partition(":")[0] == "histogram"]
+    histogram = np.concatenate(drawn).reshape(np.shape(run.counts))
     groups = {
         name: {
             "opened": counts,

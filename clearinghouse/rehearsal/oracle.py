@@ -13,9 +13,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from clearinghouse.client.recipes import train
 from clearinghouse.features import encode
+from clearinghouse.model_columns import label_column_of, rows_of
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table
+from secure_eval.class_models import ClassModels, Model, model_parts
 from secure_eval.integer_model import IntegerModel
+from secure_eval.quantise_residual import residual_unit
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -40,39 +43,95 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class PlainCounts:
-    """What an exact opening would have shown.
+    """What an exact opening would have shown, in the shape of a release.
 
     Attributes:
-        counts: (labels, bins) rows in each published score bin.
-        groups: Subgroup name to (levels, labels) rows predicted positive.
-        auc: Of the unbinned integer scores; None where a class is absent.
-        accuracy: At the decision threshold.
+        counts: Rows in each published score bin: (labels, bins), of several classes
+            (2 classes, bins).
+        groups: Subgroup name to (levels, labels) rows predicted positive; "k:name" of class k.
+        reference: Metrics of the unbinned integer scores.
+        classes: Reference AUC of each class, where there are several.
     """
 
     counts: Ints
     groups: Mapping[str, Ints]
-    auc: float | None
-    accuracy: float
+    reference: Mapping[str, float]
+    classes: tuple[float, ...] = ()
 
 
-def plain_counts(world: World, model: IntegerModel, subgroups: Sequence[str]) -> PlainCounts:
+def plain_counts(world: World, model: Model, subgroups: Sequence[str]) -> PlainCounts:
     """Score the validation rows in the clear and count as the protocol does."""
-    rows, labels = world.validation, np.asarray(world.validation.labels, dtype=np.int64)
-    scores = model.score(encode(world.schema, rows))
+    rows, label = world.validation, world.schema.label
+    scored = rows_of(world.schema, rows)
+    codes = label.codes(rows.labels)
+    if isinstance(model, ClassModels):
+        return _of_classes(world, model, scored, codes, subgroups)
+    (part,) = model_parts(model)
+    scores = part.score(scored)
+    counts, groups = _counted(world, part, scores, codes, label.n_classes, subgroups)
+    if label.kind == "number":
+        column = label_column_of(world.schema)
+        unit = 1.0 if column is None else residual_unit(part, column)
+        width = label.high - label.low
+        residuals = np.clip(scores * unit, -width, width)
+        return PlainCounts(counts, groups, _errors(residuals))
+    auc, accuracy = _rates(scores, codes, part.threshold)
+    return PlainCounts(counts, groups, {"auc": auc, "accuracy": accuracy})
+
+
+def _of_classes(
+    world: World, model: ClassModels, rows: Floats, codes: Ints, subgroups: Sequence[str]
+) -> PlainCounts:
+    counts, rates = [], []
+    groups: dict[str, Ints] = {}
+    for k, part in enumerate(model.models):
+        scores, mine = part.score(rows), (codes == k).astype(np.int64)
+        own, found = _counted(world, part, scores, mine, 2, subgroups)
+        counts.append(own)
+        groups |= {f"{k}:{name}": table for name, table in found.items()}
+        rates.append(_rates(scores, mine, part.threshold))
+    auc, accuracy = np.mean(rates, axis=0).tolist()
+    right = float(np.mean(model.predict(rows) == codes))
+    reference = {"auc": auc, "accuracy": accuracy, "argmax_accuracy": right}
+    return PlainCounts(np.vstack(counts), groups, reference, tuple(rate[0] for rate in rates))
+
+
+def _counted(
+    world: World,
+    model: IntegerModel,
+    scores: Ints,
+    labels: Ints,
+    n_labels: int,
+    subgroups: Sequence[str],
+) -> tuple[Ints, dict[str, Ints]]:
     edges = np.asarray(model.edges, dtype=np.int64)
     bins = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, len(edges) - 2)
-    counts = np.zeros((len(world.schema.label.levels), len(edges) - 1), dtype=np.int64)
+    counts = np.zeros((n_labels, len(edges) - 1), dtype=np.int64)
     np.add.at(counts, (labels, bins), 1)
     predicted = bins >= model.bin_edges.index(model.threshold_bin)
     groups = {}
     for name in subgroups:
-        codes = world.schema.stratum_codes(rows, name)
-        shape = (len(world.schema.stratum_names(name)), counts.shape[0])
-        groups[name] = np.zeros(shape, dtype=np.int64)
+        codes = world.schema.stratum_codes(world.validation, name)
+        groups[name] = np.zeros((len(world.schema.stratum_names(name)), n_labels), dtype=np.int64)
         np.add.at(groups[name], (codes[predicted], labels[predicted]), 1)
+    return counts, groups
+
+
+def _rates(scores: Ints, labels: Ints, threshold: int) -> tuple[float, float]:
+    """AUC (0.5 where a class is absent) and accuracy of label 1 against label 0."""
     both = 0 < int(labels.sum()) < len(labels)
-    auc = float(roc_auc_score(labels, scores)) if both else None
-    return PlainCounts(counts, groups, auc, float(np.mean(predicted == (labels == 1))))
+    auc = float(roc_auc_score(labels, scores)) if both else 0.5
+    return auc, float(np.mean((scores >= threshold) == (labels == 1)))
+
+
+def _errors(residuals: Floats) -> dict[str, float]:
+    mse = float(np.mean(residuals**2))
+    return {
+        "mae": float(np.mean(np.abs(residuals))),
+        "mse": mse,
+        "rmse": float(np.sqrt(mse)),
+        "bias": float(np.mean(residuals)),
+    }
 
 
 def downstream(world: World, training: Table, recipe: str, seed: int) -> dict[str, object]:
@@ -80,19 +139,36 @@ def downstream(world: World, training: Table, recipe: str, seed: int) -> dict[st
 
     Returns:
         auc, log_loss, n (training rows) and status; auc is 0.5 and log_loss None where a side
-        has fewer than two classes.
+        has fewer than two classes. Of three or more classes auc is the mean one-vs-rest AUC of the
+        classes present. Of a number auc is 0.5, log_loss None, and mae and rmse are added.
     """
-    labels = np.asarray(world.holdout.labels, dtype=np.int64)
+    label = world.schema.label
     if training.n == 0:
         return {"auc": 0.5, "log_loss": None, "n": 0, "status": "undetermined"}
     model = train(recipe, world.schema, training, seed)
-    chance = np.clip(model.predict(encode(world.schema, world.holdout)), 1e-6, 1 - 1e-6)
+    found = model.predict(encode(world.schema, world.holdout))
+    if label.kind == "number":
+        errors = _errors(np.clip(found, label.low, label.high) - world.holdout.labels)
+        rounded = {name: round(errors[name], 6) for name in ("mae", "rmse")}
+        return {"auc": 0.5, "log_loss": None, **rounded, "n": training.n, "status": "ok"}
+    labels = label.codes(world.holdout.labels)
     one_class = len(np.unique(labels)) < 2 or len(np.unique(training.labels)) < 2
+    status = "undetermined" if one_class else "ok"
+    if label.is_binary:
+        chance = np.clip(found, 1e-6, 1 - 1e-6)
+        auc = 0.5 if one_class else float(roc_auc_score(labels, chance))
+    else:
+        chance = np.clip(found, 1e-6, None)
+        chance = chance / chance.sum(axis=1, keepdims=True)
+        present = [k for k in np.unique(labels).tolist() if not one_class]
+        each = [float(roc_auc_score(labels == k, chance[:, k])) for k in present]
+        auc = float(np.mean(each)) if each else 0.5
+    loss = float(log_loss(labels, chance, labels=list(range(label.n_classes))))
     return {
-        "auc": 0.5 if one_class else round(float(roc_auc_score(labels, chance)), 6),
-        "log_loss": round(float(log_loss(labels, chance, labels=[0, 1])), 6),
+        "auc": round(auc, 6),
+        "log_loss": round(loss, 6),
         "n": training.n,
-        "status": "undetermined" if one_class else "ok",
+        "status": status,
     }
 
 

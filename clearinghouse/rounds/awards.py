@@ -23,6 +23,7 @@ from clearinghouse.rounds import bids
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.submissions import schema_of
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import LOWER_IS_BETTER
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
 from secure_eval.noise import noise_variance
@@ -54,9 +55,15 @@ class Scored:
 
 def rule_of(purse: Purse) -> Rule:
     """The purse's rule."""
+    threshold = _sign(purse) * purse.threshold_micro
     if purse.kind == "contest":
-        return Contest(purse.amount_micro, purse.threshold_micro, tuple(purse.prizes))
-    return RULES[purse.kind](purse.amount_micro, purse.threshold_micro)
+        return Contest(purse.amount_micro, threshold, tuple(purse.prizes))
+    return RULES[purse.kind](purse.amount_micro, threshold)
+
+
+def _sign(purse: Purse) -> int:
+    """-1 for an error, of which less is better: rules compare points and bounds turned round."""
+    return -1 if purse.metric in LOWER_IS_BETTER else 1
 
 
 def decide(purse: Purse, found: Sequence[Scored]) -> Award:
@@ -64,12 +71,13 @@ def decide(purse: Purse, found: Sequence[Scored]) -> Award:
 
     The bound is one-sided at the purse's confidence. Exact ties go by a hash of the run's id.
     """
+    sign = _sign(purse)
     entries = [
         Entry(
             score.run_id,
             score.org_id,
-            score.point_micro,
-            min(score.bound_micro, score.point_micro),
+            sign * score.point_micro,
+            min(sign * score.bound_micro, sign * score.point_micro),
             score.determined and score.fair,
             score.ask_micro,
             hashlib.sha256(score.run_id.encode()).digest(),

@@ -26,10 +26,11 @@ from clearinghouse.model_columns import columns
 from clearinghouse.money import MICRO
 from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
-from clearinghouse.rounds.levels import label_classes, read_schema
+from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.terms import budget_micro
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema
+from clearinghouse.score_cards import PURSE_METRICS, purse_metrics, task_of
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
@@ -140,7 +141,7 @@ def publish_summary(
     """
     source = tx.access.own_source(source_id, caller.id)
     schema = read_schema(tx.cohorts.schema(source.schema_id))
-    wanted = cells.codebook(schema, message.level).n_cells * label_classes(schema)
+    wanted = cells.codebook(schema, message.level).n_cells * cells.n_labels(schema)
     if len(message.counts) != wanted:
         found = len(message.counts)
         raise InputError(f"this level has {wanted} counts (cells x labels), not {found}")
@@ -210,7 +211,7 @@ def check_layout(schema: Schema, message: SealValset) -> None:
         "version": PARAMETERS.version,
         "n_blocks": len(message.upload_blobs),
         "columns": len(columns(schema)),
-        "labels": label_classes(schema),
+        "labels": cells.n_labels(schema),
         "cells": cells.codebook(schema, message.level).n_cells,
         "groups": [[name, len(schema.stratum_names(name))] for name in schema.subgroups],
     }
@@ -278,7 +279,8 @@ def _check_request(
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
     groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
-    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law)
+    classes = schema.label.n_classes if task_of(schema.label) == "classes" else 1
+    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law, classes)
     check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))
@@ -310,12 +312,13 @@ def check_terms(
         raise InputError("tariff_micro must be above 0")
     if terms.fairness_pot_micro > MOST_POT_MICRO:
         raise InputError(f"fairness_pot_micro goes up to {MOST_POT_MICRO} (a tenth)")
+    is_share = terms.purse.metric in PURSE_METRICS
     if (
-        terms.purse.threshold_micro > MICRO
-        or not MICRO // 2 <= terms.purse.confidence_micro < MICRO
-    ):
+        is_share and terms.purse.threshold_micro > MICRO
+    ) or not MICRO // 2 <= terms.purse.confidence_micro < MICRO:
         raise InputError(
-            "the purse's threshold goes up to 1 and its confidence from 0.5 to below 1"
+            "the purse's threshold goes up to 1 (unless it is an error of a number) and its "
+            "confidence from 0.5 to below 1"
         )
 
 
@@ -325,6 +328,13 @@ def check_purse(purse: Purse, sealed: SealValset, schema: Schema) -> None:
     Raises:
         InputError: It cannot, or one prize takes all where chance decides who is first.
     """
+    if purse.metric not in purse_metrics(schema.label):
+        raise InputError(
+            f"the purse's metric must be one of {', '.join(purse_metrics(schema.label))} for the "
+            f"label '{schema.label.name}', not {purse.metric}"
+        )
+    if purse.fairness is not None and not schema.label.is_binary:
+        raise InputError("a fairness floor needs a label of two levels")
     if purse.kind == "contest":
         if purse.prizes != sorted(purse.prizes, reverse=True):
             raise InputError("the prizes of a contest must fall from rank to rank")

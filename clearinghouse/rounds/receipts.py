@@ -17,7 +17,6 @@ from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Receipt, Request, Run
 from clearinghouse.store.store import Tx
 
-METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "brier")
 _STATUS = {"ok": "determined", "undetermined": "undetermined"}
 
 
@@ -47,7 +46,9 @@ def envelope(
         status=_STATUS[scorecard["status"]],
         confidence=scorecard["level"],
         epsilon_micro=request.terms.epsilon_score_micro,
-        metrics={name: Metric(scorecard[name], *scorecard["intervals"][name]) for name in METRICS},
+        metrics={
+            name: Metric(scorecard[name], *ends) for name, ends in scorecard["intervals"].items()
+        },
         signers=tuple(
             Signer(role, org.id, org.key_id)
             for role, org in (("clearinghouse", desk.org), ("hospital", hospital))

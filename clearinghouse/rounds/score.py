@@ -38,7 +38,14 @@ from clearinghouse.rounds.submissions import (
     submitted,
     take_model,
 )
-from clearinghouse.rounds.turns import Turn, next_turn, noise_tables, running_runs, turn_of
+from clearinghouse.rounds.turns import (
+    Turn,
+    next_turn,
+    noise_tables,
+    reading,
+    running_runs,
+    turn_of,
+)
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
 
@@ -205,8 +212,7 @@ def _release(desk: Desk, request: Request, turn: Turn) -> dict[str, Any]:
             "counts": opened["counts"],
             "epsilon_micro": turn.tables[0].epsilon_micro,
             "coins": turn.tables[0].coins,
-            "edges": turn.run.model["edges"],
-            "threshold_edge": turn.run.model["threshold_edge"],
+            **reading(turn.run),
             "metric": purse.metric,
             "confidence_micro": purse.confidence_micro,
         },
@@ -225,8 +231,7 @@ def _publish(tx: Tx, desk: Desk, request: Request, turn: Turn, opened: dict[str,
         turn.run.id,
         {
             **released,
-            "edges": turn.run.model["edges"],
-            "threshold_edge": turn.run.model["threshold_edge"],
+            **reading(turn.run),
             "tables": [table.model_dump() for table in turn.tables],
             "nonces": [turn.run.nonce, turn.job["developer_nonce"]],
             "epsilon_micro": request.terms.epsilon_score_micro,

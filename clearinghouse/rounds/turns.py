@@ -34,23 +34,35 @@ def noise_tables(
     bins: int,
     groups: Sequence[tuple[str, int]],
     law: NoiseLaw = "geometric",
+    classes: int = 1,
 ) -> list[NoiseTable]:
     """The tables of a release; a patient is in one cell of each, so their epsilons add up.
 
+    A run of several classes releases the tables of each of them, the class against the rest; the
+    classes share each part equally.
+
     Args:
         epsilon_micro: Spent by the whole run; the tables' parts sum to it exactly.
-        labels: Label classes.
+        labels: Label classes; of several classes each has two, the rest and itself.
         bins: Published bins of the model.
         groups: Name and number of levels of each subgroup attribute.
         law: Under committed coins each table has the fewest that give it its epsilon.
+        classes: Histograms of the run.
     """
-    part = epsilon_micro * (100 - HISTOGRAM_PERCENT) // 100 // max(1, len(groups))
-    rest = epsilon_micro - part * len(groups)
-    sizes = [("histogram", labels * bins, rest)]
-    sizes += [(f"group:{name}", levels * labels, part) for name, levels in groups]
+    percent = 100 - HISTOGRAM_PERCENT if groups else 0
+    part = epsilon_micro * percent // 100 // max(1, len(groups) * classes)
+    whole = epsilon_micro - part * len(groups) * classes
+    own = [whole // classes] * (classes - 1)
+    own.append(whole - sum(own))
+    found = []
+    for k, histogram in enumerate(own):
+        place = f":{k}" if classes > 1 else ""
+        count = 2 if classes > 1 else labels
+        found.append((f"histogram{place}", count * bins, histogram))
+        found += [(f"group{place}:{name}", levels * count, part) for name, levels in groups]
     return [
-        NoiseTable(name=name, cells=count, epsilon_micro=epsilon, coins=coins_for(law, epsilon))
-        for name, count, epsilon in sizes
+        NoiseTable(name=name, cells=size, epsilon_micro=epsilon, coins=coins_for(law, epsilon))
+        for name, size, epsilon in found
     ]
 
 
@@ -81,12 +93,14 @@ def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord])
     groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
     model = run.model
     edges = model["edges"]
+    histograms = model.get("histograms")
     tables = noise_tables(
         request.terms.epsilon_score_micro,
         cells.n_labels(schema),
         len(edges) - 1 if isinstance(edges, list) else 0,
         groups,
         request.terms.noise_law,
+        len(histograms) if isinstance(histograms, list) and histograms else 1,
     )
     job: dict[str, Any] = {
         "run": run.id,
@@ -127,3 +141,9 @@ def next_turn(tx: Tx, request: Request, done: str, following: str) -> Turn | Non
         if done in tasks and following not in tasks and tasks[done].answer is not None:
             return turn_of(tx, request, run, tasks)
     return None
+
+
+def reading(run: Run) -> dict[str, Any]:
+    """What it takes to read a run's counts, from the model that was inspected."""
+    names = ("edges", "threshold_edge", "histograms", "unit", "task", "width")
+    return {name: run.model[name] for name in names if name in run.model}

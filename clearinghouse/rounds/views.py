@@ -201,6 +201,8 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting
         for name, empty in (
             ("edges", []),
             ("threshold_edge", 0),
+            ("histograms", []),
+            ("unit", ""),
             ("counts", []),
             ("groups", {}),
             ("tables", []),
@@ -218,6 +220,8 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting
             "model_name": model["name"],
             "model_kind": model["kind"],
             "model_digest": model["digest"],
+            "score_bits": model.get("score_bits", 0),
+            "headroom": model.get("headroom", ""),
             "state": record.state,
             "reason": record.reason,
             "receipt": receipt,

@@ -256,11 +256,11 @@ def test_an_agent_without_a_set_and_a_request_without_one_are_refused(cli, home,
 def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp_path) -> None:
     mine = home("hospital")
     schema = yaml.safe_load((files / "schema.yaml").read_text())
-    numeric = {**schema, "label": {"name": "disease", "kind": "number", "low": 0, "high": 1}}
-    (tmp_path / "numeric.yaml").write_text(yaml.safe_dump(numeric))
+    many = {**schema, "label": {"name": "disease", "levels": list(range(17))}}
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(many))
     seal = ("valset", "seal", files / "va.csv", "--home", mine)
     refused(cli(*seal), 2, "--schema")
-    refused(cli(*seal, "--schema", tmp_path / "numeric.yaml"), 2, "two levels")
+    refused(cli(*seal, "--schema", tmp_path / "many.yaml"), 2, "at most 16")
     known = (*seal, "--schema", files / "schema.yaml")
     refused(cli(*known, "--size-class", 100), 2, "power of two", "64")
     refused(cli(*known, "--size-class", 1024), 2, "above the table's rows")

@@ -16,7 +16,6 @@ from clearinghouse.client.hospital import Hospital, HospitalTerms
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.loopback import app_client
 from clearinghouse.client.recipes import publish_bins, recipe_source
-from clearinghouse.client.statements import METRICS
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import SystemClock
 from clearinghouse.errors import (
@@ -51,7 +50,7 @@ from secure_eval.checked import CheckedScoringRun
 from secure_eval.layout import Layout
 from secure_eval.noise import commitment
 from secure_eval.nonces import new_nonce, nonce_commitment
-from secure_eval.scorecard import Scorecard
+from secure_eval.scorecard import METRICS, Scorecard
 from secure_eval.target import TargetOpening
 
 TARGET, SCORE, LIMIT = 500_000, 400_000, 1_350_000
@@ -150,6 +149,12 @@ class Court:
         noised = server.release(self.bench.blobs[replies]).reshape(-1).tolist()
         self.publish_target(message, layout, noised)
         return noised
+
+    def model_for_nobody(self):
+        return recipe_source("gam", 7)(self.schema, self.table)
+
+    def noised_cells(self):
+        return self.bench.documents[f"{self.request}/target"]["noised"]
 
     def publish_target(self, message, layout, noised):
         self.bench.documents[f"{self.request}/target"] = {
@@ -588,3 +593,42 @@ def test_epsilon_is_debited_before_the_masked_scores_are_decrypted(court, scored
     assert court.hospital().budget.spent == before + SCORE
     third = court.digits_task(court.model, model_digest="1" * 64)
     refuse(court, third, RefusedError, "are used")
+
+
+def test_a_set_is_sealed_again_under_a_new_key_and_the_ledger_carries_on(
+    new_bench, heart, schema, tmp_path
+):
+    bench = new_bench()
+    with app_client(bench.app) as client:
+        made = Court(bench, client, tmp_path / "va", heart(45, seed=3), schema)
+        hospital = made.hospital()
+        hospital.register()
+        first = hospital.seal()
+        made.request = hospital.open_request(REQUEST, [new_id("src")], made.developers)
+        made.open_target()
+        hospital = made.hospital()
+        used, spent = hospital.agent.quota.used, hospital.budget.spent
+        assert used == len(made.noised_cells()) + 3
+        assert spent == TARGET
+        old = (made.directory / "he.key").read_bytes()
+        second = hospital.reseal()
+        assert second != first
+        again = made.hospital()
+        assert again.seal() == second
+        assert (made.directory / "he.key").read_bytes() != old
+        assert (made.directory / "private" / "old" / first / "he.key").read_bytes() == old
+        # the new key has opened nothing; the patients have paid what they have paid
+        assert again.agent.quota.used == 0
+        assert again.budget.spent == spent
+        assert again.agent._approved() == {made.target_run: {"request": made.request, "model": ""}}
+        with pytest.raises(RefusedError, match="opened before"):
+            again.agent.target_commit(
+                made.request,
+                again._terms(made.request),
+                made.commit_task.model_copy(update={"run_id": new_id("run")}),
+            )
+        # nothing of the old set is answered under the new key
+        with pytest.raises(RefusedError, match="another validation set"):
+            again.handle(made.task(made.commit_task))
+        with pytest.raises(ProtocolError, match="under an older key"):
+            again.handle(made.task(made.digits_task(made.model_for_nobody())))

@@ -100,9 +100,13 @@ def test_published_bins_hold_equal_shares_of_the_training_scores(schema, heart):
     assert publish_bins(model, schema, table, 32) is model
 
 
-def test_other_recipes_and_labels_are_refused(schema, heart):
+def test_other_recipes_are_refused(schema, heart):
     with pytest.raises(InputError, match="logistic"):
         train("forest", schema, heart(10), 7)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_without_records_a_number_is_predicted_as_the_middle_of_its_range(recipe):
     numeric = parse_schema(
         {
             "name": "stay",
@@ -111,8 +115,12 @@ def test_other_recipes_and_labels_are_refused(schema, heart):
         },
         file="stay",
     )
-    with pytest.raises(InputError, match="two levels"):
-        train("logistic", numeric, None, 7)
+    trained = train(recipe, numeric, None, 7)
+    assert trained.predict(np.eye(2)).tolist() == [30.0, 30.0]
+    model = integer_model(trained, numeric)
+    residuals = model.score(np.array([[1.0, 0.0, 30.0], [0.0, 1.0, 60.0]]))
+    assert residuals[0] == 0
+    assert residuals[1] < 0
 
 
 def test_a_schema_without_numbers_works_with_every_recipe():

@@ -517,7 +517,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "strings": (graph([node("Identity", "x")], kind=TensorProto.STRING), "type 8"),
     "three classes": (
         graph([ml("LinearClassifier", ["x"], ["z"], classlabels_ints=[0, 1, 2], **LINEAR)]),
-        "two class labels",
+        "2 coefficients for 2 columns",
     ),
     "probit": (
         graph(

@@ -188,15 +188,25 @@ def test_malformed_markets_name_file_and_key_and_write_nothing(folder, case) -> 
 
 
 @pytest.mark.parametrize(
-    "label",
+    ("label", "metric", "threshold"),
     [
-        {"name": "y", "levels": [0, 1, 2]},
-        {"name": "y", "kind": "number", "low": 0, "high": 60},
+        ({"name": "y", "levels": [0, 1, 2]}, "auc", "0.7"),
+        ({"name": "y", "kind": "number", "low": 0, "high": 60}, "mae", "15"),
     ],
 )
-def test_labels_that_are_not_scored_yet_are_refused_by_the_market(folder, label) -> None:
+def test_a_purse_asks_for_what_the_label_can_be_scored_by(folder, label, metric, threshold):
     (folder / "schema.yaml").write_text(json.dumps({**SCHEMA, "label": label}))
-    with pytest.raises(InputError, match="two levels"):
+    purse = read(folder, LEAST).purse
+    assert (purse.metric, purse.threshold) == (metric, Fraction(threshold))
+    wrong = {"auc": "mae", "mae": "auc"}[metric]
+    with pytest.raises(InputError, match=r"purse.*metric|metric"):
+        read(folder, {**LEAST, "purse": {"metric": wrong}})
+
+
+def test_more_labels_than_a_sealed_set_holds_are_refused_by_the_market(folder) -> None:
+    label = {"name": "y", "levels": list(range(17))}
+    (folder / "schema.yaml").write_text(json.dumps({**SCHEMA, "label": label}))
+    with pytest.raises(InputError, match="at most 16"):
         read(folder, LEAST)
 
 

@@ -1,0 +1,208 @@
+"""A hospital's validation rows: sealed once under a key of its own, and again under a new one."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearinghouse import cells, model_columns
+from clearinghouse.canonical import canonical_bytes, commitment
+from clearinghouse.client import sizes
+from clearinghouse.client.budget import open_budget
+from clearinghouse.client.key_agent import UPLOAD_STATE, KeyAgent
+from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.opening_quota import OPENING_LIMIT
+from clearinghouse.client.party import Party
+from clearinghouse.client.transport import Transport
+from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.messages.intake import SealValset, ValsetView
+from clearinghouse.tables import Table
+from secure_eval.keyholder import KeyHolder, SealedSet
+
+__all__ = ["MOST_PLACES", "ORDER_FILE", "TARGET_SHARE", "HospitalTerms", "SealedRows"]
+
+TARGET_SHARE = 1.0
+"""A request's level has at most as many cells x labels as epsilon x size class."""
+
+MOST_PLACES = 160
+"""Each cell x label is one opening of the target, and half a key's openings are for the scores."""
+
+KEY_FILE = "he.key"
+ORDER_FILE = "private/order.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalTerms:
+    """What a hospital decides about its validation set.
+
+    Attributes:
+        size_class: Power of two not above its rows, stated without looking at them; None to
+            release a noised number of rows instead.
+        epsilon_target_micro: What opening a target will cost; fixes the strata level.
+        limit_micro: Most epsilon these patients may ever cost.
+        epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
+        opening_limit: Most openings of one key that no replay has cleared.
+    """
+
+    size_class: int | None
+    epsilon_target_micro: int
+    limit_micro: int
+    epsilon_size_micro: int = 0
+    opening_limit: int = OPENING_LIMIT
+
+
+class SealedRows(Party):
+    """A hospital's table, its key, and the set that was registered of it."""
+
+    def __init__(
+        self,
+        name: str,
+        keystore: Keystore,
+        transport: Transport,
+        table: Table,
+        terms: HospitalTerms,
+    ) -> None:
+        super().__init__(name, "hospital", keystore, transport, table.schema)
+        self.table, self.terms = table, terms
+        self.budget = open_budget(keystore, table, terms.limit_micro)
+        self._agent: KeyAgent | None = None
+        self._checked_targets: set[str] = set()
+        self._size: sizes.PublicSize | None = None
+
+    # ---------------------------------------------------------------- sealing
+
+    @property
+    def size(self) -> sizes.PublicSize:
+        """What is published about the number of rows; a noised one is paid at the first call."""
+        if self._size is None:
+            declared, rows = self.terms.size_class, self.table.n
+            if declared is None:
+                epsilon = self.terms.epsilon_size_micro
+                self._size = sizes.released(self.budget, self._rows_digest(), rows, epsilon)
+            else:
+                self._size = sizes.declared(declared, rows)
+        return self._size
+
+    @property
+    def level(self) -> tuple[str, ...]:
+        """The strata level of the sealed cells: public inputs only."""
+        return cells.finest_level(
+            self.schema,
+            epsilon_micro=self.terms.epsilon_target_micro,
+            size_class=self.size.size_class,
+            share=TARGET_SHARE,
+            most=MOST_PLACES,
+        )
+
+    def seal(self) -> str:
+        """Encrypt the rows, upload them and register the validation set, once; returns its id.
+
+        Raises:
+            ProtocolError: The table is not the one that was sealed before.
+        """
+        known = self.keystore.recall("valset")
+        if known is None:
+            known = self._seal()
+        if known["rows_sha256"] != self._rows_digest():
+            raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
+        return str(known["valset_id"])
+
+    def _seal(self) -> dict[str, Any]:
+        holder = self._holder()
+        sealed = self._sealed(holder)
+        keys_blob = self.transport.put_blob(holder.public_keys(), "valset.keys")
+        uploads = [self.transport.put_blob(blob, "valset.block") for blob in sealed.blobs]
+        order = sealed.order.astype("<i8").tobytes()
+        body = {
+            "rows_sha256": self._rows_digest(),
+            "order_sha256": hashlib.sha256(order).hexdigest(),
+            "keys": keys_blob,
+            "uploads": uploads,
+        }
+        salt, committed = commitment(body)
+        message = SealValset(
+            schema_id=self.schema_id,
+            size_class=self.size.size_class,
+            size_release=self.size.release,
+            level=list(self.level),
+            layout=json.loads(sealed.layout.to_json()),
+            keys_blob=keys_blob,
+            upload_blobs=uploads,
+            commitment=committed,
+        )
+        self.keystore.write(ORDER_FILE, order)
+        self.keystore.remember("private/commitment", {**body, "salt": salt.hex()})
+        view = self.transport.post(
+            "/valsets",
+            message,
+            ValsetView,
+            idempotency_key=f"{self.org_id}.valset.{committed[:32]}",
+        )
+        known = {
+            "valset_id": view.id,
+            "rows_sha256": body["rows_sha256"],
+            "layout": sealed.layout.to_json(),
+            "level": list(self.level),
+            "commitment": committed,
+        }
+        self.keystore.remember("valset", known)
+        return known
+
+    def reseal(self) -> str:
+        """Seal the same rows under a new key and register them as a new set; returns its id.
+
+        The old key opens nothing any more, so no request on the old set may be running. The ledger
+        and the models that were scored carry on: the patients are the same.
+        """
+        known = self._valset()
+        if known["rows_sha256"] != self._rows_digest():
+            raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
+        old = str(known["valset_id"])
+        names = (KEY_FILE, ORDER_FILE, UPLOAD_STATE, "private/openings.json", "valset.json")
+        for name in names:  # the set last: what broke off before it is done again
+            path = self.keystore.path(name)
+            if path.exists():
+                path.rename(self.keystore.path(f"private/old/{old}/{path.name}"))
+        self._agent = None
+        return self.seal()
+
+    def _holder(self) -> KeyHolder:
+        path = self.keystore.path(KEY_FILE)
+        if path.exists():
+            return KeyHolder.load(path)
+        holder = KeyHolder.generate()
+        holder.save(path)
+        return holder
+
+    def _sealed(self, holder: KeyHolder) -> SealedSet:
+        groups = {
+            name: (
+                self.schema.stratum_codes(self.table, name),
+                len(self.schema.stratum_names(name)),
+            )
+            for name in self.schema.subgroups
+        }
+        return holder.seal(
+            model_columns.encode(self.schema, self.table),
+            self._label_codes(),
+            cells.n_labels(self.schema),
+            cells.cells(self.table, self.level),
+            cells.codebook(self.schema, self.level).n_cells,
+            groups,
+        )
+
+    def _label_codes(self) -> NDArray[np.int64]:
+        """Class of each row: its level, or the stratum of its number."""
+        return self.schema.label.codes(self.table.labels)
+
+    def _rows_digest(self) -> str:
+        return hashlib.sha256(canonical_bytes(self.table.records())).hexdigest()
+
+    def _valset(self) -> dict[str, Any]:
+        known = self.keystore.recall("valset")
+        if known is None:
+            raise RefusedError(f"{self.name} has no sealed validation set yet; call seal first")
+        return dict(known)
