@@ -277,7 +277,7 @@ def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Purp
             int(terms["ask_micro"]),
             int(terms["epsilon_micro"]),
             int(terms["limit_micro"]),
-            int(terms.get("epsilon_size_micro", 0)),
+            epsilon_size_micro=int(terms.get("epsilon_size_micro", 0)),
         ),
     )
     provider.purposes = tuple(str(text) for text in terms["purposes"])

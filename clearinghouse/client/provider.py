@@ -5,7 +5,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -75,6 +75,7 @@ class SourceTerms:
     ask_micro: int
     epsilon_micro: int
     limit_micro: int
+    _: KW_ONLY
     deposit_micro: int | None = None
     epsilon_size_micro: int = 0
 

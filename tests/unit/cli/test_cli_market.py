@@ -100,7 +100,7 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     first = start("agent", "run", "--json", "--home", hospital)
     begun = interrupted_after_one_task(first)
     agent = start("agent", "run", "--until", opened["id"], "--json", "--home", hospital)
-    open_delivery(shell, cli, developer, files, opened["id"])
+    open_delivery(shell, cli, developer, hospital, files, opened["id"])
     offered = start(
         *("model", "submit", "logistic", "--schema", files / "schema.yaml"),
         *("--wait", "--request", opened["id"], "--json", "--home", developer),
@@ -200,11 +200,14 @@ def check_dispute(
     assert "the claim fails" in cli("dispute", "show", name, "--home", provider).out
 
 
-def open_delivery(shell, cli, home: Path, files: Path, request_id: str) -> None:
+def open_delivery(shell, cli, home: Path, hospital: Path, files: Path, request_id: str) -> None:
     """Wait for the delivery, look at it, open it: every record is proven."""
     end = time.monotonic() + SECONDS
     while not (found := ok(cli("delivery", "list", "--home", home, "--json"))["waiting"]):
+        state = ok(cli("request", "show", request_id, "--json", "--home", hospital))["request"]
+        assert state["state"] == "running", state
         assert time.monotonic() < end
+        time.sleep(0.5)
     (waiting,) = found
     schema = ("--schema", files / "schema.yaml")
     (opened,) = ok(shell("delivery", "open", *schema, "--home", home, "--json"))["opened"]
