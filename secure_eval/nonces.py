@@ -1,8 +1,9 @@
-"""Committed nonces: nobody grinds the noise, not even two parties together (protocol section 2).
+"""Committed nonces and seeds: nobody grinds the noise, not even two parties together.
 
-The evaluator and the developer commit to a nonce each before the key holder commits to its noise,
-and open both after the tests of section 3. The noise follows from all three, so as long as one of
-the three keeps its secret until then, the other two cannot choose it.
+Protocol section 2 (docs/protocol.md). The evaluator and the developer commit to a nonce each before
+the key holder commits to its noise, and open both after the tests of section 3. The noise follows
+from all three, so as long as one of the three keeps its secret until then, the other two cannot
+choose it.
 
 Guarantee: a commitment hides a random 16-byte nonce and opens to one nonce only.
 Assumes: SHA-256 is collision resistant and hides 128 bits of entropy (random oracle).
@@ -21,6 +22,7 @@ __all__ = [
     "check_nonces",
     "new_nonce",
     "nonce_commitment",
+    "seed_commitment",
 ]
 
 NONCE_BYTES = 16
@@ -43,6 +45,11 @@ def nonce_commitment(nonce: bytes) -> bytes:
     if len(nonce) != NONCE_BYTES:
         raise ValueError(f"nonce: expected {NONCE_BYTES} bytes, got {len(nonce)}")
     return hashlib.sha256(joined("secure_eval nonce 1", nonce)).digest()
+
+
+def seed_commitment(seed: bytes) -> str:
+    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed, logged before a run."""
+    return hashlib.sha256(joined("secure_eval evaluator seed 1", seed)).hexdigest()
 
 
 def check_nonces(nonces: Sequence[bytes], commitments: Sequence[bytes]) -> None:

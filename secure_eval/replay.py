@@ -24,8 +24,7 @@ from secure_eval.class_models import ClassModels, Model
 from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Opened
 from secure_eval.layout import Layout, Upload
-from secure_eval.nonces import nonce_commitment
-from secure_eval.prg import joined
+from secure_eval.nonces import nonce_commitment, seed_commitment
 
 __all__ = [
     "Fault",
@@ -41,11 +40,6 @@ __all__ = [
 Integers = NDArray[np.int64]
 Fault = Literal["evaluator", "key holder", "record"]
 Step = tuple[str, Callable[[], bytes | None]]
-
-
-def seed_commitment(seed: bytes) -> str:
-    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed, logged before a run."""
-    return hashlib.sha256(joined("secure_eval evaluator seed 1", seed)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,11 +1,14 @@
 """Requests and what they leave behind."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import JSON, Call, CallOf
 from clearinghouse.errors import NotFoundError
+from clearinghouse.messages.consent import OpenRequestList
 from clearinghouse.messages.intake import OpenRequest, RequestView
 from clearinghouse.messages.jobs import CancelRun, JobList
 from clearinghouse.messages.results import (
@@ -15,7 +18,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
-from clearinghouse.rounds import cancel, intake, job_views, pipeline, views
+from clearinghouse.rounds import cancel, intake, job_views, pipeline, views, wanted
 
 router = APIRouter(tags=["requests"])
 
@@ -30,6 +33,17 @@ def open_request(call: CallOf) -> Response:
         ),
         keyed=True,
     )
+
+
+@router.get("/requests")
+def list_requests(
+    call: CallOf,
+    state: Literal["open"] = "open",  # noqa: ARG001  the only state that strangers may ask for
+    schema_id: str | None = None,
+) -> OpenRequestList:
+    """Requests whose orders are not placed yet: purpose, price and released target."""
+    with call.desk.store.read() as tx:
+        return wanted.open_requests(tx, schema_id)
 
 
 @router.get("/requests/{request_id}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clearinghouse.cli.commands_consent import Yes, confirm
 from clearinghouse.cli.options import (
     DEFAULT_HOME,
     Home,
@@ -20,6 +21,7 @@ from clearinghouse.cli.options import (
     emit,
     progress,
 )
+from clearinghouse.consent import DISCLOSURE
 
 
 def _app(words: str) -> typer.Typer:
@@ -69,26 +71,35 @@ def _say(as_json: bool) -> Any:
 
 
 @source_app.command("preview")
-def source_preview(file: SourceYaml, as_json: Json = False) -> None:
-    """Show what registering would publish and cost; free."""
+def source_preview(
+    file: SourceYaml, home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False
+) -> None:
+    """Show what registering would publish, cost and match; free."""
+    from clearinghouse.cli.profile import session_if_any
     from clearinghouse.cli.provider import preview
 
-    emit(as_json, *preview(file))
+    with session_if_any(home, server) as opened:
+        emit(as_json, *preview(file, opened))
 
 
 @source_app.command("register")
 def source_register(
-    file: SourceYaml, home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False
+    file: SourceYaml,
+    yes: Yes = False,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
 ) -> None:
-    """Commit the rows and publish the summary, once.
+    """Commit the rows, publish the summary, give the grants, once.
 
-    Afterwards only price_per_record, purposes and the table's place may change.
+    Afterwards only price_per_record and the table's place may change.
     """
     from clearinghouse.cli.loop import alone
     from clearinghouse.cli.profile import session
     from clearinghouse.cli.provider import register
 
     with session(home, server, role="provider") as opened, alone(opened.keystore):
+        confirm(yes, DISCLOSURE)
         emit(as_json, *register(opened, file))
 
 

@@ -25,20 +25,26 @@ Say = Callable[[dict[str, Any]], None]
 
 DOES = {
     "valset.checks": "opened the tests of the sealed rows",
+    "target.commit": "committed to the noise of the target",
     "target.noise": "drew the noise of the target",
+    "target.checks": "opened the test of the target's noise",
     "target.replies": "opened the target with its noise",
     "ask.commit": "committed the ask",
     "ask.reveal": "revealed the ask",
     "deliver": "sealed and delivered the ordered records",
+    "show": "showed tags of the next rows",
+    "delete": "deleted the records of a withdrawn source",
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
     "bid.reveal": "opened the sealed bid",
+    "nonce.reveal": "opened the nonce of the model's noise",
     "score.digits": "answered a blind score",
     "score.early": "opened the tests of the digits",
     "score.characters": "answered the comparison of a blind score",
     "score.final": "opened the tests of the characters",
     "score.replies": "opened a blind score with its noise",
     "receipt.sign": "checked and signed a score receipt",
+    "log.cosign": "checked and cosigned the log",
 }
 
 

@@ -33,7 +33,7 @@ def open_request(session: Session, path: Path) -> Result:
     if sources is None:
         query = f"schema_id={hospital.schema_id}"
         listed = session.transport.get("/sources", SourceList, query=query).sources
-        sources = tuple(source.id for source in listed if source.published)
+        sources = tuple(source.id for source in listed if source.published and not source.withdrawn)
         if not sources:
             raise InputError(f"{path}: 'sources: all', and no source has published yet. Wait")
     _check_terms(path, {**found.terms, "source_ids": sources, "developer_ids": found.developer_ids})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clearinghouse.asks import SALT_BYTES, ask_commitment
@@ -21,11 +22,13 @@ from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
 from clearinghouse.errors import (
     ClearinghouseError,
+    NoGrantError,
     NotFoundError,
     ProtocolError,
     RefusedError,
     TryAgainError,
 )
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, Training, TrainingView
 from clearinghouse.messages.deliveries import DeliveryRef, ReceiveAnswer, ReceiveTask, ShownRef
 from clearinghouse.messages.tasks import (
     Answer,
@@ -63,6 +66,8 @@ class Developer(Party):
     def handle(self, view: TaskView) -> Answer:
         """Receive deliveries, train and submit, and open the nonce once the digits passed."""
         task = view.task
+        if isinstance(task, DeleteTask):
+            return self._delete(view.request_id, task)
         if isinstance(task, NonceRevealTask):
             return self._reveal(view.request_id, task)
         if isinstance(task, ReceiveTask | ModelSubmitTask):
@@ -102,6 +107,8 @@ class Developer(Party):
             sealed = self.transport.get_blob(ref.sealed_blob)
         except NotFoundError:
             return Opened(ref, None, ("the sealed body is not there",))
+        except NoGrantError as error:
+            return Opened(ref, None, (str(error),))
         return open_delivery(self.schema, ref, sealed, self.keystore)
 
     def training_path(self, request_id: str) -> Path:
@@ -112,7 +119,7 @@ class Developer(Party):
         path = self.training_path(request_id)
         if not path.exists():
             raise RefusedError("nothing was received for this request")
-        table = read_training_set(self.schema, path)
+        table = self._allowed(request_id, path)
         model = publish_bins(
             self.make_model(self.schema, table), self.schema, table, task.published_bins
         )
@@ -143,6 +150,24 @@ class Developer(Party):
             raise ProtocolError("the nonce was committed for another model")
         return NonceRevealAnswer(nonce=known["nonce"])
 
+    def _allowed(self, request_id: str, path: Path) -> Table | None:
+        """The records that may be trained on now; of withdrawn sources none are kept either."""
+        leave = self.transport.post(f"/requests/{request_id}/training", Training(), TrainingView)
+        for source_id in leave.refused:
+            drop_source(self.schema, path, source_id)
+        if leave.refused:
+            self.keystore.write(TRAINING_SET, path.read_bytes())
+        return read_training_set(self.schema, path)
+
+    def _delete(self, request_id: str, task: DeleteTask) -> DeleteAnswer:
+        """Delete a withdrawn source's records from every file here."""
+        path = self.training_path(request_id)
+        dropped = drop_source(self.schema, path, task.source_id) if path.exists() else 0
+        newest = self.keystore.path(TRAINING_SET)
+        if newest.exists():
+            drop_source(self.schema, newest, task.source_id)
+        return DeleteAnswer(records=dropped)
+
     def _commit_bid(self, request_id: str) -> str | None:
         """Commit to the ask for the model, drawn once; without an ask the model is not for sale."""
         if self.ask_micro is None:
@@ -159,6 +184,18 @@ class Developer(Party):
         if stored is None:
             raise RefusedError("no bid was committed for this request")
         return BidRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
+
+
+def drop_source(schema: Schema, path: Path, source_id: str) -> int:
+    """Take a source's records out of a training set; how many there were."""
+    whole = pq.read_table(path)
+    kept = whole.filter(pc.not_equal(whole[source_column(schema)], source_id))
+    if kept.num_rows < whole.num_rows:
+        beside = path.with_name(f".{path.name}.new")
+        pq.write_table(kept, beside)
+        beside.chmod(0o600)
+        beside.replace(path)
+    return int(whole.num_rows - kept.num_rows)
 
 
 def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Opened]:

@@ -17,6 +17,7 @@ from clearinghouse.asks import ask_commitment
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
+from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
@@ -24,6 +25,7 @@ from clearinghouse.client.shown import Next, write_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
+from clearinghouse.messages.consent import WithdrawalView
 from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
@@ -69,6 +71,7 @@ class SourceTerms:
         limit_micro: Most epsilon its rows may ever cost.
         deposit_micro: Most money put up for one request; None for any amount.
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
+        grants: Given when the source is published; more can be given and all withdrawn later.
     """
 
     size_class: int | None
@@ -78,6 +81,7 @@ class SourceTerms:
     _: KW_ONLY
     deposit_micro: int | None = None
     epsilon_size_micro: int = 0
+    grants: tuple[GrantTerms, ...] = (GrantTerms(),)
 
 
 class Provider(Party):
@@ -109,8 +113,13 @@ class Provider(Party):
 
     @property
     def commitments(self) -> RowCommitments:
-        """The row commitments, made from the stored seed; equal each time."""
+        """The row commitments, made from the stored seed; equal each time.
+
+        Raises:
+            NoGrantError: The source was withdrawn, and its salts with it.
+        """
         if self._commitments is None:
+            self.consents.check_here("of this home")
             seed = self.keystore.read("rows.seed")
             if seed is None:
                 check_room(self.schema, self._records)
@@ -128,7 +137,7 @@ class Provider(Party):
         return str(known["source_id"])
 
     def publish(self) -> str:
-        """Register the source and publish its summary, both once; returns the source id.
+        """Register the source, publish its summary, give its grants, all once; the source id.
 
         Raises:
             BudgetExceededError: The summary costs more epsilon than the limit leaves.
@@ -160,7 +169,19 @@ class Provider(Party):
             SourceView,
             idempotency_key=f"{self.source_id}.summary",
         )
+        self.consents.give_first(self.source_id, self.terms.grants)
         return self.source_id
+
+    @property
+    def consents(self) -> Consents:
+        """The grants that this provider gave, as it remembers them itself."""
+        return Consents(self.keystore, self.transport, record_columns(self.schema))
+
+    def withdraw(self) -> WithdrawalView:
+        """Take the source back for good; see `Consents.leave`."""
+        view = self.consents.leave(self.source_id, self.terms.limit_micro)
+        self._commitments = None
+        return view
 
     def summary(self) -> PublishSummary:
         """The one noised table of this source, drawn at the first call and replayed ever after.
@@ -197,6 +218,7 @@ class Provider(Party):
         if isinstance(task, AskCommitTask | AskRevealTask | DeliverTask | ShowTask):
             if task.source_id != self.source_id:
                 raise RefusedError(f"{task.source_id} is not a source of {self.name}")
+            self.consents.check_here(task.source_id)
             if isinstance(task, AskCommitTask):
                 return self._commit_ask(view.request_id, task.deposit_micro)
             if isinstance(task, AskRevealTask):
@@ -225,6 +247,7 @@ class Provider(Party):
         return AskRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
 
     def _deliver(self, request_id: str, task: DeliverTask) -> DeliverAnswer:
+        self.consents.check_delivery(task, self.org_id)
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("an order came for a request in which this source made no ask")
         self._check_prices(request_id, task)
@@ -297,6 +320,7 @@ class Provider(Party):
         """Tags of the rows that follow what was ordered, sealed to the grant holders."""
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("tags are wanted for a request in which this source made no ask")
+        self.consents.check_shown(task)
         seed = bytes.fromhex(task.draw_seed)
         rows = self.draw(task.level, task.show, seed, by_label=task.by_label, skip=task.skip)
         told: list[Next | int] = [

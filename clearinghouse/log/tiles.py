@@ -51,5 +51,5 @@ def bundle(entries: Sequence[bytes]) -> bytes:
         InputError: One is longer than that form allows.
     """
     if any(len(entry) > _MOST_BYTES for entry in entries):
-        raise InputError("an entry here is longer than a tile can hold; read /v1/log/entries")
+        raise InputError("an entry here is longer than that form allows; read /v1/log/entries")
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)

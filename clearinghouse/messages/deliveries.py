@@ -4,13 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import Count, Hex, Id, Level, Message, Micro, Name, Rung, Sha256
 
 
 class Recipient(Message):
-    """A grant holder: who may open the records."""
+    """A grant holder: who may open the records, and by which grant."""
 
     org_id: Id
+    grant_id: Id
     age_recipient: str
 
 
@@ -34,7 +36,9 @@ class DeliverTask(Message):
     draw_seed: Hex
     """Public: rows of a place are taken in the order of SHA-256(seed || SHA-256(row)), so that
     copies of a table deliver the same rows."""
-    purpose: Name
+    purpose: Purpose
+    attributes: list[Name]
+    """Columns that the records will hold."""
     recipients: Annotated[list[Recipient], Field(min_length=1)]
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import (
     Base64,
     Count,
@@ -97,6 +98,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    withdrawn: bool = False
+    """Whether its owner took it back; it takes part in nothing any more."""
     standing_micro: Micro = 100_000
     """Its owner's reputation; sources of one owner share it."""
 
@@ -214,6 +217,8 @@ class OpenRequest(Message):
     noise_law: Literal["geometric", "coins"] = "geometric"
     """Law of the scores' noise; a target is one release and always geometric."""
     purse: Purse
+    purpose: Purpose = "train models"
+    """What delivered records are for; only sources that granted this take part."""
     witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
     """Participants that must cosign the log before the request ends, as far as there are so many;
     its receipts then carry their cosignatures."""

@@ -16,6 +16,7 @@ from clearinghouse.messages.base import (
     Micro,
     Sha256,
 )
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
 from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
@@ -251,6 +252,7 @@ Task = Annotated[
     | DeliverTask
     | ShowTask
     | ReceiveTask
+    | DeleteTask
     | ModelSubmitTask
     | NonceRevealTask
     | BidRevealTask
@@ -274,6 +276,7 @@ Answer = Annotated[
     | DeliverAnswer
     | ShowAnswer
     | ReceiveAnswer
+    | DeleteAnswer
     | ModelSubmitAnswer
     | NonceRevealAnswer
     | BidRevealAnswer

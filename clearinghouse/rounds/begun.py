@@ -8,8 +8,7 @@ that makes the first message possible.
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Request, Run, Valset
 from clearinghouse.store.store import Tx
-from secure_eval.nonces import NONCE_BYTES, nonce_commitment
-from secure_eval.replay import seed_commitment
+from secure_eval.nonces import NONCE_BYTES, nonce_commitment, seed_commitment
 
 __all__ = ["committed_nonce", "committed_seed", "opens", "record_begun", "record_checks"]
 

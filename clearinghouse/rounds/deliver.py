@@ -15,13 +15,12 @@ from clearinghouse.messages.deliveries import (
     DeliverTask,
     DeliveryRef,
     ReceiveTask,
-    Recipient,
     ShowAnswer,
     ShownRef,
     ShowTask,
 )
 from clearinghouse.messages.results import ClearingView, OrderList, OrderView, TargetView
-from clearinghouse.rounds import offers, pot
+from clearinghouse.rounds import grants, offers, pot
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.queue import each
@@ -51,13 +50,6 @@ def _clearing(tx: Tx, request: Request) -> ClearingView:
     return ClearingView.model_validate_json(tx.requests.document(request.id, "clearing") or "")
 
 
-def _recipients(tx: Tx, request: Request) -> list[Recipient]:
-    return [
-        Recipient(org_id=org.id, age_recipient=org.age_recipient or "")
-        for org in map(tx.parties.get, request.terms.developer_ids)
-    ]
-
-
 def _deadline(desk: Desk, request: Request) -> int:
     return int(desk.clock.now()) + request.terms.deadlines.deliver_s
 
@@ -66,21 +58,24 @@ def _deadline(desk: Desk, request: Request) -> int:
 
 
 def _not_ordered(tx: Tx, request: Request) -> tuple[Order, ...] | None:
-    if tx.tasks.of(request.id, "deliver"):
-        return None
     orders = tx.orders.of(request.id)
     if not orders:
         raise HaltError("no source can serve this request within the tariff")
-    return orders
+    if tx.tasks.of(request.id, "deliver") or all(order.real is not None for order in orders):
+        return None
+    return tuple(order for order in orders if order.real is None)
 
 
 def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None) -> bool:
     target, clearing = _target(tx, request), _clearing(tx, request)
+    deadline = _deadline(desk, request)
     quotas = {order.source_id: order.quota for order in clearing.orders}
     checks = pot.drawn(target, clearing) if pot_micro(request.terms) else {}
     _place(tx, desk, request, (*orders, *_spot_checks(tx, request, checks)))
-    recipients, deadline = _recipients(tx, request), _deadline(desk, request)
     for source_id, counts in offers.shown_counts(target, clearing).items():
+        recipients = grants.covered(tx, desk, request, source_id)
+        if not recipients:
+            continue
         task = ShowTask(
             source_id=source_id,
             level=target.level,
@@ -126,8 +121,11 @@ def _place(
 ) -> None:
     """Ask sellers for their orders; `before` is what earlier orders of a source take."""
     target, clearing = _target(tx, request), _clearing(tx, request)
-    recipients, deadline = _recipients(tx, request), _deadline(desk, request)
+    columns, deadline = list(grants.attributes_of(tx, request)), _deadline(desk, request)
     for order in orders:
+        recipients = grants.recipients(tx, desk, request, order)
+        if not recipients:
+            continue
         task = DeliverTask(
             order_id=order.id,
             source_id=order.source_id,
@@ -138,7 +136,8 @@ def _place(
             spot_check=pot.is_spot_check(order),
             ladder=[list(rung) for rung in order.ladder],
             draw_seed=clearing.draw_seed or "",
-            purpose=f"train models for request {request.id}",
+            purpose=request.terms.purpose,
+            attributes=columns,
             recipients=recipients,
         )
         seller = tx.cohorts.source(order.source_id).org_id
@@ -196,9 +195,11 @@ def _take(
             # Who takes over from somebody else may decline; who sold has promised.
             tx.orders.earned(item.order.id, 0, "undelivered" if item.order.offered == 1 else "")
             continue
-        tx.orders.delivered(item.order.id, item.answer.sealed_blob, real)
-        for org_id in request.terms.developer_ids:
-            tx.blobs.allow(item.answer.sealed_blob, org_id)
+        blob = item.answer.sealed_blob
+        if not grants.seal(tx, desk, request, item.order, blob):
+            grants.undo(tx, item.order)
+            continue
+        tx.orders.delivered(item.order.id, blob, real)
         _record_sealed(tx, desk, request, item, item.answer, real)
     return False
 
@@ -299,14 +300,20 @@ def _ask_receipt(
     tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None
 ) -> bool:
     target, clearing = _target(tx, request), _clearing(tx, request)
-    task = ReceiveTask(
-        schema_id=tx.cohorts.valset(request.valset_id).schema_id,
-        deliveries=[_reference(tx, target, order) for order in orders],
-        draw_seed=clearing.draw_seed or "",
-        shown=_shown(tx, request),
-    )
+    schema_id = tx.cohorts.valset(request.valset_id).schema_id
     deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
     for org_id in request.terms.developer_ids:
+        readable = [
+            order for order in orders if tx.grants.sealed_to(order.sealed_blob or "", org_id)
+        ]
+        if not readable:  # it may read nothing, so it is not asked
+            continue
+        task = ReceiveTask(
+            schema_id=schema_id,
+            deliveries=[_reference(tx, target, order) for order in readable],
+            draw_seed=clearing.draw_seed or "",
+            shown=_shown(tx, desk, request, org_id),
+        )
         tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
     return False
 
@@ -329,13 +336,16 @@ def _reference(tx: Tx, target: TargetView, order: Order) -> DeliveryRef:
     )
 
 
-def _shown(tx: Tx, request: Request) -> list[ShownRef]:
+def _shown(tx: Tx, desk: Desk, request: Request, org_id: str) -> list[ShownRef]:
+    """Tags of rows that a developer may see: those of sources that still grant it records."""
     refs = []
     for task in tx.tasks.of(request.id, "show"):
         if not isinstance(task.answer, ShowAnswer):
             continue
-        for org_id in request.terms.developer_ids:
-            tx.blobs.allow(task.answer.shown_blob, org_id)
+        holders = grants.covered(tx, desk, request, task.subject)
+        if org_id not in {item.org_id for item in holders}:
+            continue
+        tx.blobs.allow(task.answer.shown_blob, org_id)
         source = tx.cohorts.source(task.subject)
         refs.append(
             ShownRef(

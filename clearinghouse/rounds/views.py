@@ -23,7 +23,7 @@ from clearinghouse.messages.results import (
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
-from clearinghouse.rounds import job_views
+from clearinghouse.rounds import job_views, training
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
@@ -39,6 +39,7 @@ _DOES = {
     "deliver": "to deliver its records",
     "show": "to show tags of its next rows",
     "receive": "to open and check the deliveries",
+    "delete": "to delete records of a withdrawn source",
     "model.submit": "to train and submit a model",
     "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
@@ -80,6 +81,7 @@ def source(record: Source) -> SourceView:
         rows_root=record.rows_root,
         leaves=record.leaves,
         published=record.published,
+        withdrawn=record.withdrawn,
     )
 
 
@@ -112,7 +114,7 @@ def valset(record: Valset) -> ValsetView:
 
 def request(tx: Tx, record: Request, busy_with: str, now: float) -> RequestView:
     """Where a request stands; `busy_with` says what the server does if nothing else is open."""
-    tasks = tx.tasks.of(record.id)
+    tasks = [task for task in tx.tasks.of(record.id) if task.task.kind != "delete"]
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
@@ -170,14 +172,16 @@ def runs(tx: Tx, record: Request, org_id: str, now: float) -> RunList:
     developer can wait for the others' before it submits.
     """
     receipts = tx.runs.receipts(record.id)
+    flags = training.flags(tx, record.id)
     is_open = record.state == "running" and record.step == "score"
     views = []
     for run in tx.runs.of(record.id, "score"):
         hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
         owner = str(run.model.get(SAME_AS, run.id))
         receipt = receipts[owner].id if owner in receipts and not hidden else None
+        flagged = flags.get(str(run.model["org_id"]), [])
         waiting = _run_waits(tx, record, run, now) if run.state == "running" else ""
-        views.append(_run(run, {} if hidden else run.result, receipt, waiting))
+        views.append(_run(run, {} if hidden else run.result, receipt, waiting, flagged))
     return RunList(runs=views)
 
 
@@ -194,7 +198,13 @@ def _run_waits(tx: Tx, record: Request, run: Run, now: float) -> str:
     return "the clearinghouse to take it up"
 
 
-def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting: str) -> RunView:
+def _run(
+    record: Run,
+    result: Mapping[str, object],
+    receipt: str | None,
+    waiting: str,
+    flags: list[str],
+) -> RunView:
     model = record.model
     shown = {
         name: result.get(name, empty)
@@ -227,6 +237,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting
             "receipt": receipt,
             "waiting_for": waiting,
             "same_as": model.get(SAME_AS),
+            "flags": flags,
             **shown,
         }
     )

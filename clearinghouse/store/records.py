@@ -101,6 +101,7 @@ class Source:
     leaves: int
     published: bool
     committed: int = 0
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

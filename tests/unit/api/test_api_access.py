@@ -22,6 +22,11 @@ READS = {
     "/v1/sources/{source_id}/summary": EVERYBODY,
     "/v1/valsets/{valset_id}": INSIDE,
     "/v1/blobs/{digest}": {"hospital"},
+    "/v1/sources/{source_id}/withdrawal": {"provider"},
+    "/v1/grants": EVERYBODY,
+    "/v1/grants/{grant_id}": {"provider"},
+    "/v1/deliveries": EVERYBODY,
+    "/v1/requests": EVERYBODY,
     "/v1/requests/{request_id}": INSIDE,
     "/v1/requests/{request_id}/target": INSIDE,
     "/v1/requests/{request_id}/clearing": INSIDE,
@@ -40,6 +45,7 @@ READS = {
     "/v1/agent/tasks": EVERYBODY,
     "/v1/budgets": EVERYBODY,
     "/v1/log/entries": EVERYBODY,
+    "/v1/log/tiles/tile/entries/{path}": EVERYBODY,
     "/v1/keys": EVERYBODY,
     "/v1/apikeys": EVERYBODY,
     "/v1/people": EVERYBODY,
@@ -48,6 +54,9 @@ PUBLIC = {
     "/v1/log/checkpoint",
     "/v1/log/proof",
     "/v1/log/consistency",
+    "/v1/log/cosigned",
+    "/v1/log/tiles/checkpoint",
+    "/v1/log/tiles/tile/{level}/{path}",
     "/v1/openapi.json",
     "/healthz",
     "/readyz",
@@ -55,13 +64,31 @@ PUBLIC = {
 }
 
 
+TARGET = json.dumps(
+    {
+        "run_id": new_id("run"),
+        "level": ["sex"],
+        "cells": 2,
+        "labels": 2,
+        "noised": [5, 4, 0, 9],
+        "label_cost_applied": True,
+        "wanted": [3, 2, 0, 5],
+        "distances_micro": [[0] * 4] * 4,
+        "supplies": {},
+        "capped": {},
+        "frozen_digest": "0" * 64,
+    }
+)
+
+
 @pytest.fixture
 def ids(market, app):
     """Ids of everything, with results as if the request had gone on."""
     request_id, receipt_id = market.request_id, new_id("rcp")
     with app.state.desk.store.write() as tx:
-        for kind in ("target", "prices", "certificate"):
+        for kind in ("prices", "certificate"):
             tx.requests.keep(request_id, kind, "{}")
+        tx.requests.keep(request_id, "target", TARGET)
         tx.requests.keep(
             request_id,
             "clearing",
@@ -88,15 +115,17 @@ def ids(market, app):
         "org_id": market.hospital.org_id,
         "schema_id": market.schema_id,
         "source_id": market.source_id,
+        "grant_id": market.grant_id,
+        "run_id": new_id("run"),
         "valset_id": market.valset_id,
         "digest": market.blob,
         "request_id": request_id,
         "receipt_id": receipt_id,
         "task_id": new_id("tsk"),
-        "run_id": new_id("run"),
         "key_id": market.hospital.key.key_id,
         "apikey_id": market.hospital.api_key(["log:read"])[0],
         "email": "ada@example.org",
+        "path": "000.p/1",
     }
 
 
@@ -105,6 +134,11 @@ WRITES = {
     ("post", "/v1/schemas"),
     ("post", "/v1/sources"),
     ("post", "/v1/sources/{source_id}/summary"),
+    ("post", "/v1/sources/{source_id}/withdraw"),
+    ("post", "/v1/grants"),
+    ("post", "/v1/grants/{grant_id}/withdraw"),
+    ("post", "/v1/requests/{request_id}/training"),
+    ("post", "/v1/requests/{request_id}/runs/{run_id}/cancel"),
     ("post", "/v1/valsets"),
     ("post", "/v1/requests"),
     ("post", "/v1/agent/tasks/{task_id}"),
@@ -123,6 +157,9 @@ WRITES = {
 }
 """All that changes something: signed by a key of an organisation, and by nothing else."""
 
+SIGNED_IN_ITSELF = {("post", "/v1/log/cosignatures")}
+"""What anybody may hand in, because it holds by its own signature: see `test_api_witnesses`."""
+
 
 def test_every_route_is_in_the_matrix(app):
     """A new route must be added above before this passes."""
@@ -132,7 +169,7 @@ def test_every_route_is_in_the_matrix(app):
         for method in operations
     }
     reads = {("get", path) for path in set(READS) | PUBLIC} - {("get", "/v1/openapi.json")}
-    assert routes == reads | WRITES
+    assert routes == reads | WRITES | SIGNED_IN_ITSELF
     assert set(ROUTES) <= set(READS)
     assert set(ROUTES.values()) == set(SCOPES)
 
@@ -244,6 +281,13 @@ def test_writing_with_foreign_ids(market, problem):
     path = f"/v1/sources/{market.source_id}/summary"
     problem(outsider.post(path, market.summary), 404, "not-found")
     problem(market.hospital.post(path, market.summary), 404, "not-found")
+    for stranger in (outsider, market.hospital, market.developer):
+        problem(stranger.post("/v1/grants", market.grant()), 404, "not-found")
+        for thing in (f"grants/{market.grant_id}", f"sources/{market.source_id}"):
+            problem(stranger.post(f"/v1/{thing}/withdraw", {}), 404, "not-found")
+    training = f"/v1/requests/{market.request_id}/training"
+    problem(outsider.post(training, {}), 404, "not-found")
+    problem(provider.post(training, {}), 409, "refused")
     task = market.wait_for_task()
     answer = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     for stranger in (outsider, provider, market.developer):

@@ -272,7 +272,7 @@ def test_the_loudest_coins_that_pass(stage: Stage, thief: Thief) -> None:
     first = stage.server._shapes.first_coin
     seed = stage.server._prg
     assert refusals(stage, thief, None, 40) == 0, "measured: honest coins are never refused"
-    for where, quiet, loud in ((slice(77, 78), 14, 22), (slice(None), 8, 17)):
+    for where, quiet, loud in ((slice(77, 78), 12, 26), (slice(None), 6, 22)):
         stage.server._prg = seed
         assert refusals(stage, thief, thief.loud([first], quiet, where), 12) == 0
         assert refusals(stage, thief, thief.loud([first], loud, where), 12) == 12

@@ -165,6 +165,8 @@ class Server:
                     "evidence": {"blob": "5" * 64},
                 },
             ),
+            "/v1/requests/{request_id}/runs/{run_id}/cancel": ("hospital", {"reason": "a mistake"}),
+            "/v1/log/cosignatures": ("hospital", {"vkey": "w+1+k", "checkpoint": "a log\n1\n"}),
             "/v1/disputes/{dispute_id}/answer": ("provider", {"words": "it did", "evidence": {}}),
             "/v1/disputes/{dispute_id}/resolve": (
                 "hospital",
@@ -174,7 +176,7 @@ class Server:
 
     def path(self, route: str) -> str:
         known = {"source_id": self.ids["source"], "task_id": new_id("tsk")}
-        known["dispute_id"] = new_id("dsp")
+        known |= {"dispute_id": new_id("dsp"), "request_id": new_id("req"), "run_id": new_id("run")}
         return re.sub(r"\{(\w+)\}", lambda found: known[found[1]], route)
 
 
