@@ -349,6 +349,15 @@ def request_simulate(
     developers: Annotated[int, typer.Option("--developers", help="Models on offer.")] = 5,
     best: Annotated[float, typer.Option("--best", help="Accuracy of the best model.")] = 0.8,
     gap: Annotated[float, typer.Option("--gap", help="Each is so much worse.")] = 0.01,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Procurement: what a lower bound has to reach.")
+    ] = 0.7,
+    least_ask: Annotated[
+        float, typer.Option("--least-ask", help="Procurement: lowest ask, as part of the purse.")
+    ] = 0.3,
+    most_ask: Annotated[
+        float, typer.Option("--most-ask", help="Procurement: highest ask, as part of the purse.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the simulation.")] = 0,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -356,7 +365,8 @@ def request_simulate(
     """Simulate what purses would pay, and to whom; offline, free."""
     from clearinghouse.cli.simulate import run
 
-    emit(as_json, *run(patients, developers, best, gap, seed, home))
+    asks = (least_ask, most_ask)
+    emit(as_json, *run(patients, developers, best, gap, threshold, asks, seed, home))
 
 
 # ---------------------------------------------------------------- delivery and model

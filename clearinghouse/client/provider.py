@@ -5,7 +5,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -43,6 +43,7 @@ from clearinghouse.messages.tasks import (
     TaskView,
 )
 from clearinghouse.rows import (
+    SPOT_ROWS,
     RowCommitments,
     RowProof,
     commit_rows,
@@ -77,6 +78,7 @@ class SourceTerms:
     ask_micro: int
     epsilon_micro: int
     limit_micro: int
+    _: KW_ONLY
     deposit_micro: int | None = None
     epsilon_size_micro: int = 0
     grants: tuple[GrantTerms, ...] = (GrantTerms(),)
@@ -277,12 +279,18 @@ class Provider(Party):
     def _check_prices(self, request_id: str, task: DeliverTask) -> None:
         """Every ordered unit must have a price, and none below the ask that was committed.
 
+        A spot check has none: it opens a few rows for a share of the pot.
+
         Raises:
             RefusedError: One has not, or is.
         """
         ask = int(self.keystore.recall(f"asks/{request_id}")["ask_micro"])
         if not fits(task.ladder, task.quota):
             raise RefusedError("the prices of the order do not fit its units")
+        if task.spot_check:
+            if sum(task.quota) > SPOT_ROWS:
+                raise RefusedError(f"a spot check is of at most {SPOT_ROWS} rows")
+            return
         if any(price < ask for _, price, _ in task.ladder):
             raise RefusedError("the order has a price below the ask of this source")
 
@@ -295,8 +303,8 @@ class Provider(Party):
         name = f"orders/{request_id}"
         orders = (self.keystore.recall(name) or {}).get("orders", [])
         if task.order_id not in [order["order_id"] for order in orders]:
-            if len(orders) > 1:
-                raise RefusedError("a third order came for one request")
+            if len(orders) > 1 or (task.spot_check and orders):
+                raise RefusedError("a third order, or a late spot check, came for one request")
             taken = orders[0]["quota"] if orders else [0] * len(task.quota)
             if (task.skip or [0] * len(task.quota)) != taken:
                 raise RefusedError("a second order came for one request, for the rows of the first")

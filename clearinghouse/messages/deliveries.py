@@ -29,6 +29,8 @@ class DeliverTask(Message):
     """Records wanted of each cell, or row-major of each (cell, label)."""
     skip: list[Count] = Field(default_factory=list)
     """Records of each place that an earlier order of the same request takes already."""
+    spot_check: bool = False
+    """A few rows of a source that sold nothing, unpaid, for a share of the pot: may be declined."""
     ladder: list[Rung] = Field(default_factory=list)
     """Prices of the units; in each place the dearest are paid, one for each real record."""
     draw_seed: Hex

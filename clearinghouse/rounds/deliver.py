@@ -20,12 +20,13 @@ from clearinghouse.messages.deliveries import (
     ShowTask,
 )
 from clearinghouse.messages.results import ClearingView, OrderList, OrderView, TargetView
-from clearinghouse.rounds import grants, offers
+from clearinghouse.rounds import grants, offers, pot
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.queue import each
 from clearinghouse.rounds.receive import confirm, received
-from clearinghouse.store.records import Order, Request, Source
+from clearinghouse.rounds.terms import pot_micro
+from clearinghouse.store.records import SPOT_CHECK, Order, Request, Source
 from clearinghouse.store.store import Tx
 
 PROOF_BYTES = 5000
@@ -66,10 +67,11 @@ def _not_ordered(tx: Tx, request: Request) -> tuple[Order, ...] | None:
 
 
 def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None) -> bool:
-    _place(tx, desk, request, orders)
     target, clearing = _target(tx, request), _clearing(tx, request)
     deadline = _deadline(desk, request)
     quotas = {order.source_id: order.quota for order in clearing.orders}
+    checks = pot.drawn(target, clearing) if pot_micro(request.terms) else {}
+    _place(tx, desk, request, (*orders, *_spot_checks(tx, request, checks)))
     for source_id, counts in offers.shown_counts(target, clearing).items():
         recipients = grants.covered(tx, desk, request, source_id)
         if not recipients:
@@ -78,7 +80,7 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
             source_id=source_id,
             level=target.level,
             by_label=target.label_cost_applied,
-            skip=quotas[source_id],
+            skip=checks.get(source_id, quotas[source_id]),
             show=counts,
             draw_seed=clearing.draw_seed or "",
             recipients=recipients,
@@ -86,6 +88,28 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
         owner = tx.cohorts.source(source_id).org_id
         tx.tasks.create(request.id, owner, task, subject=source_id, deadline=deadline)
     return False
+
+
+def _spot_checks(tx: Tx, request: Request, checks: Mapping[str, list[int]]) -> list[Order]:
+    """Orders of a few rows, without a price, of sources that sold nothing."""
+    placed = []
+    for source_id, counts in checks.items():
+        order = Order(
+            new_id("ord"),
+            request.id,
+            source_id,
+            tuple(counts),
+            sum(counts),
+            0,
+            new_id("dlv"),
+            None,
+            None,
+            tuple((place, 0, units) for place, units in enumerate(counts) if units),
+            offered=SPOT_CHECK,
+        )
+        tx.orders.add(order)
+        placed.append(order)
+    return placed
 
 
 def _place(
@@ -109,6 +133,7 @@ def _place(
             by_label=target.label_cost_applied,
             quota=list(order.quota),
             skip=list((before or {}).get(order.source_id, ())),
+            spot_check=pot.is_spot_check(order),
             ladder=[list(rung) for rung in order.ladder],
             draw_seed=clearing.draw_seed or "",
             purpose=request.terms.purpose,
@@ -214,7 +239,7 @@ def _lacking(tx: Tx, request: Request) -> _Lack | None:
         return None
     if tx.requests.document(request.id, "offered_again") is not None:
         return None
-    failed = tuple(order.source_id for order in orders if order.real == 0)
+    failed = tuple(order.source_id for order in orders if order.real == 0 and order.offered == 1)
     return _Lack(_target(tx, request), _clearing(tx, request), failed) if failed else None
 
 
@@ -255,6 +280,7 @@ def _offer_again(
             amounts={"units": sum(order.units for order in placed), "orders": len(placed)},
         )
         before = {order.source_id: order.quota for order in found.clearing.orders}
+        before |= pot.drawn(found.target, found.clearing) if pot_micro(request.terms) else {}
         _place(tx, desk, request, placed, before)
     return False
 

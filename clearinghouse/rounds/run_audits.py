@@ -27,7 +27,7 @@ from clearinghouse.messages.audits import (
     TranscriptView,
 )
 from clearinghouse.messages.disputes import AnswerDispute
-from clearinghouse.rounds import disputes
+from clearinghouse.rounds import disputes, rulings
 from clearinghouse.rounds.audit_views import audit, stored_as
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.findings import NAMES
@@ -225,4 +225,4 @@ def _dispute(
     )
     if opened.respondent_id == desk.org.id:
         words = "the stored bytes are replayed here too: see the finding"
-        disputes.answer(tx, desk, desk.org, opened, AnswerDispute(words=words))
+        rulings.answer(tx, desk, desk.org, opened, AnswerDispute(words=words))

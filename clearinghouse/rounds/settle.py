@@ -77,12 +77,10 @@ def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
 
 
 def _owners(tx: Tx, request: Request) -> dict[str, str]:
-    """By source its owner, without sources that broke their promise: those share no pot."""
-    broken = {order.source_id for order in tx.orders.of(request.id) if order.ground}
+    """By source its owner, of those that may share the pot: see `pot.looked_at`."""
+    seen = pot.looked_at(tx.orders.of(request.id))
     return {
-        name: tx.cohorts.source(name).org_id
-        for name in request.terms.source_ids
-        if name not in broken
+        name: tx.cohorts.source(name).org_id for name in request.terms.source_ids if name in seen
     }
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import (
     OrgView,
-    PublishSummary,
     RequestView,
     SchemaView,
     SealValset,
     SourceView,
+    SummaryView,
     ValsetView,
 )
 from clearinghouse.messages.results import (
@@ -88,8 +88,8 @@ def source(record: Source) -> SourceView:
     )
 
 
-def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
-    """A source's release, exactly as it was published.
+def summary(published: Mapping[str, Summary], salt: bytes | None, source_id: str) -> SummaryView:
+    """A source's release, exactly as it was published, and what opens its commitment.
 
     Raises:
         NotFoundError: It has published none.
@@ -97,8 +97,11 @@ def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
     if source_id not in published:
         raise NotFoundError(f"source {source_id} has published no summary yet")
     found = published[source_id]
-    return PublishSummary(
-        level=list(found.level), counts=list(found.counts), epsilon_micro=found.epsilon_micro
+    return SummaryView(
+        level=list(found.level),
+        counts=list(found.counts),
+        epsilon_micro=found.epsilon_micro,
+        salt=None if salt is None else salt.hex(),
     )
 
 

@@ -20,7 +20,7 @@ from sqlmodel import AutoString, Field, SQLModel
 
 from clearinghouse.store import conservation
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0009"
 """The newest migration."""
 
 # Constraints have names, so that a migration can drop them on either database.
