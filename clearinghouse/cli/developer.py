@@ -14,6 +14,7 @@ from clearinghouse.client.recipes import RECIPES, ModelSource, onnx_source, reci
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
 from clearinghouse.messages.deliveries import ReceiveAnswer, ReceiveTask
+from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.tasks import ModelSubmitAnswer, TaskList
 from clearinghouse.money import parse_money
 from clearinghouse.schema import Schema
@@ -21,7 +22,7 @@ from clearinghouse.tables import Table
 from secure_eval.class_models import Model
 
 RECEIVE = frozenset({"receive"})
-SUBMIT = frozenset({"receive", "model.submit", "bid.reveal"})
+SUBMIT = frozenset({"receive", "model.submit", "nonce.reveal", "bid.reveal"})
 
 
 def model_source(model: str, seed: int) -> ModelSource:
@@ -152,13 +153,15 @@ def submit(
         developer: With the model.
         say: Takes events.
         stop: Ends the waiting.
-        wait: Wait until a model was submitted (to this request, if one is named).
+        wait: Wait until a model was submitted (to this request, if one is named) and the nonce of
+            its noise was opened, without which it is not scored.
         request: Id of the request that is waited for.
     """
     worker = Worker(developer, say, SUBMIT)
 
     def finished() -> bool:
-        return bool(_submitted(developer, worker, request))
+        found = _submitted(developer, worker, request)
+        return bool(found) and all(_is_opened(developer, worker, one) for one in found)
 
     if wait:
         worker.watch(stop, finished)
@@ -175,6 +178,18 @@ def submit(
     else:
         words = "no request asks this developer for a model yet. Repeat this later, or give --wait"
     return {"submitted": found}, words
+
+
+def _is_opened(developer: Developer, worker: Worker, submitted: dict[str, Any]) -> bool:
+    """Whether the model's nonce was opened, or the request has ended without asking for it."""
+    request_id = submitted["request_id"]
+    if any(
+        view.task.kind == "nonce.reveal" and view.request_id == request_id
+        for view in worker.done.values()
+    ):
+        return True
+    view = developer.transport.get(f"/requests/{request_id}", RequestView)
+    return view.state != "running"
 
 
 def _submitted(developer: Developer, worker: Worker, request: str | None) -> list[dict[str, Any]]:
