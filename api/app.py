@@ -17,6 +17,7 @@ from api.recorder import Recorder
 from api.routes import (
     blobs,
     budgets,
+    consent,
     disputes,
     health,
     identity,
@@ -63,7 +64,18 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     app.state.readiness = Readiness(desk, lambda: runner.is_alive)
     Numbers(desk, app.state.registry)
     problems.install(app)
-    for module in (intake, identity, blobs, requests, budgets, tasks, disputes, log, tiles):
+    for module in (
+        intake,
+        identity,
+        consent,
+        blobs,
+        requests,
+        budgets,
+        tasks,
+        disputes,
+        log,
+        tiles,
+    ):
         app.include_router(module.router, prefix="/v1")
     app.include_router(health.router)
     if settings.record_bodies is not None:

@@ -130,6 +130,13 @@ class BlobStore:
         except FileNotFoundError:
             raise NotFoundError(f"no blob {digest}") from None
 
+    def remove(self, digest: str) -> None:
+        """Remove a blob for good; no error if it is gone."""
+        path = self.path(digest)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            _sync_folder(path.parent)
+
     def chunks(self, digest: str) -> Iterator[bytes]:
         """Yield a blob's bytes piece by piece.
 

@@ -66,6 +66,12 @@ class BudgetExceededError(RefusedError):
     problem_type = "budget-exceeded"
 
 
+class NoGrantError(RefusedError):
+    """No grant of the records' owner covers this use; the message says what is wrong."""
+
+    problem_type = "no-grant"
+
+
 class QuotaError(RefusedError):
     """The organisation has as much open or stored as it may; waiting alone may not help."""
 

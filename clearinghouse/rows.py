@@ -18,6 +18,8 @@ from clearinghouse.log import merkle
 
 SALT_BYTES = 32
 MAX_PROOFS_BYTES = 2**30
+SPOT_ROWS = 5
+"""Rows that a source which sold nothing opens for a share of the pot."""
 _HEX = frozenset("0123456789abcdef")
 
 

@@ -57,6 +57,9 @@ class Settings:
         oidc_secret: File of the client secret; None for a public client.
         console_operators: Addresses of the operator's own people, with commas between them.
         idle_s: How often the advancing thread looks for expired tasks and others' work.
+        keep_ciphertexts_days: So long the ciphertexts of a finished request stay; its validation
+            set stays longer. Audits and disputes need them.
+        keep_deliveries_days: So long its sealed deliveries stay.
         witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
@@ -92,6 +95,8 @@ class Settings:
     oidc_secret: Path | None = None
     console_operators: str = ""
     idle_s: float = 0.5
+    keep_ciphertexts_days: int = 180
+    keep_deliveries_days: int = 90
     witnesses: str = ""
     record_bodies: Path | None = None
 

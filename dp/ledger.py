@@ -18,6 +18,9 @@ from typing import Any
 
 from dp.ledger_books import Books, Lane, LedgerError, State, Unavailable, storage_at
 
+ERASED = b"\x00erased"
+"""Stands where an answer was that its owner had to forget."""
+
 __all__ = [
     "Conflict",
     "Damaged",
@@ -172,6 +175,14 @@ class Ledger:
                 raise Interrupted(f"release '{key}' is no charge that waits for its draw")
             books.give_back(known[2], known[1])
 
+    def erase(self) -> None:
+        """Overwrite every stored answer, on the disk too; costs and keys stay.
+
+        For an owner that takes its data back. A repeated request is refused from then on, so no
+        second draw replaces what was forgotten.
+        """
+        self._storage.erase(ERASED)
+
     def balance(self, lane: Lane = "epsilon") -> tuple[int, int]:
         """(spent, limit) of a lane in millionths.
 
@@ -233,6 +244,8 @@ def _known_answer(key: str, known: tuple[Any, ...], wanted: tuple[str, int, str]
     body_digest, cost, lane, state, answer = known
     if (body_digest, cost, lane) != wanted:
         raise Conflict(f"release '{key}' was used for another request")
+    if answer is not None and bytes(answer) == ERASED:
+        raise Interrupted(f"release '{key}' was erased by its owner and is never drawn again")
     if state == "answered":
         return bytes(answer)
     if state == "charged":

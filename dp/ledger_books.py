@@ -139,6 +139,10 @@ class Storage(Protocol):
         """
         ...
 
+    def erase(self, marker: bytes) -> None:
+        """Put a marker in the place of every answer, and overwrite the old ones on the disk."""
+        ...
+
 
 def storage_at(where: Path | str, unit: str = "") -> Storage:
     """The books at a file, or at a PostgreSQL URL under the name of the patients' table.
@@ -156,7 +160,17 @@ def storage_at(where: Path | str, unit: str = "") -> Storage:
 
 # ---------------------------------------------------------------- SQLite
 
-_SQLITE = """
+_FORWARD = """
+CREATE TRIGGER IF NOT EXISTS release_moves_forward BEFORE UPDATE ON release
+  WHEN NEW.key IS NOT OLD.key OR NEW.body_digest IS NOT OLD.body_digest
+    OR NEW.purpose IS NOT OLD.purpose OR NEW.lane IS NOT OLD.lane OR NEW.cost IS NOT OLD.cost
+    OR OLD.state || '>' || NEW.state
+       NOT IN ('charged>started', 'charged>voided', 'started>answered')
+  BEGIN SELECT RAISE(ABORT, 'a release only moves forward'); END;
+"""
+
+_SQLITE = (
+    """
 CREATE TABLE IF NOT EXISTS account (
   lane TEXT PRIMARY KEY CHECK (lane IN ('epsilon', 'rho')),
   spent INTEGER NOT NULL CHECK (typeof(spent) = 'integer'),
@@ -174,18 +188,14 @@ CREATE TABLE IF NOT EXISTS release (
   CHECK ((state = 'answered') = (answer IS NOT NULL)));
 CREATE TRIGGER IF NOT EXISTS release_stays BEFORE DELETE ON release
   BEGIN SELECT RAISE(ABORT, 'releases are never deleted'); END;
-CREATE TRIGGER IF NOT EXISTS release_moves_forward BEFORE UPDATE ON release
-  WHEN NEW.key IS NOT OLD.key OR NEW.body_digest IS NOT OLD.body_digest
-    OR NEW.purpose IS NOT OLD.purpose OR NEW.lane IS NOT OLD.lane OR NEW.cost IS NOT OLD.cost
-    OR OLD.state || '>' || NEW.state
-       NOT IN ('charged>started', 'charged>voided', 'started>answered')
-  BEGIN SELECT RAISE(ABORT, 'a release only moves forward'); END;
 CREATE TRIGGER IF NOT EXISTS limit_stays BEFORE UPDATE ON account
   WHEN NEW.allowed IS NOT OLD.allowed OR NEW.lane IS NOT OLD.lane
   BEGIN SELECT RAISE(ABORT, 'a budget is fixed for life'); END;
 CREATE TRIGGER IF NOT EXISTS account_stays BEFORE DELETE ON account
   BEGIN SELECT RAISE(ABORT, 'a budget is fixed for life'); END;
 """
+    + _FORWARD
+)
 
 
 class Sqlite:
@@ -214,6 +224,19 @@ class Sqlite:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    def erase(self, marker: bytes) -> None:
+        """Replace every answer; the trigger that guards releases is away for one transaction."""
+        with self._connection() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DROP TRIGGER release_moves_forward")
+            connection.execute("UPDATE release SET answer = ? WHERE state = 'answered'", (marker,))
+            connection.execute(_FORWARD)
+            connection.execute("COMMIT")
+            for command in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM"):
+                connection.execute(command)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

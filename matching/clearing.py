@@ -145,18 +145,32 @@ def marginal_values(plan: Plan) -> Integers:
     Raises:
         ValueError: If the plan's flow is not an optimum of its inputs.
     """
-    curves, standing, used, left = rebuild(plan)
     result = np.zeros(len(plan.prices), np.int64)
+    curves, sellers, state = each_seller(plan)
+    if len(sellers) == 0:
+        return result
+    added = kernel.without_each(*state)
+    result[sellers] = added - (plan.prices[sellers] - curves.shift) * plan.units[sellers]
+    if (result < 0).any():
+        raise ValueError("expected an optimal plan: taking a source out of this one would gain")
+    return result
+
+
+def each_seller(plan: Plan) -> tuple[Curves, Integers, tuple[Integers, ...]]:
+    """The curves, who sells, and what the kernel needs to place each seller's units elsewhere.
+
+    Raises:
+        ValueError: If the plan's flow is not an optimum of its inputs.
+    """
+    curves, standing, used, left = rebuild(plan)
+    weight, via, potential = settled_state(curves, standing)
     members = np.flatnonzero(np.isin(curves.source, np.flatnonzero(plan.units)))
     members = members[np.argsort(curves.source[members], kind="stable")]
     sellers, first = np.unique(curves.source[members], return_index=True)
-    if len(sellers) == 0:
-        return result
-    weight, via, potential = settled_state(curves, standing)
     entry = np.repeat(np.arange(len(curves.capacity)), np.diff(curves.bounds))
     head, stop = curves.first[:-1].copy(), curves.first[1:].copy()
     kernel.skip_full(head, stop, left, curves.price)
-    added = kernel.without_each(
+    state = (
         curves.cost,
         standing,
         head,
@@ -172,10 +186,7 @@ def marginal_values(plan: Plan) -> Integers:
         curves.supply[members] - used[members],
         used[members],
     )
-    result[sellers] = added - (plan.prices[sellers] - curves.shift) * plan.units[sellers]
-    if (result < 0).any():
-        raise ValueError("expected an optimal plan: taking a source out of this one would gain")
-    return result
+    return curves, sellers, state
 
 
 def rebuild(plan: Plan) -> tuple[Curves, Integers, Integers, Integers]:

@@ -25,6 +25,7 @@ from matching.compiled import compiled
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+State = tuple[Integers, Integers, Integers, Integers, Integers, Integers]
 
 FAR = np.int64(1 << 62)
 
@@ -119,6 +120,39 @@ def search(
 
 
 @compiled
+def move(
+    most: int,
+    last: int,
+    parent: Integers,
+    flow: Integers,
+    head: Integers,
+    left: Integers,
+    via: Integers,
+    stale: Flags,
+    touched: Flags,
+) -> np.int64:
+    """Move as many units as fit, at most `most`, along the path that ends at `last`; how many."""
+    amount = np.int64(min(most, left[head[last]]))
+    cell = last
+    while parent[cell] >= 0:
+        amount = min(amount, flow[parent[cell], via[parent[cell], cell]])
+        cell = parent[cell]
+    cell = last
+    while parent[cell] >= 0:
+        origin = parent[cell]
+        target = via[origin, cell]
+        flow[origin, target] -= amount
+        flow[cell, target] += amount
+        stale[cell] = True
+        stale[origin] = True
+        touched[cell] = True
+        touched[origin] = True
+        cell = origin
+    left[head[last]] -= amount
+    return amount
+
+
+@compiled
 def push(
     cost: Integers,
     flow: Integers,
@@ -140,23 +174,7 @@ def push(
         while deficit[start] > 0:
             following = skip_full(head, stop, left, price)
             last, unit = search(start, following, cost, flow, potential, weight, via, stale, parent)
-            amount = min(deficit[start], left[head[last]])
-            cell = last
-            while parent[cell] >= 0:
-                amount = min(amount, flow[parent[cell], via[parent[cell], cell]])
-                cell = parent[cell]
-            cell = last
-            while parent[cell] >= 0:
-                origin = parent[cell]
-                target = via[origin, cell]
-                flow[origin, target] -= amount
-                flow[cell, target] += amount
-                stale[cell] = True
-                stale[origin] = True
-                touched[cell] = True
-                touched[origin] = True
-                cell = origin
-            left[head[last]] -= amount
+            amount = move(deficit[start], last, parent, flow, head, left, via, stale, touched)
             deficit[start] -= amount
             added += unit * amount
     return added
@@ -199,6 +217,28 @@ def cell_values(weight: Integers, following: Integers) -> Integers:
                         value[cell] = length
                         changed = True
     return value
+
+
+@compiled
+def restore(kept: State, now: State, stop: Integers, stale: Flags, touched: Flags) -> None:
+    """Put back what placing a seller's units elsewhere has touched.
+
+    States are (flow, head, left, potential, weight, via).
+    """
+    flow, head, left, potential, weight, via = kept
+    now_flow, now_head, now_left, now_potential, now_weight, now_via = now
+    for cell in range(len(potential)):
+        for entry in range(head[cell], min(now_head[cell] + 1, stop[cell])):
+            now_left[entry] = left[entry]
+        now_head[cell] = head[cell]
+        now_potential[cell] = potential[cell]
+        if touched[cell]:
+            now_flow[cell] = flow[cell]
+            if cell < len(weight):
+                now_weight[cell] = weight[cell]
+                now_via[cell] = via[cell]
+        touched[cell] = False
+        stale[cell] = False
 
 
 @compiled
@@ -251,16 +291,92 @@ def without_each(
         )
         for member in range(first[seller], first[seller + 1]):
             now_left[entry_of[member]] = left[entry_of[member]]
-        for cell in range(n_cells):
-            for entry in range(head[cell], min(now_head[cell] + 1, stop[cell])):
-                now_left[entry] = left[entry]
-            now_head[cell] = head[cell]
-            now_potential[cell] = potential[cell]
-            if touched[cell]:
-                now_flow[cell] = flow[cell]
-                if cell < n_cells - 1:
-                    now_weight[cell] = weight[cell]
-                    now_via[cell] = via[cell]
-            touched[cell] = False
-            stale[cell] = False
+        restore(
+            (flow, head, left, potential, weight, via),
+            (now_flow, now_head, now_left, now_potential, now_weight, now_via),
+            stop,
+            stale,
+            touched,
+        )
     return added
+
+
+@compiled
+def displace(
+    cost: Integers,
+    now: State,
+    deficit: Integers,
+    stop: Integers,
+    price: Integers,
+    stale: Flags,
+    touched: Flags,
+    rungs: Integers,
+    count: int,
+) -> tuple[Integers, int]:
+    """Like `push`, but always the cheapest unit in deficit first; writes down what each one cost.
+
+    Rows of `rungs` are (cell, cost of a unit, units) and go on at `count`; returns them, moved to
+    more room where they did not fit, with their number.
+    """
+    flow, head, left, potential, weight, via = now
+    begin = count
+    parent = np.empty(len(potential), np.int64)
+    while deficit.any():
+        for cell in range(len(deficit)):
+            if stale[cell]:
+                refresh(cost, flow, cell, weight, via)
+                stale[cell] = False
+        following = skip_full(head, stop, left, price)
+        value = cell_values(weight, following)
+        start, least = -1, FAR
+        for cell in range(len(deficit)):
+            if deficit[cell] > 0 and value[cell] < least:
+                start, least = cell, value[cell]
+        last, unit = search(start, following, cost, flow, potential, weight, via, stale, parent)
+        amount = move(deficit[start], last, parent, flow, head, left, via, stale, touched)
+        deficit[start] -= amount
+        if count > begin and rungs[count - 1, 0] == start and rungs[count - 1, 1] == unit:
+            rungs[count - 1, 2] += amount
+            continue
+        if count == len(rungs):
+            rungs = np.concatenate((rungs, np.empty_like(rungs)))
+        rungs[count, 0], rungs[count, 1], rungs[count, 2] = start, unit, amount
+        count += 1
+    return rungs, count
+
+
+@compiled
+def displace_each(
+    cost: Integers,
+    flow: Integers,
+    head: Integers,
+    stop: Integers,
+    price: Integers,
+    left: Integers,
+    potential: Integers,
+    weight: Integers,
+    via: Integers,
+    first: Integers,
+    cell_of: Integers,
+    entry_of: Integers,
+    spare: Integers,
+    used: Integers,
+) -> tuple[Integers, Integers]:
+    """Like `without_each`, unit by unit: the rungs of all sellers, and where each one's begin."""
+    kept = (flow, head, left, potential, weight, via)
+    now = (flow.copy(), head.copy(), left.copy(), potential.copy(), weight.copy(), via.copy())
+    stale = np.zeros(len(potential), np.bool_)
+    touched = np.zeros(len(potential), np.bool_)
+    deficit = np.zeros(len(potential) - 1, np.int64)
+    rungs, count = np.empty((1024, 3), np.int64), 0
+    bounds = np.zeros(len(first), np.int64)
+    for seller in range(len(first) - 1):
+        for member in range(first[seller], first[seller + 1]):
+            now[2][entry_of[member]] -= spare[member]
+            deficit[cell_of[member]] += used[member]
+        rungs, count = displace(cost, now, deficit, stop, price, stale, touched, rungs, count)
+        bounds[seller + 1] = count
+        for member in range(first[seller], first[seller + 1]):
+            now[2][entry_of[member]] = left[entry_of[member]]
+        restore(kept, now, stop, stale, touched)
+    return rungs[:count], bounds

@@ -16,14 +16,12 @@ choice between them is arbitrary, which `matching.ladder.separated` prevents.
 """
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from matching import flow as kernel
-from matching.clearing import Plan, rebuild, settled_state
-from matching.curves import Curves
+from matching.clearing import Plan, each_seller
 from matching.inputs import Integers
 
 JITTER = 1000
@@ -62,19 +60,6 @@ def separated(distances: ArrayLike, seed: bytes, jitter: int = JITTER) -> Intege
     )
 
 
-@dataclass(slots=True)
-class _State:
-    """The residual network while one source's units are placed elsewhere."""
-
-    standing: Integers
-    head: Integers
-    left: Integers
-    potential: Integers
-    weight: Integers
-    via: Integers
-    stale: NDArray[np.bool_]
-
-
 def price_ladders(plan: Plan) -> tuple[tuple[Rung, ...], ...]:
     """The price of every unit that every source sells, cheapest first.
 
@@ -91,74 +76,12 @@ def price_ladders(plan: Plan) -> tuple[tuple[Rung, ...], ...]:
     Raises:
         ValueError: If the plan's flow is not an optimum of its inputs.
     """
-    curves, standing, used, left = rebuild(plan)
-    weight, via, potential = settled_state(curves, standing)
-    head, stop = curves.first[:-1].copy(), curves.first[1:].copy()
-    kernel.skip_full(head, stop, left, curves.price)
-    entry = np.repeat(np.arange(len(curves.capacity)), np.diff(curves.bounds))
+    curves, sellers, state = each_seller(plan)
     result: list[tuple[Rung, ...]] = [()] * len(plan.prices)
-    for source in np.flatnonzero(plan.units).tolist():
-        own = np.flatnonzero(curves.source == source)
-        state = _State(
-            standing.copy(),
-            head.copy(),
-            left.copy(),
-            potential.copy(),
-            weight.copy(),
-            via.copy(),
-            np.zeros(len(potential), np.bool_),
-        )
-        state.left[entry[own]] -= curves.supply[own] - used[own]
-        deficit = np.zeros(len(potential) - 1, np.int64)
-        np.add.at(deficit, curves.cell[own], used[own])
-        result[source] = _displace(curves, stop, state, deficit)
+    rungs, bounds = kernel.displace_each(*state)
+    rungs[:, 0] = curves.cells[rungs[:, 0]]
+    rungs[:, 1] += curves.shift
+    listed = [(int(cell), int(price), int(units)) for cell, price, units in rungs.tolist()]
+    for seller, source in enumerate(sellers.tolist()):
+        result[source] = tuple(listed[bounds[seller] : bounds[seller + 1]])
     return tuple(result)
-
-
-def _displace(curves: Curves, stop: Integers, state: _State, deficit: Integers) -> tuple[Rung, ...]:
-    """Place the units in deficit elsewhere, cheapest first; returns what each one cost."""
-    rungs: list[Rung] = []
-    parent = np.empty(len(state.potential), np.int64)
-    while deficit.any():
-        for cell in np.flatnonzero(state.stale[:-1]).tolist():
-            kernel.refresh(curves.cost, state.standing, cell, state.weight, state.via)
-        state.stale[:] = False
-        following = kernel.skip_full(state.head, stop, state.left, curves.price)
-        value = kernel.cell_values(state.weight, following)[:-1]
-        start = int(np.where(deficit > 0, value, kernel.FAR).argmin())
-        last, cost = kernel.search(
-            start,
-            following,
-            curves.cost,
-            state.standing,
-            state.potential,
-            state.weight,
-            state.via,
-            state.stale,
-            parent,
-        )
-        amount = _augment(state, parent, int(last), int(deficit[start]))
-        deficit[start] -= amount
-        rung = (int(curves.cells[start]), int(cost) + curves.shift, amount)
-        if rungs and rungs[-1][:2] == rung[:2]:
-            rung = (*rung[:2], rungs.pop()[2] + amount)
-        rungs.append(rung)
-    return tuple(rungs)
-
-
-def _augment(state: _State, parent: Integers, last: int, most: int) -> int:
-    """Move as many units as fit along the path that ends at `last`; returns how many."""
-    steps = []
-    cell = last
-    while parent[cell] >= 0:
-        origin = int(parent[cell])
-        steps.append((origin, cell, int(state.via[origin, cell])))
-        cell = origin
-    room = int(state.left[state.head[last]])
-    amount = min([most, room, *(int(state.standing[o, j]) for o, _, j in steps)])
-    for origin, cell, target in steps:
-        state.standing[origin, target] -= amount
-        state.standing[cell, target] += amount
-        state.stale[origin] = state.stale[cell] = True
-    state.left[state.head[last]] -= amount
-    return amount

@@ -8,8 +8,9 @@ from starlette.responses import Response, StreamingResponse
 
 from api.calls import CallOf, DeskOf, check_key, find_caller, get_limits
 from clearinghouse.blobs import CHUNK, TooLargeError, Upload
-from clearinghouse.errors import InputError
+from clearinghouse.errors import InputError, NoGrantError
 from clearinghouse.failpoints import reach
+from clearinghouse.rounds import training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Org
 
@@ -65,6 +66,7 @@ def _keep(desk: Desk, upload: Upload, digest: str, caller: Org) -> bool:
     with desk.store.write() as tx:
         check_key(tx, caller)
         is_new = tx.blobs.add(digest, size, caller.id)
+        desk.blobs.size(digest)  # the same bytes may just have been erased: then it is not stored
         # Exact at last: of two uploads that race for the same room, the later one is undone here.
         tx.quotas.store(caller.id, digest, size, desk.settings.stored_bytes)
     return is_new
@@ -72,9 +74,18 @@ def _keep(desk: Desk, upload: Upload, digest: str, caller: Org) -> bool:
 
 @router.get("/blobs/{digest}", response_class=Response)
 def get_blob(call: CallOf, digest: str) -> StreamingResponse:
-    """A blob's bytes, for who uploaded it and whom it was sent to."""
+    """A blob's bytes, for who uploaded it and whom it was sent to.
+
+    Sealed records need a grant at the moment they are read, and each reader is logged once.
+    """
     with call.desk.store.read() as tx:
         tx.access.blob(digest, call.org.id)
+        is_delivery = tx.grants.sealed_to(digest, call.org.id) is not None
+    if is_delivery:
+        with call.desk.store.write() as tx:
+            reason = training.may_read(tx, call.desk, call.org, digest)
+        if reason:
+            raise NoGrantError(reason)
     size = call.desk.blobs.size(digest)
     return StreamingResponse(
         call.desk.blobs.chunks(digest),

@@ -19,7 +19,7 @@ from clearinghouse.messages.disputes import (
     ResolveDispute,
 )
 from clearinghouse.report.statement import statement_html
-from clearinghouse.rounds import disputes, outcomes, statements
+from clearinghouse.rounds import disputes, outcomes, rulings, statements
 from clearinghouse.store.records import Dispute
 from clearinghouse.store.store import Tx
 
@@ -67,7 +67,7 @@ def answer_dispute(call: CallOf, dispute_id: str) -> Response:
 
     def act(tx: Tx) -> DisputeView:
         found = _dispute(tx, call, dispute_id)
-        return disputes.view(tx, disputes.answer(tx, call.desk, call.org, found, message))
+        return disputes.view(tx, rulings.answer(tx, call.desk, call.org, found, message))
 
     return call.write(act, keyed=True)
 
@@ -83,7 +83,7 @@ def resolve_dispute(call: CallOf, dispute_id: str) -> Response:
 
     def act(tx: Tx) -> DisputeView:
         found = _dispute(tx, call, dispute_id)
-        return disputes.view(tx, disputes.resolve(tx, call.desk, call.org, found, message))
+        return disputes.view(tx, rulings.resolve(tx, call.desk, call.org, found, message))
 
     return call.write(act, keyed=True)
 

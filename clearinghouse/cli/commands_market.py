@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clearinghouse.cli.commands_consent import Yes, confirm
 from clearinghouse.cli.options import (
     DEFAULT_HOME,
     Home,
@@ -20,6 +21,7 @@ from clearinghouse.cli.options import (
     emit,
     progress,
 )
+from clearinghouse.consent import DISCLOSURE
 
 
 def _app(words: str) -> typer.Typer:
@@ -69,26 +71,35 @@ def _say(as_json: bool) -> Any:
 
 
 @source_app.command("preview")
-def source_preview(file: SourceYaml, as_json: Json = False) -> None:
-    """Show what registering would publish and cost; free."""
+def source_preview(
+    file: SourceYaml, home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False
+) -> None:
+    """Show what registering would publish, cost and match; free."""
+    from clearinghouse.cli.profile import session_if_any
     from clearinghouse.cli.provider import preview
 
-    emit(as_json, *preview(file))
+    with session_if_any(home, server) as opened:
+        emit(as_json, *preview(file, opened))
 
 
 @source_app.command("register")
 def source_register(
-    file: SourceYaml, home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False
+    file: SourceYaml,
+    yes: Yes = False,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
 ) -> None:
-    """Commit the rows and publish the summary, once.
+    """Commit the rows, publish the summary, give the grants, once.
 
-    Afterwards only price_per_record, purposes and the table's place may change.
+    Afterwards only price_per_record and the table's place may change.
     """
     from clearinghouse.cli.loop import alone
     from clearinghouse.cli.profile import session
     from clearinghouse.cli.provider import register
 
     with session(home, server, role="provider") as opened, alone(opened.keystore):
+        confirm(yes, DISCLOSURE)
         emit(as_json, *register(opened, file))
 
 
@@ -225,6 +236,14 @@ def agent_run(
     until: Annotated[
         str | None, typer.Option("--until", help="req_...: end when this request has ended.")
     ] = None,
+    trust_audits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-audits",
+            metavar="KEY",
+            help="key_...: runs that its owner reproduced free the key's openings. Repeatable.",
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: Json = False,
@@ -244,9 +263,16 @@ def agent_run(
     ):
         if until is not None:
             check_id(until, "req", "request")
+        for key in trust_audits or []:
+            check_id(key, "key", "auditor's key")
         hospital = open_hospital(opened)
         progress(as_json, False, f"answering for {opened.profile.name}; Ctrl-C stops")
-        emit(as_json, *run_agent(opened, hospital, _say(as_json), stop, until=until))
+        emit(
+            as_json,
+            *run_agent(
+                opened, hospital, _say(as_json), stop, until=until, trusted=trust_audits or ()
+            ),
+        )
 
 
 # ---------------------------------------------------------------- request
@@ -323,6 +349,15 @@ def request_simulate(
     developers: Annotated[int, typer.Option("--developers", help="Models on offer.")] = 5,
     best: Annotated[float, typer.Option("--best", help="Accuracy of the best model.")] = 0.8,
     gap: Annotated[float, typer.Option("--gap", help="Each is so much worse.")] = 0.01,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Procurement: what a lower bound has to reach.")
+    ] = 0.7,
+    least_ask: Annotated[
+        float, typer.Option("--least-ask", help="Procurement: lowest ask, as part of the purse.")
+    ] = 0.3,
+    most_ask: Annotated[
+        float, typer.Option("--most-ask", help="Procurement: highest ask, as part of the purse.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the simulation.")] = 0,
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
@@ -330,7 +365,8 @@ def request_simulate(
     """Simulate what purses would pay, and to whom; offline, free."""
     from clearinghouse.cli.simulate import run
 
-    emit(as_json, *run(patients, developers, best, gap, seed, home))
+    asks = (least_ask, most_ask)
+    emit(as_json, *run(patients, developers, best, gap, threshold, asks, seed, home))
 
 
 # ---------------------------------------------------------------- delivery and model

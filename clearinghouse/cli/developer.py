@@ -1,7 +1,6 @@
 """A developer by hand: preflight a model, open deliveries, submit."""
 
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from clearinghouse.client.recipes import RECIPES, ModelSource, onnx_source, reci
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
 from clearinghouse.messages.deliveries import ReceiveAnswer, ReceiveTask
+from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.results import RunList
 from clearinghouse.messages.tasks import ModelSubmitAnswer, TaskList
 from clearinghouse.money import parse_money
@@ -23,7 +23,7 @@ from clearinghouse.tables import Table
 from secure_eval.class_models import Model
 
 RECEIVE = frozenset({"receive"})
-SUBMIT = frozenset({"receive", "model.submit", "nonce.reveal", "bid.reveal"})
+SUBMIT = frozenset({"receive", "model.submit", "nonce.reveal", "bid.reveal", "run.audit"})
 
 
 def model_source(model: str, seed: int) -> ModelSource:
@@ -150,21 +150,19 @@ def submit(
 ) -> Result:
     """Submit the model to the requests that ask for one, opening deliveries as they come.
 
-    Later the run's nonce is opened: without it the run is burnt.
-
     Args:
         developer: With the model.
         say: Takes events.
         stop: Ends the waiting.
-        wait: Wait until a model was submitted (to this request, if one is named) and the nonce of
-            its run was opened, or will not be asked for.
+        wait: Wait until a model was submitted (to this request, if one is named) and scored: its
+            nonce is asked for in the middle of the run.
         request: Id of the request that is waited for.
     """
     worker = Worker(developer, say, SUBMIT)
 
     def finished() -> bool:
         found = _submitted(developer, worker, request)
-        return bool(found) and all(_is_open(developer, worker, item) for item in found)
+        return bool(found) and all(_has_ended(developer, item) for item in found)
 
     if wait:
         worker.watch(stop, finished)
@@ -177,24 +175,24 @@ def submit(
             f"{item['request_id']}: '{item['name']}' submitted, sha256 {item['sha256']}"
             for item in found
         )
-        if all(_is_open(developer, worker, item) for item in found):
-            words += "\nnext: clearinghouse run list"
-        else:
-            words += "\nnext: repeat this while it is scored, or give --wait, to open its nonce"
+        words += "\nnext: clearinghouse run list"
     else:
         words = "no request asks this developer for a model yet. Repeat this later, or give --wait"
     return {"submitted": found}, words
 
 
-def _is_open(developer: Developer, worker: Worker, item: Mapping[str, Any]) -> bool:
-    """Whether a submitted model's nonce was opened, or its run ended without."""
-    request_id = str(item["request_id"])
-    for view in worker.done.values():
-        if view.task.kind == "nonce.reveal" and view.request_id == request_id:
-            return True
-    runs = developer.transport.get(f"/requests/{request_id}/runs", RunList).runs
-    mine = [run for run in runs if run.org_id == developer.org_id]
-    return bool(mine) and all(run.state != "running" for run in mine)
+def _has_ended(developer: Developer, item: dict[str, Any]) -> bool:
+    """Whether the run of a submitted model needs the developer no more."""
+    path = f"/requests/{item['request_id']}"
+    if developer.transport.get(path, RequestView).state != "running":
+        return True
+    runs = developer.transport.get(f"{path}/runs", RunList).runs
+    own = [run for run in runs if (run.org_id, run.model_digest) == _names(developer, item)]
+    return bool(own) and all(run.state != "running" for run in own)
+
+
+def _names(developer: Developer, item: dict[str, Any]) -> tuple[str, str]:
+    return developer.org_id, str(item["sha256"])
 
 
 def _submitted(developer: Developer, worker: Worker, request: str | None) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ DOES = {
     "ask.reveal": "revealed the ask",
     "deliver": "sealed and delivered the ordered records",
     "show": "showed tags of the next rows",
+    "delete": "deleted the records of a withdrawn source",
     "receive": "opened and checked the deliveries",
     "model.submit": "submitted the model",
     "bid.reveal": "opened the sealed bid",
@@ -44,6 +45,7 @@ DOES = {
     "score.replies": "opened a blind score with its noise",
     "receipt.sign": "checked and signed a score receipt",
     "log.cosign": "checked and cosigned the log",
+    "run.audit": "replayed a drawn run and sent the verdict",
 }
 
 

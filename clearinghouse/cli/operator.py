@@ -1,9 +1,16 @@
 """The operator's commands. Nothing here may reach a party's code or the key holder."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearinghouse.errors import InputError
+
+if TYPE_CHECKING:
+    from clearinghouse.rounds.desk import Desk
 
 from clearinghouse.cli.options import Result
 
@@ -34,6 +41,73 @@ def run_server(
         settings = replace(settings, workers=workers)
     name = f"[{host}]" if ":" in host else host
     serve(settings, host, port, lambda bound: announce(f"http://{name}:{bound}"))
+
+
+# ---------------------------------------------------------------- retention
+
+
+@contextmanager
+def _desk(data: Path) -> "Iterator[Desk]":
+    """The server's folder without a server; a running one may work on it meanwhile.
+
+    Raises:
+        InputError: There is no server's folder.
+    """
+    from clearinghouse.rounds.desk import open_desk
+    from clearinghouse.settings import settings_from_environment
+
+    if not (data / "server.key").is_file():
+        raise InputError(f"{data} is no server's folder. Give the one that serve --data names")
+    desk = open_desk(settings_from_environment(data))
+    try:
+        yield desk
+    finally:
+        desk.store.close()
+
+
+def show_retention(data: Path) -> tuple[dict[str, Any], str]:
+    """How long what is kept, and what is due.
+
+    Raises:
+        InputError: There is no server's folder.
+    """
+    from clearinghouse.rounds import erasure
+
+    with _desk(data) as desk:
+        due = erasure.due(desk)
+        with desk.store.read() as tx:
+            waiting = len(tx.erasure.doomed()) + len(tx.erasure.unerased())
+        settings = desk.settings
+    value = {
+        "keep_ciphertexts_days": settings.keep_ciphertexts_days,
+        "keep_deliveries_days": settings.keep_deliveries_days,
+        "due": list(due),
+        "withdrawals_waiting": waiting,
+    }
+    words = (
+        f"ciphertexts of a finished request stay {settings.keep_ciphertexts_days} days, deliveries "
+        f"{settings.keep_deliveries_days} (CLEARINGHOUSE_KEEP_CIPHERTEXTS_DAYS, "
+        "CLEARINGHOUSE_KEEP_DELIVERIES_DAYS)\n"
+        f"{len(due)} requests are due; {waiting} withdrawals or blobs wait to leave the disk"
+    )
+    return value, words
+
+
+def sweep_retention(data: Path) -> tuple[dict[str, Any], str]:
+    """Erase what is due now.
+
+    Raises:
+        InputError: There is no server's folder.
+    """
+    from clearinghouse.rounds import erasure
+
+    with _desk(data) as desk:
+        blobs = erasure.retain(desk)
+        is_clean = erasure.erase(desk)
+        erasure.sweep(desk)
+    value = {"blobs": blobs, "clean": is_clean}
+    rest = "" if is_clean else "; a reader kept some of it alive: run this again"
+    return value, f"{blobs} blobs were kept long enough and are erased{rest}"
 
 
 def rotate_key(data: Path) -> Result:

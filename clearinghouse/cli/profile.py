@@ -197,6 +197,17 @@ def session(
             ) from None
 
 
+@contextmanager
+def session_if_any(home: Path, server: str | None) -> Iterator[Session | None]:
+    """A session for commands that work without one too; None where the home knows no server."""
+    is_home = (home / PROFILE).is_file()
+    if not is_home or not (server or read_profile(home).server):
+        yield None
+        return
+    with session(home, server, attempts=1) as opened:
+        yield opened
+
+
 def check_id(text: str, noun: Noun, words: str) -> str:
     """The id, if it can be one; what cannot be an id is an unknown one.
 

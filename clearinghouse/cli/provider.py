@@ -5,24 +5,33 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clearinghouse import cells
 from clearinghouse.cli.epsilon import meaning
 from clearinghouse.cli.files import choose_size_class, epsilon, file_beside, money, size_class
+from clearinghouse.cli.grants import (
+    grant_value,
+    grant_words,
+    open_requests,
+    read_grants,
+    request_words,
+)
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id
+from clearinghouse.client.consents import GrantTerms
 from clearinghouse.client.provider import SUMMARY_SHARE, Provider, SourceTerms
+from clearinghouse.consent import DISCLOSURE
 from clearinghouse.documents import Fields, load_document
 from clearinghouse.errors import InputError, RefusedError
-from clearinghouse.messages.deliveries import DeliverTask
 from clearinghouse.messages.intake import SourceList, SourceView
-from clearinghouse.messages.tasks import Answer, TaskView
 from clearinghouse.money import format_money, micro_epsilon
 from clearinghouse.rows import tree_size
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table
 from dp import size as dp_size
+from dp.noise import geometric
 
-PURPOSES = ("train models",)
 TERMS = "source-terms"
 
 
@@ -39,7 +48,7 @@ class SourceFile:
         epsilon_micro: Spent once, on the summary.
         epsilon_size_micro: Spent once on a noised number of rows, in place of a declared class.
         limit_micro: Most epsilon these rows may ever cost.
-        purposes: Records are delivered only for a purpose that begins with one of these.
+        grants: Who may get records, for what and how long.
     """
 
     name: str
@@ -50,7 +59,7 @@ class SourceFile:
     epsilon_micro: int
     epsilon_size_micro: int
     limit_micro: int
-    purposes: tuple[str, ...]
+    grants: tuple[GrantTerms, ...]
 
 
 def read_source_file(path: Path) -> SourceFile:
@@ -71,7 +80,7 @@ def read_source_file(path: Path) -> SourceFile:
         epsilon_micro=micro_epsilon(cost),
         epsilon_size_micro=micro_epsilon(noised) if noised else 0,
         limit_micro=micro_epsilon(epsilon(fields, "epsilon_limit", cost + noised)),
-        purposes=fields.texts("purposes") if fields.has("purposes") else PURPOSES,
+        grants=read_grants(fields),
     )
     fields.close()
     if found.limit_micro < found.epsilon_micro + found.epsilon_size_micro:
@@ -90,8 +99,10 @@ def read_source_file(path: Path) -> SourceFile:
 # ---------------------------------------------------------------- preview
 
 
-def preview(path: Path) -> Result:
+def preview(path: Path, session: Session | None = None) -> Result:
     """What registering would publish and cost; reads the table, spends and sends nothing.
+
+    With a session it also asks the server for the open requests that the source would fit.
 
     Raises:
         InputError: The file, the schema or the table is wrong.
@@ -121,7 +132,10 @@ def preview(path: Path) -> Result:
         "interval_90": [-noise.half_width, noise.half_width],
         "guess_at_most": f"{meaning(found.epsilon_micro + found.epsilon_size_micro).guess:.4f}",
         "price_per_record": format_money(found.ask_micro),
-        "purposes": list(found.purposes),
+        "grants": [grant_value(item) for item in found.grants],
+        "disclosure": DISCLOSURE,
+        "example": _example(n_cells * labels, size, found.epsilon_micro),
+        "open_requests": open_requests(session, schema, found.grants),
         "kept_here": {"rows": table.n, "warnings": list(table.warnings)},
     }
     return value, _preview_words(value, schema)
@@ -154,8 +168,12 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
         f"{schema.unit} is in the table is right at most "
         f"{100 * float(value['guess_at_most']):.1f}% of the time",
         f"kept here until a request: the ask of {value['price_per_record']} a record",
-        f"never leaves: the {value['kept_here']['rows']} rows, unless you sell some of them for "
-        f"the purpose '{', '.join(value['purposes'])}'",
+        f"never leaves: the {value['kept_here']['rows']} rows, unless you sell some of them "
+        "under these grants:",
+        *(f"  {grant_words(item)}" for item in value["grants"]),
+        DISCLOSURE,
+        f"such counts look like this (an invented table, nothing of yours): {value['example']}",
+        *request_words(value["open_requests"]),
     ]
     if is_noised:
         lines.insert(
@@ -167,11 +185,17 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
     return "\n".join([*lines, "this preview cost nothing"])
 
 
+def _example(counts: int, size_class: int, epsilon_micro: int) -> list[int]:
+    """A few counts of an invented, even table of the size class, with noise as it would be."""
+    even = np.full(min(counts, 8), size_class // counts, np.int64)
+    return [int(value) for value in geometric(even, Fraction(epsilon_micro, 1_000_000))]
+
+
 # ---------------------------------------------------------------- register, list, show
 
 
 def register(session: Session, path: Path) -> Result:
-    """Commit the rows, register the source and publish its summary, all once.
+    """Commit the rows, register the source, publish its summary, give its grants, all once.
 
     Raises:
         InputError: The file is wrong, or asks for other terms than were published.
@@ -180,7 +204,7 @@ def register(session: Session, path: Path) -> Result:
     found = read_source_file(path)
     schema = session.schema(found.schema)
     table = read_table(found.table, schema)
-    terms = {
+    terms: dict[str, Any] = {
         "name": found.name,
         "table": str(found.table.resolve()),
         "size_class": None
@@ -190,18 +214,19 @@ def register(session: Session, path: Path) -> Result:
         "epsilon_micro": found.epsilon_micro,
         "epsilon_size_micro": found.epsilon_size_micro,
         "limit_micro": found.limit_micro,
-        "purposes": list(found.purposes),
+        "grants": [grant_value(item) for item in found.grants],
     }
     known = session.keystore.recall(TERMS)
     # the ledger fixes its limit when it is made; the rest may change until it is published
     is_published = session.keystore.recall("source") is not None
-    public = ("name", "size_class", "epsilon_micro", "epsilon_size_micro") if is_published else ()
+    fixed = ("name", "size_class", "epsilon_micro", "epsilon_size_micro", "grants")
+    public = fixed if is_published else ()
     for key in ("limit_micro", *public):
         if known is not None and known.get(key, 0) != terms[key]:
             raise InputError(
                 f"{path}: '{key}' differs from what this home published ({known.get(key)}). Only "
-                "price_per_record, purposes and the table's place may change; use another --home "
-                "for another source"
+                "price_per_record and the table's place may change; grants have commands of their "
+                "own (grant give, grant withdraw); use another --home for another source"
             )
     session.join(schema)
     session.keystore.remember(TERMS, terms)
@@ -214,6 +239,8 @@ def register(session: Session, path: Path) -> Result:
     words = (
         f"{source_id}: '{view.name}' is registered and its summary published\n"
         f"epsilon {format_money(spent)} of {format_money(limit)} spent\n"
+        + "".join(f"granted: {grant_words(item)}\n" for item in terms["grants"])
+        + f"{DISCLOSURE}\n"
         "next: clearinghouse source deliver --watch"
     )
     return value, words
@@ -225,10 +252,8 @@ def listing(session: Session, everywhere: bool) -> Result:
     query = "" if everywhere or schema_id is None else f"schema_id={schema_id}"
     session.org_id()
     found = session.transport.get("/sources", SourceList, query=query).sources
-    rows = [["source", "name", "owner", "size", "published"]]
-    rows += [
-        [s.id, s.name, s.org_id, str(s.size_class), "yes" if s.published else "no"] for s in found
-    ]
+    rows = [["source", "name", "owner", "size", "state"]]
+    rows += [[s.id, s.name, s.org_id, str(s.size_class), _state(s)] for s in found]
     value = {"sources": [source.model_dump() for source in found]}
     return value, columns(rows) if found else "no source is registered for this schema yet"
 
@@ -242,32 +267,24 @@ def show(session: Session, source_id: str | None) -> Result:
     view = session.transport.get(f"/sources/{wanted}", SourceView)
     words = (
         f"{view.id}: '{view.name}' of {view.org_id}, size class {view.size_class}, "
-        f"{'summary published' if view.published else 'no summary yet'}\n"
+        f"{_state(view)}\n"
         f"rows committed under {view.rows_root} ({view.leaves} leaves)"
     )
     return view.model_dump(), words
 
 
+def _state(view: SourceView) -> str:
+    if view.withdrawn:
+        return "WITHDRAWN by its owner"
+    return "summary published" if view.published else "no summary yet"
+
+
 # ---------------------------------------------------------------- deliver
 
 
-class Purposeful(Provider):
-    """A provider that delivers only for purposes it allowed."""
-
-    purposes: tuple[str, ...] = PURPOSES
-
-    def handle(self, view: TaskView) -> Answer:
-        """Answer as a provider, after a look at the purpose of an order."""
-        task = view.task
-        allowed = self.purposes
-        if isinstance(task, DeliverTask) and not task.purpose.startswith(allowed):
-            raise RefusedError(f"the source's owner allows: {', '.join(allowed)}")
-        return super().handle(view)
-
-
-def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Purposeful:
+def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Provider:
     """The provider of a home."""
-    provider = Purposeful(
+    return Provider(
         str(terms["name"]),
         session.keystore,
         session.transport,
@@ -278,13 +295,15 @@ def make_provider(session: Session, terms: dict[str, Any], table: Table) -> Purp
             int(terms["epsilon_micro"]),
             int(terms["limit_micro"]),
             epsilon_size_micro=int(terms.get("epsilon_size_micro", 0)),
+            grants=tuple(
+                GrantTerms(**{**item, "attributes": tuple(item["attributes"])})
+                for item in terms["grants"]
+            ),
         ),
     )
-    provider.purposes = tuple(str(text) for text in terms["purposes"])
-    return provider
 
 
-def open_provider(session: Session) -> Purposeful:
+def open_provider(session: Session) -> Provider:
     """The provider of a home whose source was registered before.
 
     Raises:

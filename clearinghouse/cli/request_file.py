@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clearinghouse.cli.files import epsilon, money
+from clearinghouse.consent import PURPOSES
 from clearinghouse.documents import Fields, load_document, shown
 from clearinghouse.errors import InputError
 from clearinghouse.ids import Noun, is_id
@@ -86,6 +87,7 @@ def _terms(fields: Fields, epsilon_target_micro: int) -> dict[str, Any]:
         "epsilon_score_micro": score,
         **({"runs": fields.integer("runs", least=1)} if fields.has("runs") else {}),
         "purse": read_purse(fields).wire,
+        "purpose": _purpose(fields),
         **_quota(fields),
         **_deadlines(_part(fields, "deadlines")),
     }
@@ -93,6 +95,15 @@ def _terms(fields: Fields, epsilon_target_micro: int) -> dict[str, Any]:
 
 def _part(fields: Fields, key: str) -> Fields:
     return fields.part(key) if fields.has(key) else Fields({}, file=fields.file, path=key)
+
+
+def _purpose(fields: Fields) -> str:
+    text = fields.text("purpose") if fields.has("purpose") else PURPOSES[0]
+    if text not in PURPOSES:
+        raise fields.fail(
+            "purpose", f"one of: {', '.join(PURPOSES)}", text, f"Write purpose: {PURPOSES[0]}"
+        )
+    return text
 
 
 def _currency(fields: Fields) -> str:

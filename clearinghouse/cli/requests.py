@@ -33,7 +33,7 @@ def open_request(session: Session, path: Path) -> Result:
     if sources is None:
         query = f"schema_id={hospital.schema_id}"
         listed = session.transport.get("/sources", SourceList, query=query).sources
-        sources = tuple(source.id for source in listed if source.published)
+        sources = tuple(source.id for source in listed if source.published and not source.withdrawn)
         if not sources:
             raise InputError(f"{path}: 'sources: all', and no source has published yet. Wait")
     _check_terms(path, {**found.terms, "source_ids": sources, "developer_ids": found.developer_ids})
@@ -90,6 +90,45 @@ def show(session: Session, request_id: str | None) -> Result:
         value["statement"] = statement.model_dump()
         lines.append(_payments(session, statement, view.terms.currency))
     return value, "\n".join(lines)
+
+
+def show_clearing(session: Session, request_id: str | None) -> Result:
+    """Who sold what, from the exact clearing; with what was delivered and paid so far.
+
+    Raises:
+        NotFoundError: It is not cleared yet.
+    """
+    session.org_id()
+    wanted = pick_request(session.keystore, request_id)
+    view = session.transport.get(f"/requests/{wanted}/clearing", ClearingView)
+    worth = f"{view.method}; the match is worth {format_money(view.objective_micro)} over its asks"
+    return view.model_dump(), f"{worth}\n{_orders(view)}"
+
+
+def show_award(session: Session, request_id: str | None) -> Result:
+    """Who won the purse and why, with every score that was considered.
+
+    Raises:
+        NotFoundError: The purse is not decided yet.
+    """
+    session.org_id()
+    wanted = pick_request(session.keystore, request_id)
+    award = session.transport.get(f"/requests/{wanted}/statement", StatementView).award
+    if not award:
+        raise NotFoundError(f"request {wanted} has no award yet: its models are not all scored")
+    won = {str(item["run_id"]): int(item["amount_micro"]) for item in award["winners"]}
+    rows = [["run", "organisation", str(award["metric"]), "bound", "won"]]
+    rows += [
+        [
+            str(item["run_id"]),
+            str(item["org_id"]),
+            format_money(int(item["point_micro"])),
+            format_money(int(item["bound_micro"])),
+            format_money(won.get(str(item["run_id"]), 0)),
+        ]
+        for item in award["considered"]
+    ]
+    return dict(award), f"{award['kind']} purse: {award['reason']}\n{columns(rows)}"
 
 
 def _maybe(session: Session, path: str, reply: type[ClearingView]) -> ClearingView | None:

@@ -9,7 +9,8 @@ from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import PROFILE, open_keys
 from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
 from clearinghouse.errors import InputError
-from valuation.contests import PRIZES, Simulation, simulate
+from valuation.contests import PRIZES
+from valuation.simulation import Simulation, Tender, simulate, simulate_tender
 
 SHOWN_RANKS = 3
 
@@ -29,7 +30,14 @@ def patients_of(home: Path) -> int | None:
 
 
 def run(
-    patients: int | None, developers: int, best: float, gap: float, seed: int, home: Path
+    patients: int | None,
+    developers: int,
+    best: float,
+    gap: float,
+    threshold: float,
+    asks: tuple[float, float],
+    seed: int,
+    home: Path,
 ) -> Result:
     """Simulate each purse rule on the same models.
 
@@ -38,6 +46,8 @@ def run(
         developers: Models on offer, each `gap` worse than the one before.
         best: True accuracy of the best one.
         gap: In accuracy.
+        threshold: What a model's lower bound has to reach in a procurement.
+        asks: Least and largest ask there, as parts of the purse.
         seed: Of the simulation.
         home: Where a sealed set may be known.
 
@@ -60,6 +70,15 @@ def run(
             )
             for name, (prizes, z) in RULES.items()
         }
+        tender = simulate_tender(
+            rows,
+            developers=developers,
+            best=best,
+            gap=gap,
+            threshold=threshold,
+            asks=asks,
+            seed=seed,
+        )
     except ValueError as error:
         raise InputError(f"this contest cannot be simulated: {error}") from None
     value: dict[str, Any] = {
@@ -68,10 +87,13 @@ def run(
         "best": best,
         "gap": gap,
         "seed": seed,
+        "threshold": threshold,
+        "asks": list(asks),
         "rules": {name: _rule(item) for name, item in found.items()},
+        "procurement": _tender(tender),
         "runs": _runs(rows, home),
     }
-    return value, _words(value, found)
+    return value, _words(value, found, tender)
 
 
 def _runs(patients: int, home: Path) -> dict[str, Any]:
@@ -98,7 +120,33 @@ def _rule(item: Simulation) -> dict[str, Any]:
     }
 
 
-def _words(value: dict[str, Any], found: dict[str, Simulation]) -> str:
+def _tender(item: Tender) -> dict[str, Any]:
+    return {
+        "awarded": item.awarded,
+        "best_wins": item.best_wins,
+        "expected_payment": item.payment,
+        "expected_accuracy": None if item.awarded == 0 else item.accuracy,
+        "standard_error": item.error,
+    }
+
+
+def _tender_words(value: dict[str, Any], item: Tender) -> str:
+    low, high = value["asks"]
+    head = (
+        f"procurement, threshold {value['threshold']:g}, asks from {100 * low:.0f}% to "
+        f"{100 * high:.0f}% of the purse: "
+    )
+    if item.awarded == 0:
+        return head + "no model ever reaches the threshold"
+    return (
+        f"{head}somebody wins in {100 * item.awarded:.0f}%, the best model in "
+        f"{100 * item.best_wins:.0f}% +-{200 * item.error:.0f}; it pays {100 * item.payment:.0f}% "
+        f"of the purse on average and buys an accuracy of {item.accuracy:.3f}\n"
+        "its winner is the cheapest model at the threshold, not the best"
+    )
+
+
+def _words(value: dict[str, Any], found: dict[str, Simulation], tender: Tender) -> str:
     ranks = range(min(SHOWN_RANKS, value["developers"]))
     header = ["purse", "best model is first", "models that tie for it"]
     header += [f"share of rank {rank + 1}" for rank in ranks]
@@ -117,6 +165,5 @@ def _words(value: dict[str, Any], found: dict[str, Simulation]) -> str:
         f"{value['developers']} models, true accuracy {value['best']:g} and each {value['gap']:g} "
         f"worse, scored on {value['patients']} patients\n{columns(rows)}\n"
         "effort: points of accuracy worth working for, where the first point costs 5% of the "
-        "purse\nthe noise of the release comes on top; a procurement pays by sealed bids, so its "
-        "winner is the cheapest model at the threshold, not the best"
+        f"purse\n{_tender_words(value, tender)}\nthe noise of the release comes on top"
     )

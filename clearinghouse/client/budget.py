@@ -61,6 +61,10 @@ class Budget:
         """Whether a release of this name was charged."""
         return any(entry.key == key for entry in self._ledger.entries())
 
+    def erase(self) -> None:
+        """Forget every stored answer; what was spent stays spent, and nothing is drawn again."""
+        self._ledger.erase()
+
     def release(
         self,
         key: str,
@@ -132,3 +136,12 @@ def open_budget(
     unit = unit_of(table) if known is None else str(known["unit"])
     keystore.remember("unit", {"unit": unit})
     return Budget(where, limit_micro, rho_limit_micro, unit)
+
+
+def erase_answers(keystore: Keystore, limit_micro: int) -> None:
+    """Forget every released answer of a home; the table itself need not be there any more."""
+    where, known = keystore.ledger_place, keystore.recall("unit")
+    if isinstance(where, Path):
+        Budget(where, limit_micro).erase()
+    elif known is not None:  # without a unit nothing was ever released into that database
+        Budget(where, limit_micro, unit=str(known["unit"])).erase()

@@ -7,25 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clearinghouse.asks import SALT_BYTES, ask_commitment
+from clearinghouse.canonical import digest
 from clearinghouse.client.checks import Opened, open_delivery, refuse_repeated
 from clearinghouse.client.judged import Judged
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.recipes import ModelSource, publish_bins
 from clearinghouse.client.repeats import Shown, judge
+from clearinghouse.client.run_audit import Auditor, nonce_name
 from clearinghouse.client.shown import read_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
 from clearinghouse.errors import (
     ClearinghouseError,
+    NoGrantError,
     NotFoundError,
     ProtocolError,
     RefusedError,
     TryAgainError,
 )
+from clearinghouse.messages.audits import RunAuditAnswer, RunAuditTask
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, Training, TrainingView
 from clearinghouse.messages.deliveries import DeliveryRef, ReceiveAnswer, ReceiveTask, ShownRef
 from clearinghouse.messages.tasks import (
     Answer,
@@ -61,8 +67,10 @@ class Developer(Party):
         self.make_model, self.ask_micro = make_model, ask_micro
 
     def handle(self, view: TaskView) -> Answer:
-        """Receive deliveries, train and submit, and open the nonce once the digits passed."""
+        """Receive deliveries, train and submit, open the nonce, replay a run that was drawn."""
         task = view.task
+        if isinstance(task, DeleteTask):
+            return self._delete(view.request_id, task)
         if isinstance(task, NonceRevealTask):
             return self._reveal(view.request_id, task)
         if isinstance(task, ReceiveTask | ModelSubmitTask):
@@ -73,7 +81,13 @@ class Developer(Party):
             return self._submit(view.request_id, task)
         if isinstance(task, BidRevealTask):
             return self._reveal_bid(view.request_id)
+        if isinstance(task, RunAuditTask):
+            return self._audit(view.request_id, task)
         return super().handle(view)
+
+    def _audit(self, request_id: str, task: RunAuditTask) -> RunAuditAnswer:
+        auditor = Auditor(self.keystore, self.transport, self.schema, self.org_id)
+        return RunAuditAnswer(verdict=digest(dict(auditor.audit(request_id, task.run_id).envelope)))
 
     def _receive(self, request_id: str, task: ReceiveTask) -> ReceiveAnswer:
         opened = refuse_repeated([self._open(ref) for ref in task.deliveries])
@@ -102,6 +116,8 @@ class Developer(Party):
             sealed = self.transport.get_blob(ref.sealed_blob)
         except NotFoundError:
             return Opened(ref, None, ("the sealed body is not there",))
+        except NoGrantError as error:
+            return Opened(ref, None, (str(error),))
         return open_delivery(self.schema, ref, sealed, self.keystore)
 
     def training_path(self, request_id: str) -> Path:
@@ -112,7 +128,7 @@ class Developer(Party):
         path = self.training_path(request_id)
         if not path.exists():
             raise RefusedError("nothing was received for this request")
-        table = read_training_set(self.schema, path)
+        table = self._allowed(request_id, path)
         model = publish_bins(
             self.make_model(self.schema, table), self.schema, table, task.published_bins
         )
@@ -126,7 +142,7 @@ class Developer(Party):
         )
         # stored before the answer is: what was committed to can always be opened
         known = {"nonce": nonce.hex(), "model": answer.model_blob}
-        self.keystore.remember(_nonce_name(request_id, answer.nonce_commitment), known)
+        self.keystore.remember(nonce_name(request_id, answer.nonce_commitment), known)
         return answer
 
     def _reveal(self, request_id: str, task: NonceRevealTask) -> NonceRevealAnswer:
@@ -136,12 +152,30 @@ class Developer(Party):
             RefusedError: Nothing was committed so.
             ProtocolError: It was committed for another model.
         """
-        known = self.keystore.recall(_nonce_name(request_id, task.nonce_commitment))
+        known = self.keystore.recall(nonce_name(request_id, task.nonce_commitment))
         if known is None:
             raise RefusedError("no such nonce was committed for this request")
         if known["model"] != task.model_digest:
             raise ProtocolError("the nonce was committed for another model")
         return NonceRevealAnswer(nonce=known["nonce"])
+
+    def _allowed(self, request_id: str, path: Path) -> Table | None:
+        """The records that may be trained on now; of withdrawn sources none are kept either."""
+        leave = self.transport.post(f"/requests/{request_id}/training", Training(), TrainingView)
+        for source_id in leave.refused:
+            drop_source(self.schema, path, source_id)
+        if leave.refused:
+            self.keystore.write(TRAINING_SET, path.read_bytes())
+        return read_training_set(self.schema, path)
+
+    def _delete(self, request_id: str, task: DeleteTask) -> DeleteAnswer:
+        """Delete a withdrawn source's records from every file here."""
+        path = self.training_path(request_id)
+        dropped = drop_source(self.schema, path, task.source_id) if path.exists() else 0
+        newest = self.keystore.path(TRAINING_SET)
+        if newest.exists():
+            drop_source(self.schema, newest, task.source_id)
+        return DeleteAnswer(records=dropped)
 
     def _commit_bid(self, request_id: str) -> str | None:
         """Commit to the ask for the model, drawn once; without an ask the model is not for sale."""
@@ -161,6 +195,18 @@ class Developer(Party):
         return BidRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
 
 
+def drop_source(schema: Schema, path: Path, source_id: str) -> int:
+    """Take a source's records out of a training set; how many there were."""
+    whole = pq.read_table(path)
+    kept = whole.filter(pc.not_equal(whole[source_column(schema)], source_id))
+    if kept.num_rows < whole.num_rows:
+        beside = path.with_name(f".{path.name}.new")
+        pq.write_table(kept, beside)
+        beside.chmod(0o600)
+        beside.replace(path)
+    return int(whole.num_rows - kept.num_rows)
+
+
 def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Opened]:
     """The deliveries with the records that are paid: what is a copy is there already."""
     result = []
@@ -169,10 +215,6 @@ def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Op
         table = None if item.table is None or not len(kept) else item.table.take(kept)
         result.append(replace(item, table=table))
     return result
-
-
-def _nonce_name(request_id: str, commitment: str) -> str:
-    return f"private/nonces/{request_id}.{commitment}"
 
 
 def source_column(schema: Schema) -> str:

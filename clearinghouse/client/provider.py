@@ -5,7 +5,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -17,6 +17,7 @@ from clearinghouse.asks import ask_commitment
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
+from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
@@ -24,6 +25,7 @@ from clearinghouse.client.shown import Next, write_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
+from clearinghouse.messages.consent import WithdrawalView
 from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
@@ -41,6 +43,7 @@ from clearinghouse.messages.tasks import (
     TaskView,
 )
 from clearinghouse.rows import (
+    SPOT_ROWS,
     RowCommitments,
     RowProof,
     commit_rows,
@@ -68,14 +71,17 @@ class SourceTerms:
         limit_micro: Most epsilon its rows may ever cost.
         deposit_micro: Most money put up for one request; None for any amount.
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
+        grants: Given when the source is published; more can be given and all withdrawn later.
     """
 
     size_class: int | None
     ask_micro: int
     epsilon_micro: int
     limit_micro: int
+    _: KW_ONLY
     deposit_micro: int | None = None
     epsilon_size_micro: int = 0
+    grants: tuple[GrantTerms, ...] = (GrantTerms(),)
 
 
 class Provider(Party):
@@ -107,8 +113,13 @@ class Provider(Party):
 
     @property
     def commitments(self) -> RowCommitments:
-        """The row commitments, made from the stored seed; equal each time."""
+        """The row commitments, made from the stored seed; equal each time.
+
+        Raises:
+            NoGrantError: The source was withdrawn, and its salts with it.
+        """
         if self._commitments is None:
+            self.consents.check_here("of this home")
             seed = self.keystore.read("rows.seed")
             if seed is None:
                 check_room(self.schema, self._records)
@@ -126,7 +137,7 @@ class Provider(Party):
         return str(known["source_id"])
 
     def publish(self) -> str:
-        """Register the source and publish its summary, both once; returns the source id.
+        """Register the source, publish its summary, give its grants, all once; the source id.
 
         Raises:
             BudgetExceededError: The summary costs more epsilon than the limit leaves.
@@ -158,7 +169,19 @@ class Provider(Party):
             SourceView,
             idempotency_key=f"{self.source_id}.summary",
         )
+        self.consents.give_first(self.source_id, self.terms.grants)
         return self.source_id
+
+    @property
+    def consents(self) -> Consents:
+        """The grants that this provider gave, as it remembers them itself."""
+        return Consents(self.keystore, self.transport, record_columns(self.schema))
+
+    def withdraw(self) -> WithdrawalView:
+        """Take the source back for good; see `Consents.leave`."""
+        view = self.consents.leave(self.source_id, self.terms.limit_micro)
+        self._commitments = None
+        return view
 
     def summary(self) -> PublishSummary:
         """The one noised table of this source, drawn at the first call and replayed ever after.
@@ -195,6 +218,7 @@ class Provider(Party):
         if isinstance(task, AskCommitTask | AskRevealTask | DeliverTask | ShowTask):
             if task.source_id != self.source_id:
                 raise RefusedError(f"{task.source_id} is not a source of {self.name}")
+            self.consents.check_here(task.source_id)
             if isinstance(task, AskCommitTask):
                 return self._commit_ask(view.request_id, task.deposit_micro)
             if isinstance(task, AskRevealTask):
@@ -223,6 +247,7 @@ class Provider(Party):
         return AskRevealAnswer(ask_micro=int(stored["ask_micro"]), salt=str(stored["salt"]))
 
     def _deliver(self, request_id: str, task: DeliverTask) -> DeliverAnswer:
+        self.consents.check_delivery(task, self.org_id)
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("an order came for a request in which this source made no ask")
         self._check_prices(request_id, task)
@@ -254,12 +279,18 @@ class Provider(Party):
     def _check_prices(self, request_id: str, task: DeliverTask) -> None:
         """Every ordered unit must have a price, and none below the ask that was committed.
 
+        A spot check has none: it opens a few rows for a share of the pot.
+
         Raises:
             RefusedError: One has not, or is.
         """
         ask = int(self.keystore.recall(f"asks/{request_id}")["ask_micro"])
         if not fits(task.ladder, task.quota):
             raise RefusedError("the prices of the order do not fit its units")
+        if task.spot_check:
+            if sum(task.quota) > SPOT_ROWS:
+                raise RefusedError(f"a spot check is of at most {SPOT_ROWS} rows")
+            return
         if any(price < ask for _, price, _ in task.ladder):
             raise RefusedError("the order has a price below the ask of this source")
 
@@ -272,8 +303,8 @@ class Provider(Party):
         name = f"orders/{request_id}"
         orders = (self.keystore.recall(name) or {}).get("orders", [])
         if task.order_id not in [order["order_id"] for order in orders]:
-            if len(orders) > 1:
-                raise RefusedError("a third order came for one request")
+            if len(orders) > 1 or (task.spot_check and orders):
+                raise RefusedError("a third order, or a late spot check, came for one request")
             taken = orders[0]["quota"] if orders else [0] * len(task.quota)
             if (task.skip or [0] * len(task.quota)) != taken:
                 raise RefusedError("a second order came for one request, for the rows of the first")
@@ -289,6 +320,7 @@ class Provider(Party):
         """Tags of the rows that follow what was ordered, sealed to the grant holders."""
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("tags are wanted for a request in which this source made no ask")
+        self.consents.check_shown(task)
         seed = bytes.fromhex(task.draw_seed)
         rows = self.draw(task.level, task.show, seed, by_label=task.by_label, skip=task.skip)
         told: list[Next | int] = [

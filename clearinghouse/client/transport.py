@@ -35,6 +35,7 @@ _ERRORS: dict[str, type[ClearinghouseError]] = {
         errors.InputError,
         errors.RefusedError,
         errors.BudgetExceededError,
+        errors.NoGrantError,
         errors.QuotaError,
         errors.ScopeError,
         errors.ConflictError,

@@ -53,6 +53,27 @@ class EntryType:
 
 
 _RELEASE = ("epsilon_micro",)
+_USE = ("grant", "source", "request", "order", "recipient")
+_TERMS = ("attributes", "purpose")
+
+CONSENT_TYPES: Mapping[str, EntryType] = {
+    "grant.given": EntryType(
+        "intake", ("grant", "source", "owner", "sender"), _TERMS, ("expires",)
+    ),
+    "grant.withdrawn": EntryType("intake", ("grant", "source", "owner")),
+    "source.withdrawn": EntryType("intake", ("source", "owner")),
+    "source.erased": EntryType("intake", ("source", "owner")),
+    "use.ordered": EntryType("deliver", _USE, _TERMS),
+    "use.sealed": EntryType("deliver", _USE, _TERMS),
+    "use.read": EntryType("deliver", _USE, _TERMS),
+    "use.trained": EntryType("score", _USE, _TERMS),
+    "use.refused": EntryType("deliver", ("source", "request", "order", "recipient"), ("reason",)),
+    "deletion.confirmed": EntryType("deliver", ("request", "source"), (), ("records",)),
+    "model.flagged": EntryType("score", ("request", "source", "model")),
+    "prices.revised": EntryType("settle", ("request",), ("prices",)),
+    "request.erased": EntryType("settle", ("request",), (), ("blobs",)),
+}
+"""Grants, what was done under them, and what was taken back."""
 _MOVED = ("paid_micro", "returned_micro", "upheld")
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
@@ -91,9 +112,13 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
         "score", ("run", "model", "valset", "owner"), ("release", "transcript"), _RELEASE
     ),
     "receipt.issued": EntryType("score", ("receipt",), ("envelope",)),
+    "run.audited": EntryType(
+        "score", ("request", "run", "model", "owner"), ("verdict",), ("reproduced",)
+    ),
     "award.decided": EntryType("settle", ("request",), ("award",)),
     "statement.settled": EntryType("settle", ("request",), ("statement",)),
     "request.closed": EntryType("settle", ("request",)),
+    **CONSENT_TYPES,
     "dispute.opened": EntryType(
         "settle", ("dispute", "request", "opener", "respondent"), ("claim",), ("answer_by",)
     ),
@@ -129,6 +154,7 @@ BY_OWNER = {
     "bid.committed",
     "bid.revealed",
     "request.opened",
+    "run.audited",
 }
 """What only the owner that it names may do."""
 
@@ -151,6 +177,8 @@ OBJECT_NOUNS: Mapping[str, Noun] = {
     "release": "rel",
     "grant": "grt",
     "schema": "sch",
+    "sender": "org",
+    "recipient": "org",
 }
 
 

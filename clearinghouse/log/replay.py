@@ -13,10 +13,12 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | asks | after the inputs are frozen; all committed before the first is opened; openings open them |
 | clearing | once, on exactly the frozen inputs, after every opening |
 | deliveries | after the clearing, by the source that sold; received as sealed |
+| consent | see `consents`: no use without a grant that covers it then |
 | begun | seeds and nonces committed once, before a release; of the request's own set |
 | bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request, as begun; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
+| audits | of a begun run that has ended, by its model's owner, once; also after the end |
 | orders, deposits | see `replay_orders` |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
@@ -27,12 +29,13 @@ from dataclasses import dataclass
 
 from clearinghouse.asks import opens_ask
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.log import replay_orders
+from clearinghouse.log import consents, replay_orders
+from clearinghouse.log.consents import Consents
 from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
-from clearinghouse.log.run_rules import Problems, RunRules
+from clearinghouse.log.run_rules import AFTERWARDS, Problems, RunRules
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -114,6 +117,7 @@ class _State(RunRules):
         self.valsets: dict[str, str] = {}
         self.models: set[str] = set()
         self.deliveries: set[str] = set()
+        self.consents = Consents()
         self.requests: dict[str, RequestStory] = {}
         self.disputes = Disputes()
         self._handlers: Mapping[str, Callable[[int, Entry], Problems]] = {
@@ -122,6 +126,7 @@ class _State(RunRules):
             "summary.released": self._summary,
             "valset.sealed": self._valset,
             "request.opened": self._open,
+            **dict.fromkeys(consents.CONSENT, self._consent),
         }
         self._moves: Mapping[str, Callable[[int, Entry, RequestStory], Problems]] = {
             "checks.begun": self._tests,
@@ -142,18 +147,20 @@ class _State(RunRules):
             "bid.revealed": reveal_bid,
             "run.released": self._run,
             "receipt.issued": self._receipt,
+            "run.audited": self._audit,
             "award.decided": self._award,
             "statement.settled": self._statement,
             "request.closed": self._close,
+            **dict.fromkeys((*consents.USES, "use.refused"), self._use),
         }
 
     def apply(self, index: int, entry: Entry) -> Problems:
         """Take an entry and yield the rules it breaks."""
         if self.operator is None:
             self.operator = entry.actor
-        if entry.type in BY_OPERATOR and entry.actor != self.operator:
+        if entry.type in BY_OPERATOR | consents.BY_OPERATOR and entry.actor != self.operator:
             yield f"made by {entry.actor}, which is not the operator"
-        if entry.type in BY_OWNER and entry.actor != entry.objects["owner"]:
+        if entry.type in BY_OWNER | consents.BY_OWNER and entry.actor != entry.objects["owner"]:
             yield f"made by {entry.actor}, not by the owner"
         if entry.type in DISPUTE_TYPES:
             yield from self.disputes.apply(index, entry, self.operator, self.requests)
@@ -170,7 +177,7 @@ class _State(RunRules):
         if story is None:
             yield f"{request} was never opened"
             return
-        if story.closed is not None:
+        if story.closed is not None and entry.type not in AFTERWARDS | consents.AFTER_CLOSE:
             yield f"{request} was closed at entry {story.closed}"
         if entry.type in self._moves:
             yield from self._moves[entry.type](index, entry, story)
@@ -221,6 +228,19 @@ class _State(RunRules):
         most = runs if isinstance(runs, int) else None
         self.requests[request] = RequestStory(owner, valset, escrow, index, most_runs=most)
 
+    # ------------------------------------------------------------ consent
+
+    def _consent(self, index: int, entry: Entry) -> Problems:
+        yield from self.consents.take(index, entry, self.sources.get(entry.objects["source"]))
+
+    def _use(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+        if story.clearing is None:
+            yield "used before the clearing"
+        if entry.type == "use.refused":
+            self.consents.refused(entry)
+            return
+        yield from self.consents.use(entry, self.sources.get(entry.objects["source"]))
+
     # ------------------------------------------------------------ match and clear
 
     def _target(self, index: int, entry: Entry, story: RequestStory) -> Problems:
@@ -229,12 +249,14 @@ class _State(RunRules):
         yield from self._release_of(entry, story)
         story.target = index
 
-    def _freeze(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
+    def _freeze(self, index: int, entry: Entry, story: RequestStory) -> Problems:
         if story.target is None:
             yield "no target was released before"
-        if story.frozen is not None:
-            yield "the inputs were frozen before"
-        story.frozen = story.frozen or entry.hashes["inputs"]
+        asks = len(story.commitments)
+        if story.frozen is None or self.consents.may_freeze_again(asks, story.frozen_at):
+            story.frozen, story.frozen_at = entry.hashes["inputs"], index
+        else:
+            yield "the inputs were frozen before, and nobody left since"
 
     def _commit(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         source = entry.objects["source"]
@@ -248,6 +270,7 @@ class _State(RunRules):
             yield f"{source} has not released its summary"
         if source in story.commitments:
             yield f"{source} has committed its ask already"
+        yield from self.consents.gone(source)
         story.commitments.setdefault(source, entry.commit or "")
         deposit = entry.amounts.get("deposit_micro", 0)
         if isinstance(deposit, int) and deposit:
@@ -297,6 +320,7 @@ class _State(RunRules):
             yield f"{source} is no registered source of {entry.actor}"
         if delivery in self.deliveries:
             yield f"{delivery} was sealed before"
+        yield from self.consents.sealed(entry.objects["request"], source)
         units, real = entry.amounts.get("units"), entry.amounts.get("real")
         if not isinstance(units, int) or not isinstance(real, int) or real > units:
             yield "needs whole units, and real records up to them"
@@ -317,6 +341,7 @@ class _State(RunRules):
             yield "the seller confirms its own delivery"
         if (delivery, entry.actor) in story.received:
             yield f"{entry.actor} has confirmed {delivery} already"
+        yield from self.consents.received(entry, entry.objects["request"], source)
         story.received.add((delivery, entry.actor))
         story.findings.setdefault((delivery, entry.actor), replay_orders.finding(entry))
 
@@ -327,6 +352,8 @@ class _State(RunRules):
         if model in self.models:
             yield f"{model} was submitted before"
         self.models.add(model)
+        self.owners.setdefault(model, entry.objects["owner"])
+        yield from self.consents.modelled(entry, entry.objects["request"])
         story.models.setdefault(model, entry.hashes["model"])
 
     # ------------------------------------------------------------ settle and audit

@@ -9,7 +9,7 @@ class RequestStory:
 
     Attributes:
         escrow_micro: Put aside when it was opened.
-        frozen: Digest of the inputs that clearing must use.
+        frozen: Digest of the inputs that clearing must use, last frozen at `frozen_at`.
         commitments: Ask commitment by source.
         asks: Opened asks by source, in micro-money per record.
         deliveries: By delivery id: source, blob.
@@ -35,6 +35,7 @@ class RequestStory:
     opened: int
     target: int | None = None
     frozen: str | None = None
+    frozen_at: int = -1
     commitments: dict[str, str] = field(default_factory=dict)
     asks: dict[str, int] = field(default_factory=dict)
     first_opening: int | None = None

@@ -4,13 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import Count, Hex, Id, Level, Message, Micro, Name, Rung, Sha256
 
 
 class Recipient(Message):
-    """A grant holder: who may open the records."""
+    """A grant holder: who may open the records, and by which grant."""
 
     org_id: Id
+    grant_id: Id
     age_recipient: str
 
 
@@ -27,12 +29,16 @@ class DeliverTask(Message):
     """Records wanted of each cell, or row-major of each (cell, label)."""
     skip: list[Count] = Field(default_factory=list)
     """Records of each place that an earlier order of the same request takes already."""
+    spot_check: bool = False
+    """A few rows of a source that sold nothing, unpaid, for a share of the pot: may be declined."""
     ladder: list[Rung] = Field(default_factory=list)
     """Prices of the units; in each place the dearest are paid, one for each real record."""
     draw_seed: Hex
     """Public: rows of a place are taken in the order of SHA-256(seed || SHA-256(row)), so that
     copies of a table deliver the same rows."""
-    purpose: Name
+    purpose: Purpose
+    attributes: list[Name]
+    """Columns that the records will hold."""
     recipients: Annotated[list[Recipient], Field(min_length=1)]
 
 

@@ -4,9 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import (
     Base64,
     Count,
+    Hex,
     Id,
     Level,
     Message,
@@ -97,6 +99,8 @@ class SourceView(Message):
     leaves: SizeClass
     published: bool
     """Whether the source's summary has been published."""
+    withdrawn: bool = False
+    """Whether its owner took it back; it takes part in nothing any more."""
     standing_micro: Micro = 100_000
     """Its owner's reputation; sources of one owner share it."""
 
@@ -114,6 +118,16 @@ class PublishSummary(Message):
     counts: Annotated[list[SignedCount], Field(max_length=2**20)]
     """Row-major (cells, labels) counts with two-sided geometric noise."""
     epsilon_micro: Micro
+
+
+class SummaryView(PublishSummary):
+    """GET /v1/sources/{id}/summary: a release with the salt of its commitment in the log.
+
+    Both are gone once its owner has withdrawn the source.
+    """
+
+    salt: Hex | None
+    """None for a release from before commitments were salted."""
 
 
 class SealValset(Message):
@@ -214,6 +228,8 @@ class OpenRequest(Message):
     noise_law: Literal["geometric", "coins"] = "geometric"
     """Law of the scores' noise; a target is one release and always geometric."""
     purse: Purse
+    purpose: Purpose = "train models"
+    """What delivered records are for; only sources that granted this take part."""
     witness_quorum: Annotated[int, Field(ge=0, le=100)] = 2
     """Participants that must cosign the log before the request ends, as far as there are so many;
     its receipts then carry their cosignatures."""

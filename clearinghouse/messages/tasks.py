@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clearinghouse.messages.audits import RunAuditAnswer, RunAuditTask
 from clearinghouse.messages.base import (
     Count,
     Hex,
@@ -16,6 +17,7 @@ from clearinghouse.messages.base import (
     Micro,
     Sha256,
 )
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
 from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
@@ -65,6 +67,8 @@ __all__ = [
     "ReceiptSignAnswer",
     "ReceiptSignTask",
     "RefuseTask",
+    "RunAuditAnswer",
+    "RunAuditTask",
     "ScoreCharactersAnswer",
     "ScoreCharactersTask",
     "ScoreDigitsAnswer",
@@ -251,6 +255,7 @@ Task = Annotated[
     | DeliverTask
     | ShowTask
     | ReceiveTask
+    | DeleteTask
     | ModelSubmitTask
     | NonceRevealTask
     | BidRevealTask
@@ -260,6 +265,7 @@ Task = Annotated[
     | ScoreFinalTask
     | ScoreRepliesTask
     | ReceiptSignTask
+    | RunAuditTask
     | LogCosignTask,
     Field(discriminator="kind"),
 ]
@@ -274,6 +280,7 @@ Answer = Annotated[
     | DeliverAnswer
     | ShowAnswer
     | ReceiveAnswer
+    | DeleteAnswer
     | ModelSubmitAnswer
     | NonceRevealAnswer
     | BidRevealAnswer
@@ -283,6 +290,7 @@ Answer = Annotated[
     | ScoreFinalAnswer
     | ScoreRepliesAnswer
     | ReceiptSignAnswer
+    | RunAuditAnswer
     | LogCosignAnswer,
     Field(discriminator="kind"),
 ]

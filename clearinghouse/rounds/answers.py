@@ -1,6 +1,8 @@
 """Taking a party's answer: store it, and mark the request, in one transaction."""
 
+from clearinghouse.messages.consent import DeleteAnswer, DeleteTask
 from clearinghouse.messages.tasks import Answer, RefuseTask
+from clearinghouse.rounds import withdrawal
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Org
 from clearinghouse.store.store import Tx
@@ -20,6 +22,8 @@ def answer(tx: Tx, desk: Desk, caller: Org, task_id: str, given: Answer) -> None
     sizes = {name: tx.blobs.size(value, caller.id) for name, value in blobs.items()}
     if not tx.tasks.answer(task_id, caller.id, given, desk.clock.now()):
         return
+    if isinstance(given, DeleteAnswer) and isinstance(task.task, DeleteTask):
+        withdrawal.confirm_deletion(tx, desk, caller, task.request_id, task.task, given)
     run_id = task.subject if task.subject.startswith("run_") else ""
     for name in sorted(blobs):
         kind = f"{given.kind}.{name.removesuffix('_blob')}"

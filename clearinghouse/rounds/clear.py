@@ -22,7 +22,7 @@ from clearinghouse.messages.tasks import (
     AskRevealTask,
 )
 from clearinghouse.money import format_money
-from clearinghouse.rounds import deposits
+from clearinghouse.rounds import deposits, grants, refreeze
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.terms import reserve_micro
@@ -171,7 +171,10 @@ def _not_asked(tx: Tx, request: Request) -> bool | None:
 def _ask(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None) -> bool:
     target = _target(tx, request)
     deadline = int(desk.clock.now()) + request.terms.deadlines.ask_s
-    admitted = [name for name in request.terms.source_ids if name not in target.barred]
+    willing = grants.admitted(tx, request)
+    if not willing:
+        raise HaltError("no source is left that grants its records for this purpose")
+    admitted = [name for name in willing if name not in target.barred]
     if not admitted:
         raise HaltError("no source is admitted: the labels of all published counts are at odds")
     for source_id in admitted:
@@ -313,6 +316,7 @@ def _order(tx: Tx, request: Request, order: OrderView) -> OrderView:
 STEP = Step(
     "clear",
     (
+        refreeze.MOVE,
         Move("to ask for sealed asks", _not_asked, no_work, _ask),
         Move("to close the asks", _closed, no_work, _close),
         Move("to clear the market", _revealed, _decide, _settle),

@@ -15,18 +15,18 @@ from clearinghouse.messages.deliveries import (
     DeliverTask,
     DeliveryRef,
     ReceiveTask,
-    Recipient,
     ShowAnswer,
     ShownRef,
     ShowTask,
 )
 from clearinghouse.messages.results import ClearingView, OrderList, OrderView, TargetView
-from clearinghouse.rounds import offers
+from clearinghouse.rounds import grants, offers, pot
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.queue import each
 from clearinghouse.rounds.receive import confirm, received
-from clearinghouse.store.records import Order, Request, Source
+from clearinghouse.rounds.terms import pot_micro
+from clearinghouse.store.records import SPOT_CHECK, Order, Request, Source
 from clearinghouse.store.store import Tx
 
 PROOF_BYTES = 5000
@@ -50,13 +50,6 @@ def _clearing(tx: Tx, request: Request) -> ClearingView:
     return ClearingView.model_validate_json(tx.requests.document(request.id, "clearing") or "")
 
 
-def _recipients(tx: Tx, request: Request) -> list[Recipient]:
-    return [
-        Recipient(org_id=org.id, age_recipient=org.age_recipient or "")
-        for org in map(tx.parties.get, request.terms.developer_ids)
-    ]
-
-
 def _deadline(desk: Desk, request: Request) -> int:
     return int(desk.clock.now()) + request.terms.deadlines.deliver_s
 
@@ -65,25 +58,29 @@ def _deadline(desk: Desk, request: Request) -> int:
 
 
 def _not_ordered(tx: Tx, request: Request) -> tuple[Order, ...] | None:
-    if tx.tasks.of(request.id, "deliver"):
-        return None
     orders = tx.orders.of(request.id)
     if not orders:
         raise HaltError("no source can serve this request within the tariff")
-    return orders
+    if tx.tasks.of(request.id, "deliver") or all(order.real is not None for order in orders):
+        return None
+    return tuple(order for order in orders if order.real is None)
 
 
 def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None) -> bool:
-    _place(tx, desk, request, orders)
     target, clearing = _target(tx, request), _clearing(tx, request)
-    recipients, deadline = _recipients(tx, request), _deadline(desk, request)
+    deadline = _deadline(desk, request)
     quotas = {order.source_id: order.quota for order in clearing.orders}
+    checks = pot.drawn(target, clearing) if pot_micro(request.terms) else {}
+    _place(tx, desk, request, (*orders, *_spot_checks(tx, request, checks)))
     for source_id, counts in offers.shown_counts(target, clearing).items():
+        recipients = grants.covered(tx, desk, request, source_id)
+        if not recipients:
+            continue
         task = ShowTask(
             source_id=source_id,
             level=target.level,
             by_label=target.label_cost_applied,
-            skip=quotas[source_id],
+            skip=checks.get(source_id, quotas[source_id]),
             show=counts,
             draw_seed=clearing.draw_seed or "",
             recipients=recipients,
@@ -91,6 +88,28 @@ def _order(tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _res
         owner = tx.cohorts.source(source_id).org_id
         tx.tasks.create(request.id, owner, task, subject=source_id, deadline=deadline)
     return False
+
+
+def _spot_checks(tx: Tx, request: Request, checks: Mapping[str, list[int]]) -> list[Order]:
+    """Orders of a few rows, without a price, of sources that sold nothing."""
+    placed = []
+    for source_id, counts in checks.items():
+        order = Order(
+            new_id("ord"),
+            request.id,
+            source_id,
+            tuple(counts),
+            sum(counts),
+            0,
+            new_id("dlv"),
+            None,
+            None,
+            tuple((place, 0, units) for place, units in enumerate(counts) if units),
+            offered=SPOT_CHECK,
+        )
+        tx.orders.add(order)
+        placed.append(order)
+    return placed
 
 
 def _place(
@@ -102,8 +121,11 @@ def _place(
 ) -> None:
     """Ask sellers for their orders; `before` is what earlier orders of a source take."""
     target, clearing = _target(tx, request), _clearing(tx, request)
-    recipients, deadline = _recipients(tx, request), _deadline(desk, request)
+    columns, deadline = list(grants.attributes_of(tx, request)), _deadline(desk, request)
     for order in orders:
+        recipients = grants.recipients(tx, desk, request, order)
+        if not recipients:
+            continue
         task = DeliverTask(
             order_id=order.id,
             source_id=order.source_id,
@@ -111,9 +133,11 @@ def _place(
             by_label=target.label_cost_applied,
             quota=list(order.quota),
             skip=list((before or {}).get(order.source_id, ())),
+            spot_check=pot.is_spot_check(order),
             ladder=[list(rung) for rung in order.ladder],
             draw_seed=clearing.draw_seed or "",
-            purpose=f"train models for request {request.id}",
+            purpose=request.terms.purpose,
+            attributes=columns,
             recipients=recipients,
         )
         seller = tx.cohorts.source(order.source_id).org_id
@@ -171,9 +195,11 @@ def _take(
             # Who takes over from somebody else may decline; who sold has promised.
             tx.orders.earned(item.order.id, 0, "undelivered" if item.order.offered == 1 else "")
             continue
-        tx.orders.delivered(item.order.id, item.answer.sealed_blob, real)
-        for org_id in request.terms.developer_ids:
-            tx.blobs.allow(item.answer.sealed_blob, org_id)
+        blob = item.answer.sealed_blob
+        if not grants.seal(tx, desk, request, item.order, blob):
+            grants.undo(tx, item.order)
+            continue
+        tx.orders.delivered(item.order.id, blob, real)
         _record_sealed(tx, desk, request, item, item.answer, real)
     return False
 
@@ -213,7 +239,7 @@ def _lacking(tx: Tx, request: Request) -> _Lack | None:
         return None
     if tx.requests.document(request.id, "offered_again") is not None:
         return None
-    failed = tuple(order.source_id for order in orders if order.real == 0)
+    failed = tuple(order.source_id for order in orders if order.real == 0 and order.offered == 1)
     return _Lack(_target(tx, request), _clearing(tx, request), failed) if failed else None
 
 
@@ -254,6 +280,7 @@ def _offer_again(
             amounts={"units": sum(order.units for order in placed), "orders": len(placed)},
         )
         before = {order.source_id: order.quota for order in found.clearing.orders}
+        before |= pot.drawn(found.target, found.clearing) if pot_micro(request.terms) else {}
         _place(tx, desk, request, placed, before)
     return False
 
@@ -273,14 +300,20 @@ def _ask_receipt(
     tx: Tx, desk: Desk, request: Request, orders: tuple[Order, ...], _result: None
 ) -> bool:
     target, clearing = _target(tx, request), _clearing(tx, request)
-    task = ReceiveTask(
-        schema_id=tx.cohorts.valset(request.valset_id).schema_id,
-        deliveries=[_reference(tx, target, order) for order in orders],
-        draw_seed=clearing.draw_seed or "",
-        shown=_shown(tx, request),
-    )
+    schema_id = tx.cohorts.valset(request.valset_id).schema_id
     deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
     for org_id in request.terms.developer_ids:
+        readable = [
+            order for order in orders if tx.grants.sealed_to(order.sealed_blob or "", org_id)
+        ]
+        if not readable:  # it may read nothing, so it is not asked
+            continue
+        task = ReceiveTask(
+            schema_id=schema_id,
+            deliveries=[_reference(tx, target, order) for order in readable],
+            draw_seed=clearing.draw_seed or "",
+            shown=_shown(tx, desk, request, org_id),
+        )
         tx.tasks.create(request.id, org_id, task, subject=request.id, deadline=deadline)
     return False
 
@@ -303,13 +336,16 @@ def _reference(tx: Tx, target: TargetView, order: Order) -> DeliveryRef:
     )
 
 
-def _shown(tx: Tx, request: Request) -> list[ShownRef]:
+def _shown(tx: Tx, desk: Desk, request: Request, org_id: str) -> list[ShownRef]:
+    """Tags of rows that a developer may see: those of sources that still grant it records."""
     refs = []
     for task in tx.tasks.of(request.id, "show"):
         if not isinstance(task.answer, ShowAnswer):
             continue
-        for org_id in request.terms.developer_ids:
-            tx.blobs.allow(task.answer.shown_blob, org_id)
+        holders = grants.covered(tx, desk, request, task.subject)
+        if org_id not in {item.org_id for item in holders}:
+            continue
+        tx.blobs.allow(task.answer.shown_blob, org_id)
         source = tx.cohorts.source(task.subject)
         refs.append(
             ShownRef(

@@ -63,9 +63,14 @@ def freeze(
     book, labels = cells.codebook(schema, level), cells.n_labels(schema)
     target = np.asarray(noised, np.int64).reshape(book.n_cells, labels)
     costs_label = _label_cost_needed(terms, target, summaries) if by_label is None else by_label
-    published = [summaries[source] for source in terms.source_ids]
-    supplies = supply(schema, level, published, by_label=costs_label)
-    out = barred(schema, level, np.asarray(noised, np.int64), published)
+    # A source without a summary here was withdrawn, or granted nothing: it has no supply.
+    there = [place for place, name in enumerate(terms.source_ids) if name in summaries]
+    published = [summaries[terms.source_ids[place]] for place in there]
+    shown = supply(schema, level, published, by_label=costs_label)
+    supplies = np.zeros((len(terms.source_ids), *shown.shape[1:]), np.int64)
+    supplies[there] = shown
+    out = np.zeros(len(terms.source_ids), np.bool_)
+    out[there] = barred(schema, level, np.asarray(noised, np.int64), published)
     supplies[out] = 0
     far = book.distances()
     if costs_label:
@@ -204,10 +209,14 @@ def _label_cost_needed(
     terms: OpenRequest, target: Integers, summaries: Mapping[str, Summary]
 ) -> bool:
     labels = target.shape[1]
+    if not summaries:
+        return False
     pooled = np.zeros(labels, np.int64)
     variance = 0.0
     for source in terms.source_ids:
-        summary = summaries[source]
+        summary = summaries.get(source)
+        if summary is None:
+            continue
         counts = np.asarray(summary.counts, np.int64).reshape(-1, labels)
         pooled += counts.sum(axis=0)
         variance += len(counts) * noise_variance(summary.epsilon_micro / MICRO)

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 
 from clearinghouse import cells
-from clearinghouse.canonical import canonical_bytes, digest
+from clearinghouse.canonical import canonical_bytes, commitment, digest
 from clearinghouse.errors import ConflictError, InputError, RefusedError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import (
@@ -140,6 +140,8 @@ def publish_summary(
         InputError: Level or number of counts do not fit the schema, or epsilon is 0.
     """
     source = tx.access.own_source(source_id, caller.id)
+    if source.withdrawn:
+        raise RefusedError(f"source {source.id} was withdrawn; register the rows as a new source")
     schema = read_schema(tx.cohorts.schema(source.schema_id))
     wanted = cells.codebook(schema, message.level).n_cells * cells.n_labels(schema)
     if len(message.counts) != wanted:
@@ -153,12 +155,14 @@ def publish_summary(
     level, counts = tuple(message.level), tuple(message.counts)
     summary = Summary(source.id, level, counts, message.epsilon_micro, told)
     if tx.cohorts.add_summary(summary):
+        salted = commitment(message.model_dump(mode="json"))
+        tx.erasure.keep_salt(source.id, salted.salt)
         desk.record(
             tx,
             "summary.released",
             caller,
             objects={"source": source.id, "owner": caller.id},
-            hashes={"release": told},
+            hashes={"release": salted.digest},
             amounts={"epsilon_micro": message.epsilon_micro},
         )
     return views.source(tx.cohorts.source(source.id))
@@ -301,6 +305,8 @@ def check_terms(
     for source in sources:
         if source.schema_id != valset.schema_id:
             raise InputError(f"source {source.id} has another schema than the validation set")
+        if source.withdrawn:
+            raise RefusedError(f"source {source.id} was withdrawn by its owner; leave it out")
         if not source.published:
             raise RefusedError(f"source {source.id} has not published its summary yet")
     for org in developers:

@@ -27,6 +27,7 @@ from clearinghouse.messages.tasks import (
     ValsetChecksAnswer,
     ValsetChecksTask,
 )
+from clearinghouse.rounds import grants
 from clearinghouse.rounds.begun import (
     committed_nonce,
     committed_seed,
@@ -312,7 +313,7 @@ def _replies_came(tx: Tx, request: Request) -> Opened | None:
     found = _with_answers(tx, request, found)
     if not found.replies_blob:
         return None
-    return Opened(found, (), tx.cohorts.summaries(request.terms.source_ids))
+    return Opened(found, (), grants.summaries(tx, request))
 
 
 def _release(desk: Desk, request: Request, found: Opened) -> TargetView:

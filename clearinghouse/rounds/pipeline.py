@@ -15,7 +15,7 @@ from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.failpoints import reach
 from clearinghouse.journal import journal
 from clearinghouse.messages.intake import RequestView
-from clearinghouse.rounds import audit, clear, deliver, disputes, match, score, settle, views
+from clearinghouse.rounds import audit, clear, deliver, match, rulings, score, settle, views
 from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.moves import HaltError, Move, Step, no_work
 from clearinghouse.rounds.queue import at_move
@@ -49,7 +49,7 @@ def due(desk: Desk) -> tuple[str, ...]:
         has_lapsed = bool(tx.disputes.late(now))
     if has_lapsed:
         with desk.store.write() as tx:
-            disputes.expire(tx, desk)
+            rulings.expire(tx, desk)
     if is_late:
         with desk.store.write() as tx:
             for request_id in {*tx.tasks.expire(now), *tx.jobs.expire(now)}:

@@ -5,10 +5,13 @@ import time
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import findings, pipeline
+from clearinghouse.rounds import erasure, findings, pipeline
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.leases import Watch
 from clearinghouse.rounds.pool import Pool
+
+RETAIN_S = 3600
+"""So often the runner looks for what was kept long enough."""
 
 MOST_MISTAKES = 5
 """So often in a row a request may hit a mistake of ours before it is failed, with a reason."""
@@ -24,6 +27,7 @@ class Runner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._mistakes: dict[str, int] = {}
+        self._retained = -float(RETAIN_S)
         self.pool = Pool(desk.store, desk.settings, desk.clock, desk.job_bell, done=desk.bell.ring)
         self._watch = Watch(desk.store, desk.settings)
 
@@ -56,6 +60,7 @@ class Runner:
             try:
                 for request_id in pipeline.due(self._desk):
                     self._advance(request_id)
+                self._erase()
                 if findings.examine(self._desk):
                     self._desk.bell.ring()
                 if time.monotonic() - looked >= self._desk.settings.lease_s / 4:
@@ -65,6 +70,13 @@ class Runner:
                 _log.warning("again", kind=error.problem_type)
             except Exception as error:  # noqa: BLE001  one bad round must not end the service
                 _log.error("mistake", kind=type(error).__name__, exc_info=True)
+
+    def _erase(self) -> None:
+        """Finish withdrawals, and now and then forget what was kept long enough."""
+        if time.monotonic() - self._retained > RETAIN_S:
+            self._retained = time.monotonic()
+            erasure.retain(self._desk)
+        erasure.sweep(self._desk)
 
     def _look(self) -> None:
         """Where all workers are elsewhere and gone, nobody else would see it."""

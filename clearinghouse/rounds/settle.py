@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
 from clearinghouse.money import MICRO
-from clearinghouse.rounds import awards, deposits, disputes, outcomes, pot, pricing, views
+from clearinghouse.rounds import (
+    awards,
+    deposits,
+    disputes,
+    grants,
+    outcomes,
+    pot,
+    pricing,
+    views,
+)
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import Move, Step
@@ -52,7 +61,7 @@ def _ready(tx: Tx, request: Request) -> _Ended:
         read_schema(tx.cohorts.schema(valset.schema_id)),
         TargetView.model_validate_json(tx.requests.document(request.id, "target") or ""),
         ClearingView.model_validate_json(body),
-        tx.cohorts.summaries(request.terms.source_ids),
+        grants.summaries(tx, request),
         digest(body.encode()),
     )
     return _Ended(closed, awards.scores(tx, request), _owners(tx, request))
@@ -68,12 +77,10 @@ def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
 
 
 def _owners(tx: Tx, request: Request) -> dict[str, str]:
-    """By source its owner, without sources that broke their promise: those share no pot."""
-    broken = {order.source_id for order in tx.orders.of(request.id) if order.ground}
+    """By source its owner, of those that may share the pot: see `pot.looked_at`."""
+    seen = pot.looked_at(tx.orders.of(request.id))
     return {
-        name: tx.cohorts.source(name).org_id
-        for name in request.terms.source_ids
-        if name not in broken
+        name: tx.cohorts.source(name).org_id for name in request.terms.source_ids if name in seen
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ModelSubmitAnswer, ModelSubmitTask
-from clearinghouse.rounds import bids
+from clearinghouse.rounds import bids, training
 from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
@@ -149,6 +149,7 @@ def take_model(
     run = _run_of(request, found, {**details, **twin})
     tx.runs.add(run)
     developer = tx.parties.get(found.org_id)
+    training.taken(tx, desk, request, developer.id)
     desk.record(
         tx,
         "model.submitted",

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import (
     OrgView,
-    PublishSummary,
     RequestView,
     SchemaView,
     SealValset,
     SourceView,
+    SummaryView,
     ValsetView,
 )
 from clearinghouse.messages.results import (
@@ -23,10 +23,12 @@ from clearinghouse.messages.results import (
     StatementView,
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
-from clearinghouse.rounds import job_views
+from clearinghouse.rounds import job_views, training
+from clearinghouse.rounds.audit_views import audit
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
+from clearinghouse.store.tasks import AFTERWARDS
 
 _DOES = {
     "valset.checks": "to open the tests of its sealed rows",
@@ -39,6 +41,7 @@ _DOES = {
     "deliver": "to deliver its records",
     "show": "to show tags of its next rows",
     "receive": "to open and check the deliveries",
+    "delete": "to delete records of a withdrawn source",
     "model.submit": "to train and submit a model",
     "bid.reveal": "to open its sealed bid",
     "score.digits": "to answer a blind score",
@@ -49,6 +52,7 @@ _DOES = {
     "score.replies": "to open a blind score",
     "receipt.sign": "to sign a score receipt",
     "log.cosign": "to cosign the log",
+    "run.audit": "to replay a drawn run (nothing waits for it)",
 }
 
 
@@ -80,11 +84,12 @@ def source(record: Source) -> SourceView:
         rows_root=record.rows_root,
         leaves=record.leaves,
         published=record.published,
+        withdrawn=record.withdrawn,
     )
 
 
-def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
-    """A source's release, exactly as it was published.
+def summary(published: Mapping[str, Summary], salt: bytes | None, source_id: str) -> SummaryView:
+    """A source's release, exactly as it was published, and what opens its commitment.
 
     Raises:
         NotFoundError: It has published none.
@@ -92,8 +97,11 @@ def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
     if source_id not in published:
         raise NotFoundError(f"source {source_id} has published no summary yet")
     found = published[source_id]
-    return PublishSummary(
-        level=list(found.level), counts=list(found.counts), epsilon_micro=found.epsilon_micro
+    return SummaryView(
+        level=list(found.level),
+        counts=list(found.counts),
+        epsilon_micro=found.epsilon_micro,
+        salt=None if salt is None else salt.hex(),
     )
 
 
@@ -112,7 +120,7 @@ def valset(record: Valset) -> ValsetView:
 
 def request(tx: Tx, record: Request, busy_with: str, now: float) -> RequestView:
     """Where a request stands; `busy_with` says what the server does if nothing else is open."""
-    tasks = tx.tasks.of(record.id)
+    tasks = [task for task in tx.tasks.of(record.id) if task.task.kind not in AFTERWARDS]
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
@@ -170,14 +178,18 @@ def runs(tx: Tx, record: Request, org_id: str, now: float) -> RunList:
     developer can wait for the others' before it submits.
     """
     receipts = tx.runs.receipts(record.id)
+    flags = training.flags(tx, record.id)
     is_open = record.state == "running" and record.step == "score"
     views = []
     for run in tx.runs.of(record.id, "score"):
         hidden = is_open and org_id not in (record.org_id, run.model["org_id"])
         owner = str(run.model.get(SAME_AS, run.id))
         receipt = receipts[owner].id if owner in receipts and not hidden else None
+        flagged = flags.get(str(run.model["org_id"]), [])
         waiting = _run_waits(tx, record, run, now) if run.state == "running" else ""
-        views.append(_run(run, {} if hidden else run.result, receipt, waiting))
+        shown = _run(run, {} if hidden else run.result, receipt, waiting, flagged)
+        found = audit(tx, record, run, receipts.get(run.id))
+        views.append(shown.model_copy(update={"audit": found}))
     return RunList(runs=views)
 
 
@@ -194,7 +206,13 @@ def _run_waits(tx: Tx, record: Request, run: Run, now: float) -> str:
     return "the clearinghouse to take it up"
 
 
-def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting: str) -> RunView:
+def _run(
+    record: Run,
+    result: Mapping[str, object],
+    receipt: str | None,
+    waiting: str,
+    flags: list[str],
+) -> RunView:
     model = record.model
     shown = {
         name: result.get(name, empty)
@@ -227,6 +245,7 @@ def _run(record: Run, result: Mapping[str, object], receipt: str | None, waiting
             "receipt": receipt,
             "waiting_for": waiting,
             "same_as": model.get(SAME_AS),
+            "flags": flags,
             **shown,
         }
     )

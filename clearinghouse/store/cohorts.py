@@ -12,10 +12,12 @@ from clearinghouse.store.records import SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.tables import (
     BlobAccessRow,
     BlobRow,
+    DoomedRow,
     SchemaRow,
     SourceRow,
     SummaryRow,
     ValsetRow,
+    WithdrawalRow,
 )
 
 
@@ -79,7 +81,11 @@ class Cohorts:
         row = self._session.get(SourceRow, source_id)
         if row is None:
             raise NotFoundError(f"no source {source_id}")
-        return _source(row, self._session.get(SummaryRow, source_id) is not None)
+        return _source(
+            row,
+            self._session.get(SummaryRow, source_id) is not None,
+            self._session.get(WithdrawalRow, source_id) is not None,
+        )
 
     def sources(self, schema_id: str | None = None) -> tuple[Source, ...]:
         """Return all sources, or those of one schema, in order of id."""
@@ -87,7 +93,11 @@ class Cohorts:
         if schema_id is not None:
             query = query.where(SourceRow.schema_id == schema_id)
         published = set(self._session.exec(select(SummaryRow.source_id)))
-        return tuple(_source(row, row.id in published) for row in self._session.exec(query))
+        withdrawn = set(self._session.exec(select(WithdrawalRow.source_id)))
+        return tuple(
+            _source(row, row.id in published, row.id in withdrawn)
+            for row in self._session.exec(query)
+        )
 
     def add_summary(self, summary: Summary) -> bool:
         """Store a source's summary; False if the identical one is there.
@@ -197,6 +207,10 @@ class BlobIndex:
         if self._session.get(BlobRow, digest) is None:
             self._session.add(BlobRow(digest=digest, size=size))
             self._session.flush()
+        doomed = self._session.get(DoomedRow, digest)
+        if doomed is not None:  # the same bytes came again before they were removed
+            self._session.delete(doomed)
+            self._session.flush()
         return self.allow(digest, org_id)
 
     def allow(self, digest: str, org_id: str) -> bool:
@@ -228,7 +242,7 @@ class BlobIndex:
         return row.size
 
 
-def _source(row: SourceRow, published: bool) -> Source:
+def _source(row: SourceRow, published: bool, withdrawn: bool) -> Source:
     return Source(
         row.id,
         row.org_id,
@@ -239,4 +253,5 @@ def _source(row: SourceRow, published: bool) -> Source:
         row.leaves,
         published,
         row.committed or 0,
+        withdrawn,
     )

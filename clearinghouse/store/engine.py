@@ -37,6 +37,9 @@ IDLE_READERS = 5
 WRITE_LOCK = 0x636C656172696E67
 """Key of the advisory lock, one for each database: the ASCII bytes of `clearing`."""
 
+ERASED_TABLES = ("summary", "salt", "reply", "ask", "task", "blob_access", "blob")
+"""Tables that erasure deletes from or empties columns of."""
+
 _POSTGRESQL = "postgresql+psycopg"
 
 
@@ -116,6 +119,26 @@ def migrator(url: str) -> Engine:
     return engine
 
 
+def scrub(writer: Engine) -> bool:
+    """Remove what deleted rows left behind; whether all of it is gone.
+
+    Outside of any transaction, which neither database would allow this in.
+    """
+    with writer.connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        if writer.dialect.name == "sqlite":
+            busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+        raw.rollback()
+        raw.autocommit = True
+        try:
+            for table in ERASED_TABLES:
+                raw.execute(f"VACUUM {table}")
+        finally:
+            raw.autocommit = False
+    return True
+
+
 def _postgresql(
     url: str, isolation: Any, *, statement_s: int, lock_s: int, connections: int = 2, more: str = ""
 ) -> Engine:
@@ -143,6 +166,7 @@ def _postgresql(
 def _connect_writer(connection: Any, _record: object) -> None:
     _connect_migrator(connection, _record)
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")  # erased means overwritten, not only unlinked
 
 
 def _connect_migrator(connection: Any, _record: object) -> None:

@@ -101,6 +101,7 @@ class Source:
     leaves: int
     published: bool
     committed: int = 0
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,9 @@ class Ask:
     salt: str | None
 
 
+SPOT_CHECK = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A source's part of a clearing.
@@ -206,7 +210,8 @@ class Order:
         earned_micro: What it is paid; None until the recipients looked.
         ground: Why its deposit is lost, if it is: see `rounds.deposits`.
         disputed: Why its money is frozen, if it is.
-        offered: 1 in the clearing, 2 if it was offered again what somebody else did not deliver.
+        offered: 1 in the clearing, 2 if it was offered again what somebody else did not deliver,
+            `SPOT_CHECK` for a few rows of a source that sold nothing: see `rounds.pot`.
     """
 
     id: str

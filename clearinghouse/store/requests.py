@@ -139,6 +139,29 @@ class Requests:
         if found.rowcount != 1:
             raise TryAgainError(f"request {request.id} was moved by another process")
 
+    def touch(self, request_id: str) -> None:
+        """Make whoever read the request before start again: something it rests on changed."""
+        self._session.execute(
+            update(RequestRow)
+            .where(col(RequestRow.id) == request_id)
+            .values(version=RequestRow.version + 1, due=True)
+        )
+
+    def of_party(self, org_id: str) -> tuple[Request, ...]:
+        """Return the requests that an organisation takes part in, in order of id."""
+        query = (
+            select(RequestRow)
+            .join(PartyRow, col(PartyRow.request_id) == col(RequestRow.id))
+            .where(PartyRow.org_id == org_id)
+            .order_by(RequestRow.id)
+        )
+        return tuple(_request(row) for row in self._session.exec(query))
+
+    def running(self) -> tuple[Request, ...]:
+        """Return the running requests, in order of id."""
+        query = select(RequestRow).where(RequestRow.state == "running").order_by(RequestRow.id)
+        return tuple(_request(row) for row in self._session.exec(query))
+
     def enter(self, request_id: str, step: str, now: float) -> None:
         """Finish the current step and start the next."""
         row = self._row(request_id)
@@ -169,6 +192,11 @@ class Requests:
     def keep(self, request_id: str, kind: str, body: str) -> None:
         """Store a finished result; it never changes afterwards."""
         self._session.add(DocumentRow(request_id=request_id, kind=kind, body=body))
+        self._session.flush()
+
+    def replace(self, request_id: str, kind: str, body: str) -> None:
+        """Store a result again, where a withdrawal changed what it rests on."""
+        self._session.merge(DocumentRow(request_id=request_id, kind=kind, body=body))
         self._session.flush()
 
     def document(self, request_id: str, kind: str) -> str | None:

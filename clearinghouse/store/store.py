@@ -16,7 +16,9 @@ from clearinghouse.store.access import Access
 from clearinghouse.store.anchor import Anchor
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
 from clearinghouse.store.disputes import Disputes, Outcomes, Prices
+from clearinghouse.store.erasure import Erasure
 from clearinghouse.store.faults import RolledBackError, translated
+from clearinghouse.store.grants import Grants
 from clearinghouse.store.jobs import Jobs
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
@@ -49,6 +51,7 @@ class Tx:
         self.requests, self.tasks = Requests(session), Tasks(session)
         self.jobs, self.workers = Jobs(session), Workers(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
+        self.grants, self.erasure = Grants(session), Erasure(session)
         self.ledger, self.log = Ledger(session), Logbook(session)
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
@@ -161,6 +164,15 @@ class Store:
         """
         with translated(), Session(self._reader) as session, session.begin():
             yield Tx(session)
+
+    def scrub(self) -> bool:
+        """Overwrite what deleted rows left on the disk; False if readers kept some of it alive.
+
+        Call it again later in that case. SQLite zeroes deleted content as it goes, so what is left
+        is the journal; PostgreSQL gets its dead rows vacuumed.
+        """
+        with self._turn, translated():
+            return engine.scrub(self._writer)
 
     def close(self) -> None:
         """Close all connections."""

@@ -14,6 +14,9 @@ from clearinghouse.messages.tasks import Answer, Task
 from clearinghouse.store.records import TaskRecord, TaskState
 from clearinghouse.store.tables import RequestRow, TaskRow
 
+AFTERWARDS = ("delete", "run.audit")
+"""Tasks of these kinds outlive their request, and nothing waits for them."""
+
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
@@ -61,11 +64,18 @@ class Tasks:
         return _task(self._row(task_id, org_id))
 
     def open_for(self, org_id: str) -> tuple[TaskRecord, ...]:
-        """Return the open tasks of an organisation in running requests, oldest deadline first."""
+        """Return the open tasks of an organisation, oldest deadline first.
+
+        All but deletions and audits are of running requests.
+        """
         query = (
             select(TaskRow)
             .join(RequestRow, col(RequestRow.id) == col(TaskRow.request_id))
-            .where(TaskRow.org_id == org_id, TaskRow.state == "open", RequestRow.state == "running")
+            .where(
+                TaskRow.org_id == org_id,
+                TaskRow.state == "open",
+                (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
+            )
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
         return tuple(_task(row) for row in self._session.exec(query))
@@ -134,8 +144,12 @@ class Tasks:
         return tuple(sorted(touched))
 
     def void(self, request_id: str, subjects: Sequence[str] | None = None) -> None:
-        """Withdraw the open tasks of a request, or those about these subjects."""
-        query = select(TaskRow).where(TaskRow.request_id == request_id, TaskRow.state == "open")
+        """Withdraw the open tasks of a request that may not outlive it, or those about subjects."""
+        query = select(TaskRow).where(
+            TaskRow.request_id == request_id,
+            TaskRow.state == "open",
+            col(TaskRow.kind).not_in(AFTERWARDS),
+        )
         for row in self._session.exec(query):
             if subjects is None or row.subject in subjects:
                 row.state = "void"

@@ -28,7 +28,7 @@ from clearinghouse.store.records import Summary
 from matching import Plan, clear
 from matching.ladder import price_ladders
 from valuation.duplicates import Delivery, settle_duplicates
-from valuation.evidence import evidence, misaligned, suspicions
+from valuation.evidence import evidence, suspicions
 from valuation.ladders import earned
 
 MICRO = 1_000_000
@@ -131,24 +131,16 @@ def play(shared: World, strategy: str, seed: int, *, show: bool = True) -> Resul
     tables = [*shared.rivals, *move.tables]
     own_counts = [noised(rng, table.places, 1.0) for table in move.tables]
     counts = [*shared.counts, *own_counts]
-    shape = (cells.n_places(SCHEMA, LEVEL) // 2, 2)
-    tables_of_counts = np.array(counts).reshape(-1, *shape)
-    barred = misaligned(tables_of_counts, np.array(shared.target).reshape(shape))
     asks = [*shared.asks, *[move.ask] * len(move.tables)]
     costs = [*shared.asks, *[move.cost] * len(move.tables)]
     committed = [i - 1000 if move.early and i >= RIVALS else i for i in range(len(tables))]
-    inside = np.flatnonzero(~barred).tolist()
-    names = [f"src_{index:020d}" for index in inside]
-    summaries = {
-        name: Summary(name, LEVEL, counts[i], MICRO, "0" * 64)
-        for name, i in zip(names, inside, strict=True)
-    }
-    plan = cleared(names, summaries, shared.target, [asks[i] for i in inside])
+    plan, inside = cleared(counts, shared.target, asks)
     sellers = [Seller(tables[i], committed[i]) for i in inside]
     key = seed.to_bytes(8, "big")
     drawn = [draw(seller, quota, key) for seller, quota in zip(sellers, plan.quota, strict=True)]
     paid, accused = settle(sellers, drawn, plan, key, show=show)
-    result = Result(rivals=[bool(barred[i]) for i in range(RIVALS)])
+    barred = [i not in inside for i in range(len(tables))]
+    result = Result(rivals=barred[:RIVALS])
     for i, rows, amount, guilty in zip(inside, drawn, paid, accused, strict=True):
         if i < RIVALS:
             result.rivals[i] = guilty
@@ -156,7 +148,7 @@ def play(shared: World, strategy: str, seed: int, *, show: bool = True) -> Resul
             result.utility += amount - costs[i] * len(rows)
             result.real += len(rows)
             result.accused += guilty
-    result.accused += int(barred[RIVALS:].sum())
+    result.accused += sum(barred[RIVALS:])
     return result
 
 
@@ -169,28 +161,38 @@ class Seller:
 
 
 def cleared(
-    names: list[str], summaries: dict[str, Summary], target: tuple[int, ...], asks: list[int]
-) -> Plan:
-    """Freeze, decide as the clearing step does, and the same plan again for its ladders."""
+    counts: list[tuple[int, ...]], target: tuple[int, ...], asks: list[int]
+) -> tuple[Plan, list[int]]:
+    """Freeze and decide as the steps do: the plan of those that the gate admits, and who they are.
+
+    The plan is made again from the frozen inputs for its ladders; both have to agree.
+    """
+    names = [f"src_{index:020d}" for index in range(len(counts))]
+    summaries = {
+        name: Summary(name, LEVEL, own, MICRO, "0" * 64)
+        for name, own in zip(names, counts, strict=True)
+    }
     terms = request(names)
     frozen: TargetView = freeze(
         "run_" + "0" * 20, terms, "0" * 64, SCHEMA, LEVEL, target, summaries
     )
-    commitments = ("0" * 64,) * len(names)
+    inside = [i for i, name in enumerate(names) if name not in frozen.barred]
+    opened = tuple(ask if i in inside else None for i, ask in enumerate(asks))
+    commitments = ("0" * 64,) * len(inside)
     reserve = reserve_micro(terms)
-    view = clear_step.decide(
-        clear_step.Market(frozen, reserve, tuple(names), tuple(asks), commitments)
-    )
+    view = clear_step.decide(clear_step.Market(frozen, reserve, tuple(names), opened, commitments))
     plan = clear(
         np.array(frozen.distances_micro),
         np.array(frozen.wanted),
-        np.array([frozen.capped[name] for name in names]),
-        np.array(asks),
+        np.array([frozen.capped[names[i]] for i in inside]),
+        np.array([asks[i] for i in inside]),
         reserve=reserve,
-        tie_keys=[hashlib.sha256(f"{frozen.frozen_digest}|{n}".encode()).digest() for n in names],
+        tie_keys=[
+            hashlib.sha256(f"{frozen.frozen_digest}|{names[i]}".encode()).digest() for i in inside
+        ],
     )
-    assert [order.quota for order in view.orders] == plan.quota.tolist()
-    return plan
+    assert [view.orders[i].quota for i in inside] == plan.quota.tolist()
+    return plan, inside
 
 
 def draw(seller: Seller, quota: NDArray[np.int64], key: bytes) -> list[int]:

@@ -14,6 +14,7 @@ from clearinghouse.signing import SigningKey
 NOW_S = 1_900_000_000
 BID = 200_000_000
 ASKS = {"a": 2_000_000, "b": 1_250_000}
+TERMS = {"attributes": digest(["age", "ill"]), "purpose": digest("train models")}
 
 
 @dataclass
@@ -42,6 +43,8 @@ class Market:
         self.run, self.target_run = new_id("run"), new_id("run")
         self.dispute = new_id("dsp")
         self.deliveries = {name: new_id("dlv") for name in ASKS}
+        self.grants = {name: new_id("grt") for name in ASKS}
+        self.orders = {name: new_id("ord") for name in ASKS}
         self.salts = {name: digest(name.encode()) for name in ASKS}
         everybody = (self.operator, self.hospital, self.developer, *self.sellers.values())
         self.entries = [
@@ -62,6 +65,7 @@ class Market:
             objects = {"source": self.sources[name], "owner": seller.org}
             entries.append(seller.write("source.registered", objects=objects))
             entries.append(self.summary(name))
+            entries.append(self.grant(name))
         owner = {"owner": self.hospital.org, "valset": self.valset}
         manifest = {"manifest": digest(b"manifest")}
         sealed = self.hospital.write(
@@ -83,6 +87,48 @@ class Market:
             hashes={"release": digest(b"counts")},
             amounts={"epsilon_micro": 1_000_000},
         )
+
+    def grant(self, name: str, recipient: Author | None = None, **changes: Any) -> Entry:
+        """To all developers, or to one; `changes` are hashes or `expires`."""
+        seller = self.sellers[name]
+        objects = {"grant": self.grants[name], "source": self.sources[name], "owner": seller.org}
+        objects["sender"] = seller.org
+        if recipient is not None:
+            objects["recipient"] = recipient.org
+        expires = changes.pop("expires", NOW_S + 1000)
+        return seller.write(
+            "grant.given",
+            objects=objects,
+            hashes={**TERMS, **changes},
+            amounts={"expires": expires},
+        )
+
+    def ungrant(self, name: str) -> Entry:
+        seller = self.sellers[name]
+        objects = {"grant": self.grants[name], "source": self.sources[name], "owner": seller.org}
+        return seller.write("grant.withdrawn", objects=objects)
+
+    def leave(self, name: str) -> Entry:
+        seller = self.sellers[name]
+        objects = {"source": self.sources[name], "owner": seller.org}
+        return seller.write("source.withdrawn", objects=objects)
+
+    def erase(self, name: str) -> Entry:
+        objects = {"source": self.sources[name], "owner": self.sellers[name].org}
+        return self.operator.write("source.erased", objects=objects)
+
+    def use(self, act: str, name: str, **changes: str) -> Entry:
+        """A use by the developer; `changes` are objects or hashes."""
+        actor = {"ordered": self.operator, "sealed": self.sellers[name]}.get(act, self.developer)
+        objects = {
+            "grant": self.grants[name],
+            "source": self.sources[name],
+            "request": self.request,
+            "order": self.orders[name],
+            "recipient": self.developer.org,
+        }
+        hashes = {key: changes.pop(key, value) for key, value in TERMS.items()}
+        return actor.write(f"use.{act}", objects={**objects, **changes}, hashes=hashes)
 
     def _clear(self) -> list[Entry]:
         entries = [self.tests(), self.begin_target(), self.target(), self.frozen()]
@@ -162,9 +208,10 @@ class Market:
         )
 
     def _deliver(self) -> list[Entry]:
-        sealed = [self.seal(name) for name in ASKS]
-        received = [self.receive(name) for name in ASKS]
-        return sealed + received
+        ordered = [self.use("ordered", name) for name in ASKS]
+        sealed = [entry for name in ASKS for entry in (self.use("sealed", name), self.seal(name))]
+        read = [self.use("read", name) for name in ASKS]
+        return ordered + sealed + read + [self.receive(name) for name in ASKS]
 
     def seal(self, name: str, **amounts: int) -> Entry:
         objects = {"source": self.sources[name], "delivery": self.deliveries[name]}
@@ -184,7 +231,9 @@ class Market:
         )
 
     def _score(self) -> list[Entry]:
+        trained = [self.use("trained", name) for name in ASKS]
         return [
+            *trained,
             self.submit(),
             self.commit_bid(),
             self.begin(),
@@ -247,6 +296,20 @@ class Market:
         }
         return self.operator.write(
             "receipt.issued", objects=whole | objects, hashes={"envelope": digest(b"envelope")}
+        )
+
+    def audit(self, reproduced: int = 1, **objects: str | None) -> Entry:
+        whole = {
+            "request": self.request,
+            "run": self.run,
+            "model": self.model,
+            "owner": self.developer.org,
+        } | objects
+        return self.developer.write(
+            "run.audited",
+            objects={name: value for name, value in whole.items() if value is not None},
+            hashes={"verdict": digest(b"verdict")},
+            amounts={"reproduced": reproduced},
         )
 
     def _settle(self) -> list[Entry]:

@@ -210,12 +210,24 @@ class Market:
         )["id"]
         self.summary = {"level": ["sex"], "counts": [10, 20, 15, 19], "epsilon_micro": 1_000_000}
         ok(self.provider.post(f"/v1/sources/{self.source_id}/summary", self.summary))
+        self.clock = self.provider.clock
+        self.grant_id = ok(self.provider.post("/v1/grants", self.grant()))["id"]
         self.blob = hashlib.sha256(b"ciphertext").hexdigest()
         assert self.hospital.put(b"ciphertext").status_code == 201
         self.valset_id = ok(self.hospital.post("/v1/valsets", self.valset()))["id"]
         with store.write() as tx:  # a stand-in for ciphertexts passes no test
             tx.cohorts.judge_valset(self.valset_id, "")
         self.request_id = ok(self.hospital.post("/v1/requests", self.terms()))["id"]
+
+    def grant(self, **changes):
+        return {
+            "source_id": self.source_id,
+            "recipient": "developers",
+            "attributes": ["sex", "sick"],
+            "purpose": "train models",
+            "expires": int(self.clock.now()) + 86400,
+            **changes,
+        }
 
     def valset(self, **changes):
         return {

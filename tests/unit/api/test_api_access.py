@@ -10,6 +10,8 @@ from api.tokens import ROUTES
 from clearinghouse.apikeys import SCOPES
 from clearinghouse.ids import new_id
 from clearinghouse.rounds import disputes
+from clearinghouse.rounds.releases import record_release
+from clearinghouse.store.records import Receipt, Run
 
 EVERYBODY = {"hospital", "provider", "developer", "outsider"}
 INSIDE = EVERYBODY - {"outsider"}
@@ -22,6 +24,11 @@ READS = {
     "/v1/sources/{source_id}/summary": EVERYBODY,
     "/v1/valsets/{valset_id}": INSIDE,
     "/v1/blobs/{digest}": {"hospital"},
+    "/v1/sources/{source_id}/withdrawal": {"provider"},
+    "/v1/grants": EVERYBODY,
+    "/v1/grants/{grant_id}": {"provider"},
+    "/v1/deliveries": EVERYBODY,
+    "/v1/requests": EVERYBODY,
     "/v1/requests/{request_id}": INSIDE,
     "/v1/requests/{request_id}/target": INSIDE,
     "/v1/requests/{request_id}/clearing": INSIDE,
@@ -30,6 +37,7 @@ READS = {
     "/v1/requests/{request_id}/jobs": INSIDE,
     "/v1/requests/{request_id}/runs": INSIDE,
     "/v1/requests/{request_id}/statement": INSIDE,
+    "/v1/requests/{request_id}/runs/{run_id}/transcript": {"developer"},
     "/v1/receipts/{receipt_id}": INSIDE,
     "/v1/disputes": EVERYBODY,
     "/v1/disputes/{dispute_id}": INSIDE,
@@ -59,24 +67,64 @@ PUBLIC = {
 }
 
 
+def ended_run(tx, desk, request, owner):
+    """A run of the developer's model that failed after the hospital had paid for it."""
+    details = {"kind": "linear", "edges": [0, 1], "threshold_edge": 1, "columns": [0]}
+    model = {"org_id": owner, "name": "m", "digest": "6" * 64, "nonce_commitment": "7" * 64}
+    run = Run(
+        new_id("run"),
+        request.id,
+        "score",
+        0,
+        "running",
+        "",
+        "00" * 32,
+        "00" * 16,
+        new_id("mod"),
+        model | details,
+        {},
+    )
+    tx.runs.add(run)
+    record_release(tx, desk, request, run, {"failed": True})
+    tx.runs.fail(run.id, "for this test")
+    return run.id
+
+
+TARGET = json.dumps(
+    {
+        "run_id": new_id("run"),
+        "level": ["sex"],
+        "cells": 2,
+        "labels": 2,
+        "noised": [5, 4, 0, 9],
+        "label_cost_applied": True,
+        "wanted": [3, 2, 0, 5],
+        "distances_micro": [[0] * 4] * 4,
+        "supplies": {},
+        "capped": {},
+        "frozen_digest": "0" * 64,
+    }
+)
+
+
 @pytest.fixture
 def ids(market, app):
     """Ids of everything, with results as if the request had gone on."""
     request_id, receipt_id = market.request_id, new_id("rcp")
     with app.state.desk.store.write() as tx:
-        for kind in ("target", "prices", "certificate"):
+        for kind in ("prices", "certificate"):
             tx.requests.keep(request_id, kind, "{}")
+        tx.requests.keep(request_id, "target", TARGET)
         tx.requests.keep(
             request_id,
             "clearing",
             '{"draw_seed":null,"method":"m","objective_micro":0,"orders":[],"reserve_micro":0,'
             '"unserved":[]}',
         )
-        from clearinghouse.store.records import Receipt
-
         tx.runs.add_receipt(Receipt(receipt_id, request_id, new_id("run"), "text"))
         desk = app.state.desk
         request = tx.requests.get(request_id)
+        run_id = ended_run(tx, desk, request, market.developer.org_id)
         dispute = disputes.open_dispute(
             tx,
             desk,
@@ -92,12 +140,13 @@ def ids(market, app):
         "org_id": market.hospital.org_id,
         "schema_id": market.schema_id,
         "source_id": market.source_id,
+        "grant_id": market.grant_id,
         "valset_id": market.valset_id,
         "digest": market.blob,
         "request_id": request_id,
         "receipt_id": receipt_id,
         "task_id": new_id("tsk"),
-        "run_id": new_id("run"),
+        "run_id": run_id,
         "key_id": market.hospital.key.key_id,
         "apikey_id": market.hospital.api_key(["log:read"])[0],
         "email": "ada@example.org",
@@ -110,6 +159,11 @@ WRITES = {
     ("post", "/v1/schemas"),
     ("post", "/v1/sources"),
     ("post", "/v1/sources/{source_id}/summary"),
+    ("post", "/v1/sources/{source_id}/withdraw"),
+    ("post", "/v1/grants"),
+    ("post", "/v1/grants/{grant_id}/withdraw"),
+    ("post", "/v1/requests/{request_id}/training"),
+    ("post", "/v1/requests/{request_id}/runs/{run_id}/cancel"),
     ("post", "/v1/valsets"),
     ("post", "/v1/requests"),
     ("post", "/v1/agent/tasks/{task_id}"),
@@ -118,6 +172,7 @@ WRITES = {
     ("post", "/v1/disputes/{dispute_id}/answer"),
     ("post", "/v1/disputes/{dispute_id}/resolve"),
     ("post", "/v1/requests/{request_id}/runs/{run_id}/cancel"),
+    ("post", "/v1/requests/{request_id}/runs/{run_id}/audit"),
     ("post", "/v1/keys"),
     ("post", "/v1/apikeys"),
     ("post", "/v1/people"),
@@ -252,6 +307,13 @@ def test_writing_with_foreign_ids(market, problem):
     path = f"/v1/sources/{market.source_id}/summary"
     problem(outsider.post(path, market.summary), 404, "not-found")
     problem(market.hospital.post(path, market.summary), 404, "not-found")
+    for stranger in (outsider, market.hospital, market.developer):
+        problem(stranger.post("/v1/grants", market.grant()), 404, "not-found")
+        for thing in (f"grants/{market.grant_id}", f"sources/{market.source_id}"):
+            problem(stranger.post(f"/v1/{thing}/withdraw", {}), 404, "not-found")
+    training = f"/v1/requests/{market.request_id}/training"
+    problem(outsider.post(training, {}), 404, "not-found")
+    problem(provider.post(training, {}), 409, "refused")
     task = market.wait_for_task()
     answer = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     for stranger in (outsider, provider, market.developer):

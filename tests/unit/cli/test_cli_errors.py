@@ -8,7 +8,7 @@ import yaml
 
 from clearinghouse.cli.profile import session
 from clearinghouse.cli.provider import open_provider
-from clearinghouse.errors import RefusedError
+from clearinghouse.errors import NoGrantError, RefusedError
 from clearinghouse.messages.deliveries import DeliverTask, Recipient
 from clearinghouse.messages.tasks import TaskView
 
@@ -139,6 +139,14 @@ SOURCE = {"name": "a", "table": "cleveland.csv", "schema": "schema.yaml", "price
         ({"epsilon_size": "0.1", "epsilon_limit": 1}, ("epsilon_limit", "epsilon_size")),
         ({"prise": 1}, ("prise", "Known keys")),
         ({"purposes": "all"}, ("purposes", "list")),
+        ({"purposes": ["sell on"]}, ("purposes", "train models for care", "'sell on'")),
+        ({"grants": "all"}, ("grants", "list")),
+        ({"grants": [{"recipient": "ada"}]}, ("grants[0].recipient", "developers", "'ada'")),
+        ({"grants": [{"purpose": "fun"}]}, ("grants[0].purpose", "train models", "'fun'")),
+        ({"grants": [{"days": 0}]}, ("grants[0].days", "at least 1")),
+        ({"grants": [{"days": 4000}]}, ("grants[0].days", "at most 3650")),
+        ({"grants": [{"until": "2030"}]}, ("grants[0].until", "Known keys")),
+        ({"grants": [], "purposes": ["train models"]}, ("purposes", "left out beside grants")),
     ],
 )
 def test_a_bad_source_file_names_its_key(cli, home, files, tmp_path, change, words) -> None:
@@ -178,7 +186,13 @@ def register_source(cli, home, files: Path, tmp_path: Path, **changes: object) -
 def test_what_was_published_cannot_change_and_a_price_can(cli, home, files, tmp_path) -> None:
     mine, file = register_source(cli, home, files, tmp_path)
     terms = yaml.safe_load(file.read_text())
-    for change in ({"name": "b"}, {"epsilon": "2.0"}, {"size_class": 128}, {"epsilon_limit": 3}):
+    for change in (
+        {"name": "b"},
+        {"epsilon": "2.0"},
+        {"size_class": 128},
+        {"epsilon_limit": 3},
+        {"purposes": ["train models for care"]},
+    ):
         file.write_text(yaml.safe_dump({**terms, **change}))
         refused(cli("source", "register", file, "--home", mine), 2, "--home")
     file.write_text(yaml.safe_dump({**terms, "price_per_record": "3.00"}))
@@ -221,29 +235,44 @@ def test_a_changed_or_absent_table_is_found_before_it_is_sold(cli, home, files, 
     assert (found.code, "is gone" in found.out) == (3, True)
 
 
-def test_records_are_not_delivered_for_a_purpose_that_was_not_allowed(
-    cli, home, files, tmp_path
-) -> None:
-    mine, _ = register_source(cli, home, files, tmp_path, purposes=["train models for cardiology"])
+def test_records_are_not_delivered_without_a_grant_of_this_home(cli, home, files, tmp_path) -> None:
+    research = "train models for research"
+    mine, _ = register_source(cli, home, files, tmp_path, purposes=[research])
     with session(mine, None, role="provider") as opened:
         provider = open_provider(opened)
-        task = DeliverTask(
-            order_id="ord_" + UNKNOWN,
-            source_id=provider.source_id,
-            level=[],
-            quota=[0, 0],
-            draw_seed="00" * 32,
-            purpose="train models for request x",
-            recipients=[
-                Recipient(org_id="org_" + UNKNOWN, age_recipient=opened.keystore.age_recipient)
-            ],
+        (grant,) = provider.consents.granted()
+        recipient = Recipient(
+            org_id="org_" + UNKNOWN,
+            grant_id=grant.id,
+            age_recipient=opened.keystore.age_recipient,
         )
-        view = TaskView(id="tsk_" + UNKNOWN, request_id="req_" + UNKNOWN, deadline=0, task=task)
-        with pytest.raises(RefusedError, match="allows: train models for cardiology"):
-            provider.handle(view)
-        provider.purposes = ("train models",)
+
+        def order(purpose, columns=provider.consents.columns, who=recipient):
+            task = DeliverTask(
+                order_id="ord_" + UNKNOWN,
+                source_id=provider.source_id,
+                level=[],
+                quota=[0, 0],
+                draw_seed="00" * 32,
+                purpose=purpose,
+                attributes=list(columns),
+                recipients=[who],
+            )
+            ids = {"id": "tsk_" + UNKNOWN, "request_id": "req_" + UNKNOWN}
+            return provider.handle(TaskView(**ids, deadline=0, task=task))
+
+        with pytest.raises(NoGrantError, match="it is for 'train models for research'"):
+            order("train models")
+        with pytest.raises(NoGrantError, match="all columns"):
+            order(research, provider.consents.columns[1:])
+        stranger = recipient.model_copy(update={"grant_id": "grt_" + UNKNOWN})
+        with pytest.raises(NoGrantError, match="no grant of src_"):
+            order(research, who=stranger)
         with pytest.raises(RefusedError, match="made no ask"):
-            provider.handle(view)
+            order(research)
+        assert cli("grant", "withdraw", grant.id, "--home", mine).code == 0
+        with pytest.raises(NoGrantError, match="it was withdrawn"):
+            order(research)
 
 
 def test_an_agent_without_a_set_and_a_request_without_one_are_refused(cli, home, tmp_path) -> None:

@@ -285,6 +285,13 @@ def test_more_patients_find_the_best_model_more_often(cli, tmp_path) -> None:
         assert few[rule]["best_scores_best"] < 0.6 < 0.99 < many[rule]["best_scores_best"]
     assert many["acceptance"]["payout_by_true_rank"][0] > 0.99
     assert few["contest"]["top_band_size"] > few["acceptance"]["top_band_size"] == 1
+    tender = cli(*simulate, "--patients", 500, "--threshold", 0.75).value["procurement"]
+    assert 0.5 < tender["awarded"] < 1
+    assert 0 < tender["best_wins"] < tender["awarded"]
+    assert 0.3 < tender["expected_payment"] < 1
+    plain = ("request", "simulate", "--home", tmp_path / "no", "--threshold", 0.95)
+    assert "no model ever reaches" in cli(*plain, "--patients", 100_000).out
+    assert cli(*simulate, "--patients", 64, "--least-ask", 2).code == 2
     refused = cli(*simulate)
     assert (refused.code, "--patients" in refused.errors[0]) == (2, True)
     assert cli(*simulate, "--patients", 64, "--best", 2).code == 2

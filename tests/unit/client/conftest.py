@@ -89,6 +89,7 @@ class Bench:
         self.tasks: list[dict] = []
         self.ids: dict[str, str] = {}
         self.documents: dict[str, dict] = {}
+        self.leave: dict = {"allowed": [], "refused": {}}
         self.app = Starlette(
             routes=[
                 Route("/v1/blobs/{name}", self.put, methods=["PUT"]),
@@ -180,8 +181,8 @@ class Bench:
     def view(self, path: str, message: dict, signer: str) -> dict:
         if path == "orgs":
             org = self.ids.setdefault(signer, new_id("org"))
-            told = {name: value for name, value in message.items() if name != "witness"}
-            return {**told, "id": org, "key_id": signer}
+            kept = {name: value for name, value in message.items() if name != "witness"}
+            return {**kept, "id": org, "key_id": signer}
         if path == "schemas":
             identity = hashlib.sha256(json.dumps(message).encode()).hexdigest()
             return {
@@ -199,6 +200,16 @@ class Bench:
             return self.source
         if path.endswith("/summary"):
             return {**self.source, "published": True}
+        if path == "grants":
+            kept = {name: value for name, value in message.items() if name != "sender"}
+            owner = self.ids[signer]
+            view = {"id": new_id("grt"), "owner": owner, "sender": owner, "given": 0}
+            return {**kept, **view, "withdrawn": None, "uses": []}
+        if path.endswith("/training"):
+            return self.leave
+        if path.endswith("/withdraw"):
+            empty = {"erased": None, "grants": [], "requests": [], "notices": 0, "models": []}
+            return {"source_id": self.source["id"], "withdrawn": 1, **empty}
         if path == "valsets":
             kept = ("schema_id", "size_class", "level", "commitment")
             view = {name: message[name] for name in kept}

@@ -49,7 +49,11 @@ def developer(connect, schema):
 
 
 def recipient(developer):
-    return Recipient(org_id=developer.org_id, age_recipient=developer.keystore.age_recipient)
+    return Recipient(
+        org_id=developer.org_id,
+        grant_id=new_id("grt"),
+        age_recipient=developer.keystore.age_recipient,
+    )
 
 
 def delivery(provider, developer, change=None, quota=QUOTA, **changed):

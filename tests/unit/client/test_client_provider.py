@@ -9,6 +9,7 @@ from clearinghouse import cells
 from clearinghouse.asks import ask_commitment, opens_ask
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.client import provider as provider_module
+from clearinghouse.client.consents import record_columns
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.sealed_body import entry_bytes, read_body, write_body
@@ -54,9 +55,16 @@ def deliver(
         skip=list(skip),
         ladder=[[place, price, units] for place, units in enumerate(quota) if units],
         draw_seed=seed.hex(),
-        purpose="train a model",
-        recipients=recipients,
+        purpose="train models",
+        attributes=list(record_columns(provider.schema)),
+        recipients=[named(provider, recipient) for recipient in recipients],
     )
+
+
+def named(provider, recipient):
+    """A recipient by the provider's own grant."""
+    (grant,) = provider.consents.granted()
+    return recipient.model_copy(update={"grant_id": grant.id})
 
 
 def sell(provider, quota, recipients, **others):
@@ -68,7 +76,8 @@ def sell(provider, quota, recipients, **others):
 def recipients(tmp_path):
     keystores = [Keystore.open(tmp_path / f"developer{i}") for i in range(2)]
     return keystores, [
-        Recipient(org_id=new_id("org"), age_recipient=k.age_recipient) for k in keystores
+        Recipient(org_id=new_id("org"), grant_id=new_id("grt"), age_recipient=k.age_recipient)
+        for k in keystores
     ]
 
 
@@ -276,7 +285,7 @@ def test_a_delivery_is_sealed_to_every_recipient_and_to_nobody_else(bench, provi
     assert len(bodies) == 1
     body = read_body(bodies.pop())
     assert len(body.entries) == sum(quota)
-    assert body.purpose == "train a model"
+    assert body.purpose == "train models"
     real = sum(entry.weight for entry in body.entries)
     assert answer.real == real < sum(quota)
     root, size = provider.commitments.root, provider.commitments.size
@@ -341,7 +350,7 @@ def test_undersold_rows_are_shown_as_tags_of_a_size_that_tells_nothing(bench, pr
             skip=[2, 2, 2, 2],
             show=show,
             draw_seed="00" * 32,
-            recipients=keys,
+            recipients=[named(provider, key) for key in keys],
         )
         return keystores[1].unseal(bench.blobs[provider.handle(view(task)).shown_blob])
 

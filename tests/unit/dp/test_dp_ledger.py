@@ -268,3 +268,22 @@ def test_any_history_agrees_with_a_simple_model(tmp_path_factory, history) -> No
                 ledger.release(key, body, cost, draws(made), "p")
     assert ledger.balance() == (sum(c for _, c, _ in known.values()), 15)
     assert len(made) == len(known) == len(ledger.entries())
+
+
+def test_erased_answers_are_gone_and_are_never_drawn_again(tmp_path):
+    """Costs stay, bytes leave the file, and the trigger that guards releases is back."""
+    made = Ledger.open(tmp_path / "l.sqlite", limit_micro=1000)
+    secret = b"counts that nobody may find again"
+    assert made.release("k", "body", 400, lambda: secret, "p") == secret
+    files = lambda: b"".join(p.read_bytes() for p in tmp_path.iterdir())  # noqa: E731
+    assert secret in files()
+    made.erase()
+    assert secret not in files()
+    assert made.balance() == (400, 1000)
+    with pytest.raises(Interrupted, match="erased by its owner"):
+        made.release("k", "body", 400, lambda: b"again", "p")
+    connection = sqlite3.connect(tmp_path / "l.sqlite")
+    with pytest.raises(sqlite3.IntegrityError, match="only moves forward"):
+        connection.execute("UPDATE release SET answer = x'00'")
+    connection.close()
+    made.erase()

@@ -236,8 +236,8 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "which is not the operator",
     ),
     "no clearing at all": (
-        without("clearing.decided", blamed="delivery.sealed"),
-        "delivered before the clearing",
+        without("clearing.decided", blamed="use.ordered"),
+        "used before the clearing",
     ),
     "ask opened by another seller": (
         instead("ask.revealed", lambda m: by(m.sellers["b"], m.reveal("a"))),

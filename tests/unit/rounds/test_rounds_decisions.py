@@ -17,9 +17,10 @@ from clearinghouse.rounds import awards, clear, pot, pricing, settle
 from clearinghouse.rounds.frozen import freeze, spread, supply
 from clearinghouse.rounds.terms import budget_micro, pot_micro, reserve_micro
 from clearinghouse.rounds.turns import noise_tables
+from clearinghouse.rows import SPOT_ROWS
 from clearinghouse.schema import parse_schema
 from clearinghouse.score_bins import published_bins
-from clearinghouse.store.records import Summary
+from clearinghouse.store.records import Order, Summary
 from matching.codebook import cell_map
 
 MICRO = 1_000_000
@@ -346,6 +347,31 @@ def test_the_pot_is_shared_whole_and_hangs_on_no_ask():
     assert pot.decide(closed(), 1000, {}) == {}  # promise; nobody kept it
     one_owner = pot.decide(closed(), 1000, dict.fromkeys(NAMES[:2], "x"))
     assert set(one_owner.values()) == {500}
+
+
+def test_spot_checks_draw_a_few_rows_of_who_sold_nothing_and_hang_on_no_choice():
+    case = closed(asks=(0, 9 * MICRO))
+    drawn = pot.drawn(case.target, case.clearing)
+    assert list(drawn) == [NAMES[1]]  # the other sold
+    capped = case.target.capped[NAMES[1]]
+    assert sum(drawn[NAMES[1]]) == min(SPOT_ROWS, sum(capped))
+    assert all(n <= most for n, most in zip(drawn[NAMES[1]], capped, strict=True))
+    assert pot.drawn(case.target, case.clearing) == drawn
+    others = [
+        pot.drawn(case.target, case.clearing.model_copy(update={"draw_seed": f"{seed:064x}"}))
+        for seed in range(40)
+    ]
+    assert len({str(found) for found in others}) > 1  # the seed decides
+    assert pot.drawn(case.target, closed(asks=(MICRO, None)).clearing) == {}  # silent: nothing
+    assert [pot.has_passed(spot(), real, "") for real in range(6)] == [False] * 3 + [True] * 3
+    assert not pot.has_passed(spot(), 5, "copied")
+    kept, broken = spot(source_id="a", real=3), spot(source_id="b", real=3, ground="short")
+    assert pot.looked_at([kept, broken, spot(source_id="c", real=0)]) == {"a"}
+
+
+def spot(source_id="a", real=None, ground=""):
+    places = ((0, 0, 5),)
+    return Order("o", "r", source_id, (5,), 5, 0, "d", None, real, places, None, ground, offered=3)
 
 
 def test_a_price_tells_of_the_pot_and_of_thin_competition():

@@ -11,7 +11,7 @@ from clearinghouse.ids import new_id
 from clearinghouse.log.entries import parse_entry
 from clearinghouse.log.replay import replay
 from clearinghouse.messages.disputes import AnswerDispute, OpenDispute, ResolveDispute
-from clearinghouse.rounds import disputes, findings, outcomes, pipeline
+from clearinghouse.rounds import disputes, findings, outcomes, pipeline, rulings
 from clearinghouse.rounds.releases import catch
 from clearinghouse.signing import VerifyKey, verify_statement
 from valuation.ladders import bound
@@ -44,7 +44,7 @@ def claim(market, caller, subject, reason="delivery", remedy="refund", **more):
 
 def rule(market, dispute, outcome, caller=None, **more):
     with market.write() as tx:
-        return disputes.resolve(
+        return rulings.resolve(
             tx,
             market.desk,
             caller or market.desk.org,
@@ -176,7 +176,7 @@ def test_silence_admits_the_claim(market):
 def test_a_claim_without_a_ruling_fails(market):
     dispute = claim(market, market.hospital, market.orders[0].id)
     with market.write() as tx:
-        answered = disputes.answer(
+        answered = rulings.answer(
             tx, market.desk, market.sellers[0], dispute, AnswerDispute(words="they are not")
         )
     assert (answered.state, answered.deadline) == ("answered", dispute.opened_s + 30 * 86400)
@@ -194,16 +194,16 @@ def test_answers_come_from_the_respondent_once_and_in_time(market):
     said = AnswerDispute(words="no")
     with market.write() as tx:
         with pytest.raises(RefusedError, match="only org_"):
-            disputes.answer(tx, market.desk, market.hospital, dispute, said)
-        first = disputes.answer(tx, market.desk, market.sellers[0], dispute, said)
-        assert disputes.answer(tx, market.desk, market.sellers[0], first, said) == first
+            rulings.answer(tx, market.desk, market.hospital, dispute, said)
+        first = rulings.answer(tx, market.desk, market.sellers[0], dispute, said)
+        assert rulings.answer(tx, market.desk, market.sellers[0], first, said) == first
         other = AnswerDispute(words="yes")
         with pytest.raises(ConflictError, match="another answer"):
-            disputes.answer(tx, market.desk, market.sellers[0], first, other)
+            rulings.answer(tx, market.desk, market.sellers[0], first, other)
     late = claim(market, market.hospital, market.orders[1].id)
     market.clock.advance(8 * 86400)
     with market.write() as tx, pytest.raises(RefusedError, match="no longer"):
-        disputes.answer(tx, market.desk, market.sellers[1], late, said)
+        rulings.answer(tx, market.desk, market.sellers[1], late, said)
 
 
 def test_only_the_arbiter_rules_and_once(market):

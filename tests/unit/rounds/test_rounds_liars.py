@@ -19,6 +19,7 @@ from clearinghouse.errors import RefusedError
 from clearinghouse.log.entries import parse_entry
 from clearinghouse.log.replay import verify_replay
 from clearinghouse.messages.results import ClearingView, LogView, StatementView, TargetView
+from clearinghouse.rows import SPOT_ROWS
 from clearinghouse.tables import from_records
 
 MICRO = 1_000_000
@@ -119,6 +120,13 @@ class Overclaims(Provider):
         return answer.model_copy(update={"claim_micro": 2**50})
 
 
+class Empty(Provider):
+    """Published counts and committed rows, and finds none of them when it is looked at."""
+
+    def draw(self, *args, **named):
+        return [self._dummy(entry.place) for entry in super().draw(*args, **named)]
+
+
 # ---------------------------------------------------------------- lies about what the rows are
 
 
@@ -167,7 +175,7 @@ def hall(world, monkeypatch):
     """Opens a market of these providers and plays it to its end; the hospital scores nothing."""
     world.schema = SCHEMA
 
-    def play(players, records):
+    def play(players, records, **more):
         for name, (kind, rows, ask) in players.items():
             source = SourceTerms(128, ask, MICRO, MICRO)
             world.providers.append(kind(name, *world.connect(name), table(rows), source))
@@ -188,7 +196,7 @@ def hall(world, monkeypatch):
         world.hospital.register()
         world.hospital.seal()
         world.request_id = world.hospital.open_request(
-            terms(records),
+            terms(records) | more,
             [provider.source_id for provider in world.providers],
             [world.developers[0].org_id],
         )
@@ -231,6 +239,12 @@ class Ending:
         held = balances.get(f"deposit:{self.world.request_id}:{provider.source_id}", 0)
         outside = balances.get(f"external:{provider.org_id}", 0)
         return balances.get(f"org:{provider.org_id}", 0) + outside + held
+
+    def share(self, name):
+        """Its share of the pot."""
+        transfer = f"{self.world.request_id}:pot:{self.provider(name).source_id}"
+        postings = [p for p in self.statement.postings if p.transfer == transfer]
+        return sum(max(0, posting.amount_micro) for posting in postings)
 
     def delivered(self, name):
         source = self.provider(name).source_id
@@ -313,3 +327,32 @@ def test_lies_about_what_the_rows_are_do_not_pay(hall):
     assert end.why("stolen") == {"copied"}
     assert end.order("honest 3").disputed == ""
     assert LEVEL in SCHEMA.strata
+
+
+def test_a_pot_goes_to_sources_whose_rows_were_looked_at(hall):
+    """Who sold nothing opens five rows for its share; who cannot gets none and loses nothing."""
+    rng = np.random.default_rng(11)
+    dear = 5_900_000  # above what a record is worth: sells nothing at all
+    kinds = {"dear": Provider, "silent": Silent, "not committed": NotCommitted, "empty": Empty}
+    players = {f"seller {i}": (Provider, sharp(rng, 150), COST) for i in range(2)}
+    players |= {name: (kind, sharp(rng, 150), dear) for name, kind in kinds.items()}
+    end = hall(players, 60, fairness_pot_micro=50_000)
+    pot = 60 * 6 * MICRO * 50_000 // MICRO
+    shares = {name: end.share(name) for name in players}
+    assert sum(shares.values()) == pot
+    assert min(shares["seller 0"], shares["seller 1"], shares["dear"]) > 0
+    for name in kinds:
+        assert end.order(name).status == "unsold"
+        assert end.why(name) == set()
+        assert end.balance(name) == shares[name]
+    assert [shares[name] for name in ("silent", "not committed", "empty")] == [0, 0, 0]
+    # what was opened: five rows of each that answered, and nothing was paid for them
+    spots = {
+        entry.objects["source"]: entry.amounts
+        for entry in end.entries
+        if entry.type == "delivery.sealed" and entry.amounts["units"] == SPOT_ROWS
+    }
+    opened = spots[end.provider("dear").source_id]
+    assert 2 * opened["real"] >= SPOT_ROWS
+    assert opened["claim_micro"] == 0
+    assert end.provider("silent").source_id not in spots

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from clearinghouse.errors import RefusedError
 from clearinghouse.messages.disputes import AnswerDispute, OpenDispute, ResolveDispute
-from clearinghouse.rounds import disputes, pipeline
+from clearinghouse.rounds import disputes, pipeline, rulings
 from clearinghouse.rounds.releases import catch
 
 KINDS = ("acceptance", "contest")
@@ -155,7 +155,7 @@ class Money(RuleBasedStateMachine):
         parties = [market.hospital, *market.sellers, *market.developers]
         (who,) = (org for org in parties if org.id == dispute.respondent_id)
         said = AnswerDispute(words="no")
-        self.attempt(lambda tx: disputes.answer(tx, market.desk, who, dispute, said))
+        self.attempt(lambda tx: rulings.answer(tx, market.desk, who, dispute, said))
 
     @precondition(lambda self: hasattr(self, "market") and self.pending())
     @rule(number=st.integers(0, 5), outcome=st.sampled_from(["refund", "forfeit", "pay"]))
@@ -163,7 +163,7 @@ class Money(RuleBasedStateMachine):
         found = self.pending()
         dispute, market = found[number % len(found)], self.market
         ruling = ResolveDispute(outcome=outcome, words="so it is")
-        self.attempt(lambda tx: disputes.resolve(tx, market.desk, market.desk.org, dispute, ruling))
+        self.attempt(lambda tx: rulings.resolve(tx, market.desk, market.desk.org, dispute, ruling))
 
     @precondition(lambda self: hasattr(self, "market") and self.pending())
     @rule(days=st.sampled_from([1, 8, 31]))

@@ -186,7 +186,7 @@ def test_up_and_down_keep_every_row(seeded_url, tmp_path):
 
 def test_the_fourth_migration_finds_when_rows_were_committed(seeded_url, org_id):
     entry = '{"objects":{"source":"src_1"},"type":"source.registered"}'
-    migrate.downgrade(seeded_url, "0009")
+    migrate.downgrade(seeded_url, "0004")
     with connected(seeded_url) as connection:
         connection.execute(
             text("INSERT INTO entry (position, body) VALUES (5, :body)"), {"body": entry.encode()}
@@ -330,7 +330,7 @@ def test_keys_and_uploads_that_were_there_before_are_known_after(store, store_ur
         tx.blobs.add("d" * 64, 5, orgs[0].id)
         before = [tx.parties.keys(org.id) for org in orgs]
     store.close()
-    assert migrate.downgrade(store_url, "0006") == "0006"
+    assert migrate.downgrade(store_url, "0003") == "0003"
     assert migrate.upgrade(store_url) == SCHEMA_VERSION
     again = Store(store_url)
     with again.read() as tx:

@@ -15,9 +15,8 @@ from valuation.contests import (
     Contest,
     Entry,
     Procurement,
-    payouts,
-    simulate,
 )
+from valuation.simulation import payouts, simulate, simulate_tender
 
 THRESHOLD = 700_000
 
@@ -228,6 +227,57 @@ def test_the_simulators_rule_is_the_rule() -> None:
         assert {f"m{i}" for i in np.flatnonzero(top[0])} == set(award.bands[0])
         checked += len(award.bands[0]) > 1
     assert checked > 50
+
+
+def test_a_tender_pays_the_second_lowest_ask_of_those_that_qualify() -> None:
+    """Known chances: asks even on (0, 1), all qualify, n models: the second lowest is 2/(n + 1)."""
+    for models in (2, 5, 20):
+        found = simulate_tender(
+            10**6, developers=models, gap=0.0, threshold=0.6, asks=(0.0, 1.0), contests=8000
+        )
+        assert found.awarded == 1.0
+        assert found.payment == pytest.approx(2 / (models + 1), abs=0.02)
+        assert found.best_wins == pytest.approx(1 / models, abs=4 * found.error)
+        assert found.accuracy == pytest.approx(0.8)
+    # Only the best reaches the threshold: it wins at the purse, whatever it asks.
+    alone = simulate_tender(10**6, developers=4, best=0.8, gap=0.05, threshold=0.78)
+    assert (alone.awarded, alone.best_wins, alone.payment) == (1.0, 1.0, 1.0)
+    nobody = simulate_tender(10**6, threshold=0.9)
+    assert (nobody.awarded, nobody.best_wins, nobody.payment) == (0.0, 0.0, 0.0)
+    # An ask above the purse is none; with all of them above it nobody wins.
+    assert simulate_tender(10**6, gap=0.0, asks=(1.1, 2.0)).awarded == 0.0
+    # A threshold that few models reach buys better ones, for more.
+    low, high = simulate_tender(2000, threshold=0.6), simulate_tender(2000, threshold=0.76)
+    assert low.accuracy < high.accuracy
+    assert low.payment < high.payment
+    assert low.best_wins < high.best_wins
+
+
+def test_the_tenders_rule_is_the_rule() -> None:
+    """One simulated tender after another against `Procurement`, in whole micro-units."""
+    purse, checked = 10**6, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        asks = rng.integers(1, 2 * purse, 4)
+        bounds = rng.integers(650_000, 800_000, 4)
+        entries = [
+            replace(entry(f"m{i}", int(bound), 0), ask_micro=int(ask))
+            for i, (bound, ask) in enumerate(zip(bounds, asks, strict=True))
+        ]
+        award = Procurement(purse, THRESHOLD).decide(entries)
+        standing = np.where((bounds >= THRESHOLD) & (asks <= purse), asks, purse)
+        expected = int(np.sort(standing)[1]) if (standing < purse).any() else 0
+        assert sum(award.amounts.values()) == expected
+        checked += bool(award.amounts)
+    assert checked > 30
+
+
+@pytest.mark.parametrize(
+    "change", [{"patients": 0}, {"best": 0.4}, {"threshold": 2.0}, {"asks": (0.9, 0.1)}]
+)
+def test_impossible_tenders_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        simulate_tender(**({"patients": 100} | change))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

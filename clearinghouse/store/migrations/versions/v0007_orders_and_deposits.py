@@ -5,8 +5,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,260 @@
+"""Grants by hand: what source.yaml says of them, giving, listing, taking back; leaving for good."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.profile import Session, check_id
+from clearinghouse.client.consents import Consents, GrantTerms, record_columns
+from clearinghouse.consent import DEVELOPERS, DISCLOSURE, PURPOSES, is_within
+from clearinghouse.documents import Fields, shown
+from clearinghouse.errors import ClearinghouseError, InputError, RefusedError
+from clearinghouse.ids import is_id
+from clearinghouse.messages.consent import (
+    GrantList,
+    GrantView,
+    OpenRequestList,
+    OpenRequestView,
+    WithdrawalView,
+)
+from clearinghouse.money import format_money
+from clearinghouse.schema import Schema
+
+MOST_DAYS = 3650
+MOST_CELLS_SHOWN = 5
+
+
+# ---------------------------------------------------------------- source.yaml
+
+
+def read_grants(fields: Fields) -> tuple[GrantTerms, ...]:
+    """`grants:` of source.yaml, or the shorter `purposes:`; one for all developers by default.
+
+    Raises:
+        InputError: A key is unknown or malformed, or both are given.
+    """
+    if not fields.has("grants"):
+        if not fields.has("purposes"):
+            return (GrantTerms(),)
+        return tuple(
+            GrantTerms(purpose=_purpose(fields, "purposes", text))  # type: ignore[arg-type]
+            for text in fields.texts("purposes")
+        )
+    if fields.has("purposes"):
+        raise fields.fail("purposes", "left out beside grants", "both", "Write the grants only")
+    found = []
+    for place, item in enumerate(fields.items("grants")):
+        part = Fields(item, file=fields.file, path=f"{fields.name('grants')}[{place}]")
+        found.append(_grant(part))
+        part.close()
+    return tuple(found)
+
+
+def _grant(part: Fields) -> GrantTerms:
+    recipient = part.text("recipient") if part.has("recipient") else DEVELOPERS
+    if recipient != DEVELOPERS and not is_id(recipient, "org"):
+        raise part.fail(
+            "recipient", f"{DEVELOPERS} or an id (org_...)", recipient, "Take it from org show"
+        )
+    days = part.integer("days", least=1) if part.has("days") else 365
+    if days > MOST_DAYS:
+        raise part.fail("days", f"at most {MOST_DAYS}", days, "Write days: 365")
+    every = not part.has("columns") or part.raw("columns") == "all"
+    return GrantTerms(
+        recipient,
+        _purpose(part, "purpose", part.text("purpose"))  # type: ignore[arg-type]
+        if part.has("purpose")
+        else "train models",
+        () if every else tuple(sorted(part.texts("columns"))),
+        days,
+    )
+
+
+def _purpose(fields: Fields, key: str, text: str) -> str:
+    if text not in PURPOSES:
+        raise fields.fail(key, f"one of: {', '.join(PURPOSES)}", text, f"Write {PURPOSES[0]}")
+    return text
+
+
+def grant_value(terms: GrantTerms) -> dict[str, Any]:
+    """Grant terms as JSON."""
+    return {
+        "recipient": terms.recipient,
+        "purpose": terms.purpose,
+        "attributes": list(terms.attributes),
+        "days": terms.days,
+    }
+
+
+def grant_words(value: dict[str, Any]) -> str:
+    """Grant terms as a sentence."""
+    who = (
+        "every developer a request admits"
+        if value["recipient"] == DEVELOPERS
+        else (value["recipient"])
+    )
+    what = ", ".join(value["attributes"]) or "all columns"
+    return f"{who} may '{value['purpose']}' with {what} for {value['days']} days"
+
+
+# ---------------------------------------------------------------- open requests
+
+
+def open_requests(
+    session: Session | None, schema: Schema, grants: Sequence[GrantTerms]
+) -> dict[str, Any]:
+    """Open requests of a schema, and whether these grants would let the source take part."""
+    if session is None:
+        return {"asked": False, "reason": "no server is known to this home", "requests": []}
+    try:
+        session.org_id()
+        found = session.transport.get("/requests", OpenRequestList, query="state=open").requests
+    except ClearinghouseError as error:
+        return {"asked": False, "reason": str(error), "requests": []}
+    fits = [view for view in found if view.schema_digest == schema.digest()]
+    rows = [{**view.model_dump(), "granted": _is_granted(view, grants)} for view in fits]
+    return {"asked": True, "reason": "", "requests": rows}
+
+
+def _is_granted(view: OpenRequestView, grants: Sequence[GrantTerms]) -> bool:
+    return any(is_within(view.purpose, terms.purpose) and not terms.attributes for terms in grants)
+
+
+def request_words(value: dict[str, Any]) -> list[str]:
+    """Open requests as lines."""
+    if not value["asked"]:
+        return [f"open requests were not asked for: {value['reason']}"]
+    if not value["requests"]:
+        return ["no request of this schema is open today"]
+    lines = ["requests of this schema that are open today (each fixed its sources when it opened):"]
+    for item in value["requests"]:
+        lines.append(
+            f"  {item['id']}: {item['records']} records, up to "
+            f"{format_money(item['tariff_micro'])} {item['currency']} each, to '{item['purpose']}'"
+            + ("" if item["granted"] else "; YOUR GRANTS DO NOT COVER IT")
+        )
+        wanted = [
+            f"{cell['records']} of {cell['cell']}"
+            + (f" / {cell['label']}" if cell["label"] else "")
+            for cell in item["wanted"][:MOST_CELLS_SHOWN]
+        ]
+        lines.append(
+            f"    wants {', '.join(wanted)}" if wanted else "    its target is not open yet"
+        )
+    return lines
+
+
+# ---------------------------------------------------------------- give, list, withdraw
+
+
+def _consents(session: Session) -> tuple[Consents, str]:
+    known = session.keystore.recall("source")
+    if known is None:
+        raise RefusedError(
+            f"{session.home} has no registered source. Run: clearinghouse source register "
+            "source.yaml"
+        )
+    consents = Consents(session.keystore, session.transport, record_columns(session.schema()))
+    return consents, str(known["source_id"])
+
+
+def give(
+    session: Session, recipient: str, purpose: str, attributes: Sequence[str], days: int
+) -> Result:
+    """Give one more grant of this home's source.
+
+    Raises:
+        InputError: Recipient, purpose or days are none.
+        RefusedError: There is no source, or it was withdrawn.
+    """
+    if recipient != DEVELOPERS:
+        check_id(recipient, "org", "organisation")
+    if purpose not in PURPOSES:
+        raise InputError(f"--purpose must be one of: {', '.join(PURPOSES)}; not {shown(purpose)}")
+    if not 1 <= days <= MOST_DAYS:
+        raise InputError(f"--days must be 1 to {MOST_DAYS}, not {days}")
+    consents, source_id = _consents(session)
+    consents.check_here(source_id)
+    terms = GrantTerms(recipient, purpose, tuple(attributes), days)
+    view = consents.give(source_id, terms, secrets.token_hex(16))
+    words = f"{view.id}: {grant_words(grant_value(terms))}\n{DISCLOSURE}"
+    return {**view.model_dump(), "disclosure": DISCLOSURE}, words
+
+
+def listing(session: Session) -> Result:
+    """Every grant that concerns this home, with all that was done under it."""
+    session.org_id()
+    found = session.transport.get("/grants", GrantList)
+    rows = [["grant", "source", "recipient", "purpose", "columns", "state", "uses"]]
+    rows += [_row(view) for view in found.grants]
+    lines = [columns(rows) if found.grants else "no grant was given yet: nothing is delivered"]
+    uses = [(view.id, use) for view in found.grants for use in view.uses]
+    if uses:
+        told = [["grant", "use", "recipient", "request", "when"]]
+        told += [
+            [name, use.act, use.recipient, use.request_id, _date(use.at)] for name, use in uses
+        ]
+        lines += ["what was done under them:", columns(told)]
+    lines += [
+        f"refused on {_date(use.at)}: {use.act} for {use.recipient}: {use.reason}"
+        for use in found.refused
+    ]
+    return found.model_dump(), "\n".join(lines)
+
+
+def _row(view: GrantView) -> list[str]:
+    now = datetime.now(UTC).timestamp()
+    state = f"until {_date(view.expires)}"
+    if view.withdrawn is not None:
+        state = f"withdrawn {_date(view.withdrawn)}"
+    elif now >= view.expires:
+        state = f"expired {_date(view.expires)}"
+    return [
+        view.id,
+        view.source_id,
+        view.recipient,
+        view.purpose,
+        str(len(view.attributes)),
+        state,
+        str(len(view.uses)),
+    ]
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def withdraw(session: Session, grant_id: str) -> Result:
+    """End a grant of this home's source.
+
+    Raises:
+        NotFoundError: It was not given from here.
+    """
+    consents, _ = _consents(session)
+    view = consents.withdraw(check_id(grant_id, "grt", "grant"))
+    return view.model_dump(), f"{grant_id} is withdrawn\n{withdrawal_words(view)}"
+
+
+def leave(session: Session) -> Result:
+    """Take this home's source back for good; the table need not be there any more.
+
+    Raises:
+        RefusedError: There is none.
+    """
+    consents, source_id = _consents(session)
+    terms = session.keystore.recall("source-terms") or {}
+    view = consents.leave(source_id, int(terms["limit_micro"]))
+    words = f"{source_id} is withdrawn, and wiped here\n{withdrawal_words(view)}"
+    return view.model_dump(), words
+
+
+def withdrawal_words(view: WithdrawalView) -> str:
+    """What a withdrawal did, as lines."""
+    lines = [f"{len(view.requests)} running requests go on without it"]
+    if view.notices:
+        lines.append(f"{view.notices} recipients were asked to delete what they have read")
+    if view.models:
+        lines.append(f"models trained on it are flagged for good: {', '.join(view.models)}")
+    return "\n".join(lines)
