@@ -421,7 +421,8 @@ def model_submit(
     ] = None,
     seed: Seed = 7,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until a request took the model.")
+        bool,
+        typer.Option("--wait", help="Wait until a request took the model and its nonce."),
     ] = False,
     request: Annotated[
         str | None, typer.Option("--request", help="With --wait: this request.")
