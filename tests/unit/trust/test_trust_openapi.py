@@ -166,6 +166,23 @@ class Server:
                 },
             ),
             "/v1/requests/{request_id}/runs/{run_id}/cancel": ("hospital", {"reason": "a mistake"}),
+            "/v1/requests/{request_id}/runs/{run_id}/audit": (
+                "developer",
+                {"envelope": {"payload": "e30=", "payloadType": "x", "signatures": []}},
+            ),
+            "/v1/requests/{request_id}/training": ("developer", {}),
+            "/v1/grants": (
+                "provider",
+                {
+                    "source_id": self.ids.get("source", new_id("src")),
+                    "recipient": "developers",
+                    "attributes": ["sex", "sick"],
+                    "purpose": "train models",
+                    "expires": 2_000_000_000,
+                },
+            ),
+            "/v1/grants/{grant_id}/withdraw": ("provider", {}),
+            "/v1/sources/{source_id}/withdraw": ("provider", {}),
             "/v1/log/cosignatures": ("hospital", {"vkey": "w+1+k", "checkpoint": "a log\n1\n"}),
             "/v1/disputes/{dispute_id}/answer": ("provider", {"words": "it did", "evidence": {}}),
             "/v1/disputes/{dispute_id}/resolve": (
@@ -176,6 +193,8 @@ class Server:
 
     def path(self, route: str) -> str:
         known = {"source_id": self.ids["source"], "task_id": new_id("tsk")}
+        if route.endswith("/withdraw"):  # the source is needed by others
+            known |= {"source_id": new_id("src"), "grant_id": new_id("grt")}
         known |= {"dispute_id": new_id("dsp"), "request_id": new_id("req"), "run_id": new_id("run")}
         return re.sub(r"\{(\w+)\}", lambda found: known[found[1]], route)
 
