@@ -18,7 +18,7 @@ Measured in digits: an honest error is 36 standard deviations from refusal. The 
 passes is one coefficient of one ciphertext: refusals begin at 2^16, 2^20 passes 1 time in 12, 2^22
 never; over all coefficients of one it is 2^16, of all 2^12. A digit with noise of 2^20 leaves a
 share with noise of 2^18 at the opening primes, 40 bits under the flood. In characters 2^23 is where
-refusals begin.
+refusals begin; in coins 2^16 in one coefficient, and from 2^24 every one of 24 was refused.
 
 Guarantee: soundness (2 / p)^2 about 4e-12 per group of zero tests.
 Assumes: masks and weights unknown to the key holder beforehand (a secret, committed seed).

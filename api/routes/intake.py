@@ -18,6 +18,7 @@ from clearinghouse.messages.intake import (
     SealValset,
     SourceList,
     SourceView,
+    SummaryView,
     ValsetView,
 )
 from clearinghouse.rounds import intake, outcomes, views
@@ -106,11 +107,12 @@ def publish_summary(call: CallOf, source_id: str) -> Response:
 
 
 @router.get("/sources/{source_id}/summary")
-def get_summary(call: CallOf, source_id: str) -> PublishSummary:
-    """A source's one DP release; without it nobody could repeat a clearing."""
+def get_summary(call: CallOf, source_id: str) -> SummaryView:
+    """A source's one DP release and its salt; without it nobody could repeat a clearing."""
     with call.desk.store.read() as tx:
         tx.cohorts.source(source_id)
-        return views.summary(tx.cohorts.summaries([source_id]), source_id)
+        found = tx.cohorts.summaries([source_id])
+        return views.summary(found, tx.erasure.salt(source_id), source_id)
 
 
 @router.post("/valsets", response_model=ValsetView, openapi_extra=takes(SealValset))

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from api.bodies import takes
 from api.calls import JSON, Call, CallOf
 from clearinghouse.errors import NotFoundError
+from clearinghouse.messages.audits import AuditRun, AuditView, TranscriptView
 from clearinghouse.messages.consent import OpenRequestList
 from clearinghouse.messages.intake import OpenRequest, RequestView
 from clearinghouse.messages.jobs import CancelRun, JobList
@@ -18,7 +19,15 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
-from clearinghouse.rounds import cancel, intake, job_views, pipeline, views, wanted
+from clearinghouse.rounds import (
+    cancel,
+    intake,
+    job_views,
+    pipeline,
+    run_audits,
+    views,
+    wanted,
+)
 
 router = APIRouter(tags=["requests"])
 
@@ -72,6 +81,29 @@ def cancel_run(call: CallOf, request_id: str, run_id: str) -> Response:
     reason = call.message(CancelRun).reason
     return call.write(
         lambda tx: cancel.cancel_run(tx, call.desk, call.org, request_id, run_id, reason)
+    )
+
+
+@router.get("/requests/{request_id}/runs/{run_id}/transcript")
+def get_transcript(call: CallOf, request_id: str, run_id: str) -> TranscriptView:
+    """What a replay of an ended run needs, for the owner of its model: seed, inputs, messages.
+
+    Its blobs may be read by the owner from then on.
+    """
+    with call.desk.store.write() as tx:
+        return run_audits.transcript(tx, call.org, request_id, run_id)
+
+
+@router.post(
+    "/requests/{request_id}/runs/{run_id}/audit",
+    response_model=AuditView,
+    openapi_extra=takes(AuditRun),
+)
+def audit_run(call: CallOf, request_id: str, run_id: str) -> Response:
+    """Send the signed verdict of a replay, once; a refuted run is disputed."""
+    message = call.message(AuditRun)
+    return call.write(
+        lambda tx: run_audits.take(tx, call.desk, call.org, request_id, run_id, message)
     )
 
 

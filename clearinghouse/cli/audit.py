@@ -52,6 +52,8 @@ def check_receipt(
         InputError: The quorum cannot be reached by the witnesses given.
         VerificationError: A check failed; the message names it.
     """
+    from clearinghouse.log.audit_draw import is_drawn
+    from clearinghouse.log.receipt import parse_receipt
     from clearinghouse.log.verify import ReceiptPolicy, verify_receipt
 
     demanded = len(witnesses) if quorum is None else quorum
@@ -68,8 +70,11 @@ def check_receipt(
         if found.log_key_is_embedded
         else f"log key {found.log_fingerprint}, as you gave it"
     )
+    envelope = parse_receipt(text).envelope
+    in_draw = is_drawn(found.claim, envelope)
     value = {
         "verified": True,
+        "drawn_for_audit": in_draw,
         "checks": [{"number": c.number, "name": c.name, "detail": c.detail} for c in found.checks],
         "model_sha256": found.claim.model_sha256,
         "metrics": {
@@ -80,6 +85,8 @@ def check_receipt(
         "log_key_is_embedded": found.log_key_is_embedded,
         "cosigned_at_s": found.cosigned_at_s,
     }
+    if in_draw:
+        lines.append("  the draw fell on this run: its model's owner was to replay it")
     return value, "\n".join([f"{name}: verified", *lines, trust])
 
 

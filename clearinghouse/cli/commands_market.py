@@ -236,6 +236,14 @@ def agent_run(
     until: Annotated[
         str | None, typer.Option("--until", help="req_...: end when this request has ended.")
     ] = None,
+    trust_audits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-audits",
+            metavar="KEY",
+            help="key_...: runs that its owner reproduced free the key's openings. Repeatable.",
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: Json = False,
@@ -255,9 +263,16 @@ def agent_run(
     ):
         if until is not None:
             check_id(until, "req", "request")
+        for key in trust_audits or []:
+            check_id(key, "key", "auditor's key")
         hospital = open_hospital(opened)
         progress(as_json, False, f"answering for {opened.profile.name}; Ctrl-C stops")
-        emit(as_json, *run_agent(opened, hospital, _say(as_json), stop, until=until))
+        emit(
+            as_json,
+            *run_agent(
+                opened, hospital, _say(as_json), stop, until=until, trusted=trust_audits or ()
+            ),
+        )
 
 
 # ---------------------------------------------------------------- request
@@ -406,7 +421,8 @@ def model_submit(
     ] = None,
     seed: Seed = 7,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until a request took the model.")
+        bool,
+        typer.Option("--wait", help="Wait until a request took the model and its nonce."),
     ] = False,
     request: Annotated[
         str | None, typer.Option("--request", help="With --wait: this request.")

@@ -12,10 +12,12 @@ from clearinghouse.cli.options import (
     DEFAULT_HOME,
     Home,
     Json,
+    Quiet,
     RequestArgument,
     RequestOption,
     Server,
     emit,
+    progress,
 )
 
 run_app = typer.Typer(no_args_is_help=True, help="Blind scorings.")
@@ -110,6 +112,30 @@ def run_cancel(
 
     with session(home, server, role="hospital") as opened:
         emit(as_json, *cancel_run(opened, run_id, reason, request))
+
+
+@run_app.command("audit")
+def run_audit(
+    run_id: Annotated[str, typer.Argument(help="run_...")],
+    request: RequestOption = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Replay a run of your model bit for bit; exit 3 if refuted.
+
+    The verdict names the first false message and whose fault it is; it is signed, sent and logged.
+    """
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.run_audit import audit_run, verdict
+
+    with session(home, server, role="developer") as opened:
+        value, words = audit_run(
+            opened, run_id, request, lambda told: progress(as_json, quiet, told)
+        )
+        emit(as_json, value, words)
+        verdict(value)
 
 
 @price_app.command("list")

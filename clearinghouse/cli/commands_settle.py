@@ -12,6 +12,7 @@ from clearinghouse.cli.options import (
     DEFAULT_HOME,
     Home,
     Json,
+    RequestArgument,
     RequestOption,
     Server,
     emit,
@@ -27,13 +28,45 @@ Evidence = Annotated[
 ]
 
 
-def declare(app: typer.Typer, price_app: typer.Typer, org_app: typer.Typer) -> None:
+def declare(
+    app: typer.Typer, price_app: typer.Typer, org_app: typer.Typer, request_app: typer.Typer
+) -> None:
     """Add the commands to the application and to the nouns that exist."""
     app.add_typer(dispute_app, name="dispute")
+    request_app.command("clear")(request_clear)
+    request_app.command("award")(request_award)
     price_app.command("quote")(price_quote)
     price_app.command("history")(price_history)
     org_app.command("statement")(org_statement)
     org_app.command("reputation")(org_reputation)
+
+
+def request_clear(
+    request_id: RequestArgument = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show its clearing: orders, payments, what nobody sells."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.requests import show_clearing
+
+    with session(home, server) as opened:
+        emit(as_json, *show_clearing(opened, request_id))
+
+
+def request_award(
+    request_id: RequestArgument = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Show who won the purse and why."""
+    from clearinghouse.cli.profile import session
+    from clearinghouse.cli.requests import show_award
+
+    with session(home, server) as opened:
+        emit(as_json, *show_award(opened, request_id))
 
 
 @dispute_app.command("open")

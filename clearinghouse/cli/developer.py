@@ -15,6 +15,7 @@ from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
 from clearinghouse.messages.deliveries import ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import RequestView
+from clearinghouse.messages.results import RunList
 from clearinghouse.messages.tasks import ModelSubmitAnswer, TaskList
 from clearinghouse.money import parse_money
 from clearinghouse.schema import Schema
@@ -22,7 +23,7 @@ from clearinghouse.tables import Table
 from secure_eval.class_models import Model
 
 RECEIVE = frozenset({"receive"})
-SUBMIT = frozenset({"receive", "model.submit", "nonce.reveal", "bid.reveal"})
+SUBMIT = frozenset({"receive", "model.submit", "nonce.reveal", "bid.reveal", "run.audit"})
 
 
 def model_source(model: str, seed: int) -> ModelSource:
@@ -153,15 +154,15 @@ def submit(
         developer: With the model.
         say: Takes events.
         stop: Ends the waiting.
-        wait: Wait until a model was submitted (to this request, if one is named) and the nonce of
-            its noise was opened, without which it is not scored.
+        wait: Wait until a model was submitted (to this request, if one is named) and scored: its
+            nonce is asked for in the middle of the run.
         request: Id of the request that is waited for.
     """
     worker = Worker(developer, say, SUBMIT)
 
     def finished() -> bool:
         found = _submitted(developer, worker, request)
-        return bool(found) and all(_is_opened(developer, worker, one) for one in found)
+        return bool(found) and all(_has_ended(developer, item) for item in found)
 
     if wait:
         worker.watch(stop, finished)
@@ -180,16 +181,18 @@ def submit(
     return {"submitted": found}, words
 
 
-def _is_opened(developer: Developer, worker: Worker, submitted: dict[str, Any]) -> bool:
-    """Whether the model's nonce was opened, or the request has ended without asking for it."""
-    request_id = submitted["request_id"]
-    if any(
-        view.task.kind == "nonce.reveal" and view.request_id == request_id
-        for view in worker.done.values()
-    ):
+def _has_ended(developer: Developer, item: dict[str, Any]) -> bool:
+    """Whether the run of a submitted model needs the developer no more."""
+    path = f"/requests/{item['request_id']}"
+    if developer.transport.get(path, RequestView).state != "running":
         return True
-    view = developer.transport.get(f"/requests/{request_id}", RequestView)
-    return view.state != "running"
+    runs = developer.transport.get(f"{path}/runs", RunList).runs
+    own = [run for run in runs if (run.org_id, run.model_digest) == _names(developer, item)]
+    return bool(own) and all(run.state != "running" for run in own)
+
+
+def _names(developer: Developer, item: dict[str, Any]) -> tuple[str, str]:
+    return developer.org_id, str(item["sha256"])
 
 
 def _submitted(developer: Developer, worker: Worker, request: str | None) -> list[dict[str, Any]]:

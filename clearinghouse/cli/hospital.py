@@ -1,6 +1,8 @@
 """A hospital by hand: seal the validation set, look at it, run the key agent."""
 
 import threading
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +14,7 @@ from clearinghouse.cli.options import Result
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
 from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
+from clearinghouse.client.trusted_audits import clear_audited
 from clearinghouse.documents import exact_number, shown
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import RequestView, ValsetView
@@ -20,6 +23,9 @@ from clearinghouse.schema import MAX_LABELS
 from clearinghouse.tables import Table, read_table
 
 TERMS = "valset-terms"
+LOOK_S = 30.0
+"""So often an agent looks for audits that it trusts."""
+
 SPENDS = {"target.noise": "the target", "score.digits": "a score"}
 
 
@@ -189,9 +195,23 @@ def show(session: Session, valset_id: str | None) -> Result:
 
 
 def run_agent(
-    session: Session, hospital: Hospital, say: Say, stop: threading.Event, *, until: str | None
+    session: Session,
+    hospital: Hospital,
+    say: Say,
+    stop: threading.Event,
+    *,
+    until: str | None,
+    trusted: Collection[str] = (),
 ) -> Result:
     """Answer the hospital's tasks until stopped, or until a request has ended.
+
+    Args:
+        session: Of the hospital.
+        hospital: With its key agent.
+        say: Takes events.
+        stop: Ends it.
+        until: Id of the request that is waited for, if any.
+        trusted: Key ids of auditors whose reproduced runs free the key's openings.
 
     Raises:
         RefusedError: The request that was waited for failed.
@@ -205,7 +225,13 @@ def run_agent(
             event["limit"] = format_money(budget.limit)
         say(event)
 
+    looked = [-LOOK_S]
+
     def finished() -> bool:
+        if trusted and time.monotonic() - looked[0] >= LOOK_S:
+            looked[0] = time.monotonic()
+            for run, told in clear_audited(hospital, frozenset(trusted)).items():
+                say({"event": "audit", "org": hospital.name, "message": f"{run}: {told}"})
         if until is None:
             return False
         view = session.transport.get(f"/requests/{until}", RequestView)

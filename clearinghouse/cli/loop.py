@@ -45,6 +45,7 @@ DOES = {
     "score.replies": "opened a blind score with its noise",
     "receipt.sign": "checked and signed a score receipt",
     "log.cosign": "checked and cosigned the log",
+    "run.audit": "replayed a drawn run and sent the verdict",
 }
 
 

@@ -1,14 +1,15 @@
 """A finished request computed again from the log and what its participants may read."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from clearinghouse.canonical import digest
+from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.cli.options import Result
 from clearinghouse.cli.profile import Session, pick_request
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import InputError, RefusedError
-from clearinghouse.messages.intake import PublishSummary, RequestView, SchemaView, ValsetView
+from clearinghouse.messages.intake import RequestView, SchemaView, SummaryView, ValsetView
 from clearinghouse.messages.results import (
     CheckpointView,
     ClearingView,
@@ -65,10 +66,10 @@ def recomputed(
             tuple(release.level),
             tuple(release.counts),
             release.epsilon_micro,
-            digest(release.model_dump(mode="json")),
+            _release_digest(release),
         )
         for name in view.terms.source_ids
-        for release in [transport.get(f"/sources/{name}/summary", PublishSummary)]
+        for release in [transport.get(f"/sources/{name}/summary", SummaryView)]
     }
     return recompute(
         Published(
@@ -102,3 +103,11 @@ def _log(transport: Transport, log_key: str | None) -> Any:
     leaves = "".join(merkle.leaf_hash(entry.encode()).hex() + "\n" for entry in entries)
     key = log_key or head.vkey
     return verify_entries(lines, leaves.encode(), head.checkpoint.encode(), key).entries
+
+
+def _release_digest(release: SummaryView) -> str:
+    """What the log must hold of a release: its salted commitment."""
+    body = release.model_dump(mode="json", exclude={"salt"})
+    if release.salt is None:
+        return digest(body)
+    return hashlib.sha256(bytes.fromhex(release.salt) + canonical_bytes(body)).hexdigest()

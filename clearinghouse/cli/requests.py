@@ -92,6 +92,45 @@ def show(session: Session, request_id: str | None) -> Result:
     return value, "\n".join(lines)
 
 
+def show_clearing(session: Session, request_id: str | None) -> Result:
+    """Who sold what, from the exact clearing; with what was delivered and paid so far.
+
+    Raises:
+        NotFoundError: It is not cleared yet.
+    """
+    session.org_id()
+    wanted = pick_request(session.keystore, request_id)
+    view = session.transport.get(f"/requests/{wanted}/clearing", ClearingView)
+    worth = f"{view.method}; the match is worth {format_money(view.objective_micro)} over its asks"
+    return view.model_dump(), f"{worth}\n{_orders(view)}"
+
+
+def show_award(session: Session, request_id: str | None) -> Result:
+    """Who won the purse and why, with every score that was considered.
+
+    Raises:
+        NotFoundError: The purse is not decided yet.
+    """
+    session.org_id()
+    wanted = pick_request(session.keystore, request_id)
+    award = session.transport.get(f"/requests/{wanted}/statement", StatementView).award
+    if not award:
+        raise NotFoundError(f"request {wanted} has no award yet: its models are not all scored")
+    won = {str(item["run_id"]): int(item["amount_micro"]) for item in award["winners"]}
+    rows = [["run", "organisation", str(award["metric"]), "bound", "won"]]
+    rows += [
+        [
+            str(item["run_id"]),
+            str(item["org_id"]),
+            format_money(int(item["point_micro"])),
+            format_money(int(item["bound_micro"])),
+            format_money(won.get(str(item["run_id"]), 0)),
+        ]
+        for item in award["considered"]
+    ]
+    return dict(award), f"{award['kind']} purse: {award['reason']}\n{columns(rows)}"
+
+
 def _maybe(session: Session, path: str, reply: type[ClearingView]) -> ClearingView | None:
     try:
         return session.transport.get(path, reply)

@@ -8,6 +8,7 @@ from clearinghouse.cli.audit import check_receipt
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id, known_requests, pick_request
 from clearinghouse.errors import InputError, NotFoundError
+from clearinghouse.messages.audits import AuditView
 from clearinghouse.messages.intake import SourceList
 from clearinghouse.messages.jobs import CancelRun
 from clearinghouse.messages.results import PriceList, PriceView, RunList, RunView
@@ -72,9 +73,33 @@ def _find(session: Session, request_id: str | None, key: str, wanted: str) -> tu
     raise NotFoundError(f"no {wanted} in {where}. Give its request with --request")
 
 
+def find_run(session: Session, request_id: str | None, run_id: str) -> tuple[str, RunView]:
+    """A run of this id, among the requests that this home took part in, and its request.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    return _find(session, request_id, "id", check_id(run_id, "run", "run"))
+
+
+def audit_words(audit: AuditView) -> str:
+    """A run's audit in one line."""
+    why = "drawn for an audit" if audit.drawn else "audit"
+    match audit.state:
+        case "asked":
+            return f"{why}: asked of the model's owner, not answered yet"
+        case "overdue":
+            return f"{why}: audit overdue"
+        case "none":
+            return "no audit"
+        case _:
+            fault = "" if audit.fault == "none" else f", fault: {audit.fault}"
+            return f"{why}: {audit.state} by {audit.auditor}{fault} ({audit.reason})"
+
+
 def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
     """One blind scoring with its metrics and intervals."""
-    _, run = _find(session, request_id, "id", check_id(run_id, "run", "run"))
+    _, run = find_run(session, request_id, run_id)
     lines = [
         f"{run.id}: model '{run.model_name}' ({run.model_kind}), {run.state}"
         + (f" ({run.reason})" if run.reason else ""),
@@ -84,6 +109,8 @@ def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
     rows += [[name, *_metric(run, name)] for name in run.scorecard.get("intervals", {})]
     if len(rows) > 1:
         lines += [columns(rows), f"epsilon {format_money(run.epsilon_micro)} was spent on it"]
+    if run.audit.state != "none":
+        lines.append(f"  {audit_words(run.audit)}")
     if run.receipt:
         lines.append(f"receipt: clearinghouse receipt show {run.receipt} --out receipt.txt")
     return run.model_dump(), "\n".join(lines)
@@ -95,7 +122,7 @@ def cancel_run(session: Session, run_id: str, reason: str, request_id: str | Non
     Raises:
         RefusedError: It has released its score, or the request is another hospital's.
     """
-    request, run = _find(session, request_id, "id", check_id(run_id, "run", "run"))
+    request, run = find_run(session, request_id, run_id)
     path = f"/requests/{request}/runs/{run.id}/cancel"
     session.transport.send(path, CancelRun(reason=reason))
     _, run = _find(session, request, "id", run.id)

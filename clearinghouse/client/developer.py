@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clearinghouse.asks import SALT_BYTES, ask_commitment
+from clearinghouse.canonical import digest
 from clearinghouse.client.checks import Opened, open_delivery, refuse_repeated
 from clearinghouse.client.judged import Judged
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.recipes import ModelSource, publish_bins
 from clearinghouse.client.repeats import Shown, judge
+from clearinghouse.client.run_audit import Auditor, nonce_name
 from clearinghouse.client.shown import read_shown
 from clearinghouse.client.transport import Transport
 from clearinghouse.columns import NumberColumn
@@ -28,6 +30,7 @@ from clearinghouse.errors import (
     RefusedError,
     TryAgainError,
 )
+from clearinghouse.messages.audits import RunAuditAnswer, RunAuditTask
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, Training, TrainingView
 from clearinghouse.messages.deliveries import DeliveryRef, ReceiveAnswer, ReceiveTask, ShownRef
 from clearinghouse.messages.tasks import (
@@ -64,7 +67,7 @@ class Developer(Party):
         self.make_model, self.ask_micro = make_model, ask_micro
 
     def handle(self, view: TaskView) -> Answer:
-        """Receive deliveries, train and submit, and open the nonce once the digits passed."""
+        """Receive deliveries, train and submit, open the nonce, replay a run that was drawn."""
         task = view.task
         if isinstance(task, DeleteTask):
             return self._delete(view.request_id, task)
@@ -78,7 +81,13 @@ class Developer(Party):
             return self._submit(view.request_id, task)
         if isinstance(task, BidRevealTask):
             return self._reveal_bid(view.request_id)
+        if isinstance(task, RunAuditTask):
+            return self._audit(view.request_id, task)
         return super().handle(view)
+
+    def _audit(self, request_id: str, task: RunAuditTask) -> RunAuditAnswer:
+        auditor = Auditor(self.keystore, self.transport, self.schema, self.org_id)
+        return RunAuditAnswer(verdict=digest(dict(auditor.audit(request_id, task.run_id).envelope)))
 
     def _receive(self, request_id: str, task: ReceiveTask) -> ReceiveAnswer:
         opened = refuse_repeated([self._open(ref) for ref in task.deliveries])
@@ -133,7 +142,7 @@ class Developer(Party):
         )
         # stored before the answer is: what was committed to can always be opened
         known = {"nonce": nonce.hex(), "model": answer.model_blob}
-        self.keystore.remember(_nonce_name(request_id, answer.nonce_commitment), known)
+        self.keystore.remember(nonce_name(request_id, answer.nonce_commitment), known)
         return answer
 
     def _reveal(self, request_id: str, task: NonceRevealTask) -> NonceRevealAnswer:
@@ -143,7 +152,7 @@ class Developer(Party):
             RefusedError: Nothing was committed so.
             ProtocolError: It was committed for another model.
         """
-        known = self.keystore.recall(_nonce_name(request_id, task.nonce_commitment))
+        known = self.keystore.recall(nonce_name(request_id, task.nonce_commitment))
         if known is None:
             raise RefusedError("no such nonce was committed for this request")
         if known["model"] != task.model_digest:
@@ -206,10 +215,6 @@ def without_copies(opened: Sequence[Opened], found: Sequence[Judged]) -> list[Op
         table = None if item.table is None or not len(kept) else item.table.take(kept)
         result.append(replace(item, table=table))
     return result
-
-
-def _nonce_name(request_id: str, commitment: str) -> str:
-    return f"private/nonces/{request_id}.{commitment}"
 
 
 def source_column(schema: Schema) -> str:

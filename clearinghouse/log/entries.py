@@ -112,6 +112,9 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
         "score", ("run", "model", "valset", "owner"), ("release", "transcript"), _RELEASE
     ),
     "receipt.issued": EntryType("score", ("receipt",), ("envelope",)),
+    "run.audited": EntryType(
+        "score", ("request", "run", "model", "owner"), ("verdict",), ("reproduced",)
+    ),
     "award.decided": EntryType("settle", ("request",), ("award",)),
     "statement.settled": EntryType("settle", ("request",), ("statement",)),
     "request.closed": EntryType("settle", ("request",)),
@@ -151,6 +154,7 @@ BY_OWNER = {
     "bid.committed",
     "bid.revealed",
     "request.opened",
+    "run.audited",
 }
 """What only the owner that it names may do."""
 

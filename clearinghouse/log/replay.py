@@ -18,6 +18,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request, as begun; one release each; no more than were fixed |
 | receipts | name a run that was released, with its model and set; one each |
+| audits | of a begun run that has ended, by its model's owner, once; also after the end |
 | orders, deposits | see `replay_orders` |
 | disputes | by who opens them, answered by the respondent, decided once by the operator, in time |
 | end | one award, not above the escrow; a statement after it; then closed, once |
@@ -34,7 +35,7 @@ from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
-from clearinghouse.log.run_rules import Problems, RunRules
+from clearinghouse.log.run_rules import AFTERWARDS, Problems, RunRules
 from clearinghouse.log.story import RequestStory
 from clearinghouse.money import parse_money
 
@@ -146,6 +147,7 @@ class _State(RunRules):
             "bid.revealed": reveal_bid,
             "run.released": self._run,
             "receipt.issued": self._receipt,
+            "run.audited": self._audit,
             "award.decided": self._award,
             "statement.settled": self._statement,
             "request.closed": self._close,
@@ -175,7 +177,7 @@ class _State(RunRules):
         if story is None:
             yield f"{request} was never opened"
             return
-        if story.closed is not None and entry.type not in consents.AFTER_CLOSE:
+        if story.closed is not None and entry.type not in AFTERWARDS | consents.AFTER_CLOSE:
             yield f"{request} was closed at entry {story.closed}"
         if entry.type in self._moves:
             yield from self._moves[entry.type](index, entry, story)
@@ -350,6 +352,7 @@ class _State(RunRules):
         if model in self.models:
             yield f"{model} was submitted before"
         self.models.add(model)
+        self.owners.setdefault(model, entry.objects["owner"])
         yield from self.consents.modelled(entry, entry.objects["request"])
         story.models.setdefault(model, entry.hashes["model"])
 

@@ -1,4 +1,4 @@
-"""The rules of `replay` for what is opened of encrypted rows: tested, begun, released, receipted.
+"""The rules of `replay` for what is opened of encrypted rows, from its tests to its audit.
 
 A seed that is fixed in the log before the first message is what makes a replay of the run's
 ciphertexts (`secure_eval.replay`) worth anything.
@@ -10,9 +10,12 @@ from clearinghouse.canonical import digest
 from clearinghouse.log.entries import Entry
 from clearinghouse.log.story import RequestStory
 
-__all__ = ["Problems", "RunRules"]
+__all__ = ["AFTERWARDS", "Problems", "RunRules"]
 
 Problems = Iterator[str]
+
+AFTERWARDS = frozenset({"run.audited"})
+"""What may still be logged about a request that is closed."""
 
 
 class RunRules:
@@ -23,6 +26,8 @@ class RunRules:
         self.begun: dict[str, tuple[str, str | None]] = {}
         self.runs: set[str] = set()
         self.receipts: set[str] = set()
+        self.owners: dict[str, str] = {}
+        self.audited: set[str] = set()
 
     def _tests(self, _index: int, entry: Entry, story: RequestStory) -> Problems:
         valset = entry.objects["valset"]
@@ -101,3 +106,22 @@ class RunRules:
             yield f"{receipt} was issued before"
         self.receipts.add(receipt)
         story.receipts.setdefault(run, receipt)
+
+    def _audit(self, _index: int, entry: Entry, _story: RequestStory) -> Problems:
+        run, model = entry.objects["run"], entry.objects["model"]
+        begun = self.begun.get(run)
+        if begun is None:
+            yield f"{run} was audited without having begun"
+        elif begun != (entry.objects["request"], model):
+            yield f"{run} was begun for another request or model"
+        if self.owners.get(model) != entry.objects["owner"]:
+            yield f"{model} is not that owner's model"
+        if run not in self.runs:
+            yield f"{run} was audited before it was released or failed"
+        if run in self.audited:
+            yield f"{run} was audited before"
+        self.audited.add(run)
+        if entry.amounts["reproduced"] not in (0, 1):
+            yield "does not say whether the run was reproduced"
+        elif entry.amounts["reproduced"] == 0 and "fault" not in entry.objects:
+            yield "refutes a run without naming who is at fault"

@@ -8,6 +8,7 @@ from clearinghouse.consent import Purpose
 from clearinghouse.messages.base import (
     Base64,
     Count,
+    Hex,
     Id,
     Level,
     Message,
@@ -117,6 +118,16 @@ class PublishSummary(Message):
     counts: Annotated[list[SignedCount], Field(max_length=2**20)]
     """Row-major (cells, labels) counts with two-sided geometric noise."""
     epsilon_micro: Micro
+
+
+class SummaryView(PublishSummary):
+    """GET /v1/sources/{id}/summary: a release with the salt of its commitment in the log.
+
+    Both are gone once its owner has withdrawn the source.
+    """
+
+    salt: Hex | None
+    """None for a release from before commitments were salted."""
 
 
 class SealValset(Message):

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clearinghouse.messages.audits import AuditView
 from clearinghouse.messages.base import (
     Count,
     Id,
@@ -169,6 +170,7 @@ class RunView(Message):
     receipt: str | None
     same_as: Id | None = None
     """The run whose stored answer this is: the same model was submitted before."""
+    audit: AuditView = Field(default_factory=AuditView)
     flags: list[str] = Field(default_factory=list)
     """What a user of the model must know, such as that a source it was trained on was withdrawn."""
 

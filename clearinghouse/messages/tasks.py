@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clearinghouse.messages.audits import RunAuditAnswer, RunAuditTask
 from clearinghouse.messages.base import (
     Count,
     Hex,
@@ -66,6 +67,8 @@ __all__ = [
     "ReceiptSignAnswer",
     "ReceiptSignTask",
     "RefuseTask",
+    "RunAuditAnswer",
+    "RunAuditTask",
     "ScoreCharactersAnswer",
     "ScoreCharactersTask",
     "ScoreDigitsAnswer",
@@ -262,6 +265,7 @@ Task = Annotated[
     | ScoreFinalTask
     | ScoreRepliesTask
     | ReceiptSignTask
+    | RunAuditTask
     | LogCosignTask,
     Field(discriminator="kind"),
 ]
@@ -286,6 +290,7 @@ Answer = Annotated[
     | ScoreFinalAnswer
     | ScoreRepliesAnswer
     | ReceiptSignAnswer
+    | RunAuditAnswer
     | LogCosignAnswer,
     Field(discriminator="kind"),
 ]

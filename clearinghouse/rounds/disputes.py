@@ -114,11 +114,16 @@ def _check_receipts(tx: Tx, request: Request, receipts: Sequence[str]) -> None:
             raise NotFoundError(f"request {request.id} has no receipt or delivery {name}")
 
 
-def _check_time(tx: Tx, desk: Desk, request: Request) -> None:
+def is_in_time(tx: Tx, desk: Desk, request: Request) -> bool:
+    """Whether a dispute about the request may still be opened."""
     if request.state == "running":
-        return
+        return True
     ended = max((time.finished or 0.0 for time in tx.requests.step_times(request.id)), default=0.0)
-    if desk.clock.now() > ended + request.terms.deadlines.dispute_s:
+    return desk.clock.now() <= ended + request.terms.deadlines.dispute_s
+
+
+def _check_time(tx: Tx, desk: Desk, request: Request) -> None:
+    if not is_in_time(tx, desk, request):
         days = request.terms.deadlines.dispute_s // 86400
         raise RefusedError(f"disputes about this request could be opened for {days} days only")
 

@@ -30,6 +30,7 @@ from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work, refusal
 from clearinghouse.rounds.receipts import countersigned, envelope, issue, signer_keys
 from clearinghouse.rounds.releases import burn, catch, record_release
+from clearinghouse.rounds.run_audits import ask_if_drawn
 from clearinghouse.rounds.submissions import (
     ask_models,
     inspect,
@@ -280,6 +281,7 @@ def _issue(tx: Tx, desk: Desk, request: Request, found: Unsigned, _result: None)
         tx.runs.note(found.run.id, f"the hospital's signature does not hold: {error}")
         return False
     issue(tx, desk, request, found.run, whole)
+    ask_if_drawn(tx, desk, request, found.run, whole)
     return False
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import (
     OrgView,
-    PublishSummary,
     RequestView,
     SchemaView,
     SealValset,
     SourceView,
+    SummaryView,
     ValsetView,
 )
 from clearinghouse.messages.results import (
@@ -24,9 +24,11 @@ from clearinghouse.messages.results import (
 )
 from clearinghouse.messages.tasks import TaskList, TaskView
 from clearinghouse.rounds import job_views, training
+from clearinghouse.rounds.audit_views import audit
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
+from clearinghouse.store.tasks import AFTERWARDS
 
 _DOES = {
     "valset.checks": "to open the tests of its sealed rows",
@@ -50,6 +52,7 @@ _DOES = {
     "score.replies": "to open a blind score",
     "receipt.sign": "to sign a score receipt",
     "log.cosign": "to cosign the log",
+    "run.audit": "to replay a drawn run (nothing waits for it)",
 }
 
 
@@ -85,8 +88,8 @@ def source(record: Source) -> SourceView:
     )
 
 
-def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
-    """A source's release, exactly as it was published.
+def summary(published: Mapping[str, Summary], salt: bytes | None, source_id: str) -> SummaryView:
+    """A source's release, exactly as it was published, and what opens its commitment.
 
     Raises:
         NotFoundError: It has published none.
@@ -94,8 +97,11 @@ def summary(published: Mapping[str, Summary], source_id: str) -> PublishSummary:
     if source_id not in published:
         raise NotFoundError(f"source {source_id} has published no summary yet")
     found = published[source_id]
-    return PublishSummary(
-        level=list(found.level), counts=list(found.counts), epsilon_micro=found.epsilon_micro
+    return SummaryView(
+        level=list(found.level),
+        counts=list(found.counts),
+        epsilon_micro=found.epsilon_micro,
+        salt=None if salt is None else salt.hex(),
     )
 
 
@@ -114,7 +120,7 @@ def valset(record: Valset) -> ValsetView:
 
 def request(tx: Tx, record: Request, busy_with: str, now: float) -> RequestView:
     """Where a request stands; `busy_with` says what the server does if nothing else is open."""
-    tasks = [task for task in tx.tasks.of(record.id) if task.task.kind != "delete"]
+    tasks = [task for task in tx.tasks.of(record.id) if task.task.kind not in AFTERWARDS]
     open_tasks = [task for task in tasks if task.state == "open"]
     waiting = sorted(
         f"{tx.parties.get(task.org_id).words} {_DOES[task.task.kind]}" for task in open_tasks
@@ -181,7 +187,9 @@ def runs(tx: Tx, record: Request, org_id: str, now: float) -> RunList:
         receipt = receipts[owner].id if owner in receipts and not hidden else None
         flagged = flags.get(str(run.model["org_id"]), [])
         waiting = _run_waits(tx, record, run, now) if run.state == "running" else ""
-        views.append(_run(run, {} if hidden else run.result, receipt, waiting, flagged))
+        shown = _run(run, {} if hidden else run.result, receipt, waiting, flagged)
+        found = audit(tx, record, run, receipts.get(run.id))
+        views.append(shown.model_copy(update={"audit": found}))
     return RunList(runs=views)
 
 

@@ -14,6 +14,9 @@ from clearinghouse.messages.tasks import Answer, Task
 from clearinghouse.store.records import TaskRecord, TaskState
 from clearinghouse.store.tables import RequestRow, TaskRow
 
+AFTERWARDS = ("delete", "run.audit")
+"""Tasks of these kinds outlive their request, and nothing waits for them."""
+
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
@@ -63,7 +66,7 @@ class Tasks:
     def open_for(self, org_id: str) -> tuple[TaskRecord, ...]:
         """Return the open tasks of an organisation, oldest deadline first.
 
-        All but deletions are of running requests.
+        All but deletions and audits are of running requests.
         """
         query = (
             select(TaskRow)
@@ -71,7 +74,7 @@ class Tasks:
             .where(
                 TaskRow.org_id == org_id,
                 TaskRow.state == "open",
-                (col(RequestRow.state) == "running") | (col(TaskRow.kind) == "delete"),
+                (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
             )
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
@@ -141,9 +144,11 @@ class Tasks:
         return tuple(sorted(touched))
 
     def void(self, request_id: str, subjects: Sequence[str] | None = None) -> None:
-        """Withdraw the open tasks of a request, or those about these subjects; not deletions."""
+        """Withdraw the open tasks of a request that may not outlive it, or those about subjects."""
         query = select(TaskRow).where(
-            TaskRow.request_id == request_id, TaskRow.state == "open", TaskRow.kind != "delete"
+            TaskRow.request_id == request_id,
+            TaskRow.state == "open",
+            col(TaskRow.kind).not_in(AFTERWARDS),
         )
         for row in self._session.exec(query):
             if subjects is None or row.subject in subjects:

@@ -131,6 +131,7 @@ class DeskMarket:
             "epsilon_target_micro": 500_000,
             "epsilon_score_micro": MICRO,
             "purse": PURSE,
+            "witness_quorum": 0,  # nobody here answers tasks
         }
 
     def _clear(self, tx, request):

@@ -298,6 +298,20 @@ class Market:
             "receipt.issued", objects=whole | objects, hashes={"envelope": digest(b"envelope")}
         )
 
+    def audit(self, reproduced: int = 1, **objects: str | None) -> Entry:
+        whole = {
+            "request": self.request,
+            "run": self.run,
+            "model": self.model,
+            "owner": self.developer.org,
+        } | objects
+        return self.developer.write(
+            "run.audited",
+            objects={name: value for name, value in whole.items() if value is not None},
+            hashes={"verdict": digest(b"verdict")},
+            amounts={"reproduced": reproduced},
+        )
+
     def _settle(self) -> list[Entry]:
         end = [self.award(), self.statement(), self.close()]
         return [*end, self.claim(), self.reply(), self.ruling()]

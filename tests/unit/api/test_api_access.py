@@ -10,6 +10,8 @@ from api.tokens import ROUTES
 from clearinghouse.apikeys import SCOPES
 from clearinghouse.ids import new_id
 from clearinghouse.rounds import disputes
+from clearinghouse.rounds.releases import record_release
+from clearinghouse.store.records import Receipt, Run
 
 EVERYBODY = {"hospital", "provider", "developer", "outsider"}
 INSIDE = EVERYBODY - {"outsider"}
@@ -35,6 +37,7 @@ READS = {
     "/v1/requests/{request_id}/jobs": INSIDE,
     "/v1/requests/{request_id}/runs": INSIDE,
     "/v1/requests/{request_id}/statement": INSIDE,
+    "/v1/requests/{request_id}/runs/{run_id}/transcript": {"developer"},
     "/v1/receipts/{receipt_id}": INSIDE,
     "/v1/disputes": EVERYBODY,
     "/v1/disputes/{dispute_id}": INSIDE,
@@ -62,6 +65,29 @@ PUBLIC = {
     "/readyz",
     "/metrics",
 }
+
+
+def ended_run(tx, desk, request, owner):
+    """A run of the developer's model that failed after the hospital had paid for it."""
+    details = {"kind": "linear", "edges": [0, 1], "threshold_edge": 1, "columns": [0]}
+    model = {"org_id": owner, "name": "m", "digest": "6" * 64, "nonce_commitment": "7" * 64}
+    run = Run(
+        new_id("run"),
+        request.id,
+        "score",
+        0,
+        "running",
+        "",
+        "00" * 32,
+        "00" * 16,
+        new_id("mod"),
+        model | details,
+        {},
+    )
+    tx.runs.add(run)
+    record_release(tx, desk, request, run, {"failed": True})
+    tx.runs.fail(run.id, "for this test")
+    return run.id
 
 
 TARGET = json.dumps(
@@ -95,11 +121,10 @@ def ids(market, app):
             '{"draw_seed":null,"method":"m","objective_micro":0,"orders":[],"reserve_micro":0,'
             '"unserved":[]}',
         )
-        from clearinghouse.store.records import Receipt
-
         tx.runs.add_receipt(Receipt(receipt_id, request_id, new_id("run"), "text"))
         desk = app.state.desk
         request = tx.requests.get(request_id)
+        run_id = ended_run(tx, desk, request, market.developer.org_id)
         dispute = disputes.open_dispute(
             tx,
             desk,
@@ -116,12 +141,12 @@ def ids(market, app):
         "schema_id": market.schema_id,
         "source_id": market.source_id,
         "grant_id": market.grant_id,
-        "run_id": new_id("run"),
         "valset_id": market.valset_id,
         "digest": market.blob,
         "request_id": request_id,
         "receipt_id": receipt_id,
         "task_id": new_id("tsk"),
+        "run_id": run_id,
         "key_id": market.hospital.key.key_id,
         "apikey_id": market.hospital.api_key(["log:read"])[0],
         "email": "ada@example.org",
@@ -147,6 +172,7 @@ WRITES = {
     ("post", "/v1/disputes/{dispute_id}/answer"),
     ("post", "/v1/disputes/{dispute_id}/resolve"),
     ("post", "/v1/requests/{request_id}/runs/{run_id}/cancel"),
+    ("post", "/v1/requests/{request_id}/runs/{run_id}/audit"),
     ("post", "/v1/keys"),
     ("post", "/v1/apikeys"),
     ("post", "/v1/people"),

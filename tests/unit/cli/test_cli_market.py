@@ -121,11 +121,12 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
         out, errors = child.communicate(timeout=20)
         assert child.returncode == 0, errors
         kinds = [event.get("kind") for event in lines(out)[:-1]]
-        sold = [kind for kind in kinds if kind not in ("show", "log.cosign")]
-        assert sold == ["ask.commit", "ask.reveal", "deliver"]
+        acts = [kind for kind in kinds if kind not in ("show", "log.cosign")]
+        assert acts == ["ask.commit", "ask.reveal", "deliver"]
         assert kinds.count("show") <= 1  # where another source sold more of some place
         assert lines(out)[-1] == {"event": "stopped", "answered": len(kinds)}
 
+    check_outcomes(cli, hospital, shown)
     check_receipt(shell, cli, developer, submitted, tmp_path)
     check_developer(cli, developer, opened["id"], shown)
     spent = cli("budget", "show", "--home", hospital).out
@@ -259,6 +260,16 @@ def check_money(shown: dict[str, Any]) -> None:
     assert 0 < paid <= 600_000_000
 
 
+def check_outcomes(cli, home: Path, shown: dict[str, Any]) -> None:
+    """`request clear` and `request award` say what `request show` said."""
+    cleared = ok(cli("request", "clear", "--home", home, "--json"))
+    assert cleared == shown["clearing"]
+    award = ok(cli("request", "award", "--home", home, "--json"))
+    assert award == shown["statement"]["award"]
+    told = cli("request", "award", "--home", home)
+    assert award["reason"] in told.out
+
+
 def check_receipt(shell, cli, home: Path, submitted: dict[str, Any], folder: Path) -> None:
     (run,) = ok(cli("run", "list", "--home", home, "--json"))["runs"]
     assert run["model_digest"] == submitted["sha256"]
@@ -266,6 +277,10 @@ def check_receipt(shell, cli, home: Path, submitted: dict[str, Any], folder: Pat
     assert ok(cli("run", "show", run["id"], "--home", home, "--json")) == run
     model = ok(cli("model", "show", run["model_id"], "--home", home, "--json"))
     assert (model["sha256"], model["run_id"]) == (run["model_digest"], run["id"])
+    audited = ok(shell("run", "audit", run["id"], "--home", home, "--json"))
+    assert (audited["reproduced"], audited["fault"], len(audited["messages"])) == (True, "none", 10)
+    after = ok(cli("run", "show", run["id"], "--home", home, "--json"))["audit"]
+    assert (after["state"], after["digest"]) == ("reproduced", audited["verdict_sha256"])
     file = folder / "receipt.txt"
     got = ok(cli("receipt", "show", run["receipt"], "--home", home, "--out", file, "--json"))
     found = ok(shell("verify", file, "--json"))
