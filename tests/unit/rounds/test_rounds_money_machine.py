@@ -26,6 +26,7 @@ from clearinghouse.errors import RefusedError
 from clearinghouse.messages.disputes import AnswerDispute, OpenDispute, ResolveDispute
 from clearinghouse.rounds import disputes, pipeline, rulings
 from clearinghouse.rounds.releases import catch
+from valuation.ladders import bound as worth
 
 KINDS = ("acceptance", "contest")
 
@@ -222,7 +223,7 @@ class Money(RuleBasedStateMachine):
         for order in orders:
             name = (f"{market.request_id}:order:{order.id}",)
             paid = sum(v for (transfer, _), v in received.items() if (transfer,) == name)
-            owed = order.payment_micro * (order.real or 0) // order.units
+            owed = worth(order.ladder, order.real or 0)
             if order.id in disputed:
                 assert paid <= order.payment_micro
             elif confirmed and has_award:
