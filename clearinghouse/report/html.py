@@ -167,9 +167,9 @@ def _sources_note(report: Mapping[str, object]) -> str:
     how = f" Cleared by {one_line(method)}." if method else ""
     return (
         f"{count_of(sold, 'source')} of {len(quotas)} sold {count(sum(quotas))} records.{how} "
-        "A payment is the ask for every record plus the source's marginal value, paid in "
-        "proportion to the real records. A source that has what it offered gains nothing by "
-        "misstating its ask; one that falls short might (see docs/market.md)."
+        "A payment is the ask for every record plus the source's marginal value: a price for each "
+        "unit, fixed by others' asks, and paid for real records only. A source gains nothing by "
+        "misstating its ask, also if it falls short (docs/market.md)."
     )
 
 
