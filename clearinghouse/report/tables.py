@@ -348,9 +348,9 @@ def budget_table(report: Mapping[str, object]) -> Table:
 
 
 def statement_table(report: Mapping[str, object]) -> Table:
-    """The settled accounts and their exact sum."""
+    """The settled accounts that money is left in or went through to the outside, and their sum."""
     currency = one_line(mapping(report.get("market")).get("currency", ""))
-    lines = items(report.get("statement"))
+    lines = [line for line in items(report.get("statement")) if amount(line.get("amount")) != 0]
     rows = [
         (text_of(line.get("account")), money(line.get("amount"), currency, exact=True))
         for line in lines
