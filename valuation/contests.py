@@ -8,6 +8,7 @@ model that is two points worse win 65% of the time (measured, 500 patients).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import isqrt
 from typing import Protocol
 
@@ -89,6 +90,7 @@ class Contest:
     Ranks go by point. An entry ties with the best of its band if their points differ by no more
     than the root of the summed squares of their bounds' widths (two independent errors at the
     purse's confidence; errors on the same patients correlate, so ties are called rather too often).
+    Entries of equal points share a band.
     Prizes of ranks that nobody holds are spread over the others in proportion.
     """
 
@@ -173,15 +175,23 @@ def _qualified(entries: Sequence[Entry], amount: int, threshold: int) -> list[En
 
 
 def _band(ranked: Sequence[Entry]) -> list[Entry]:
-    """The first entry and those right after it that tie with it."""
+    """The first entry and those right after it that tie with it; equal points stay together.
+
+    Were they told apart by how wide their bounds are, an equal point could get a lower prize.
+    """
     first = ranked[0]
-    band = [first]
-    for entry in ranked[1:]:
-        widths = (first.point_micro - first.bound_micro, entry.point_micro - entry.bound_micro)
-        if first.point_micro - entry.point_micro > isqrt(widths[0] ** 2 + widths[1] ** 2):
+    band: list[Entry] = []
+    for _, group in groupby(ranked, key=lambda entry: entry.point_micro):
+        equal = list(group)
+        if not any(_tie(first, entry) for entry in equal):
             break
-        band.append(entry)
+        band += equal
     return band
+
+
+def _tie(first: Entry, entry: Entry) -> bool:
+    widths = (first.point_micro - first.bound_micro, entry.point_micro - entry.bound_micro)
+    return first.point_micro - entry.point_micro <= isqrt(widths[0] ** 2 + widths[1] ** 2)
 
 
 def _shared(amount: int, band: Sequence[Entry]) -> dict[str, int]:

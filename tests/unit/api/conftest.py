@@ -277,6 +277,14 @@ class Market:
         assert len(tasks) == 1
         return tasks[0]
 
+    def wait_for_noise_task(self):
+        """The task that follows when the target's noise is committed to."""
+        task = self.wait_for_task()
+        answer = {"kind": "target.commit", "noise_commitment": "7" * 64}
+        done = self.hospital.post(f"/v1/agent/tasks/{task['id']}", {"answer": answer})
+        assert done.status_code == 200, done.text
+        return self.wait_for_task()
+
 
 def ok(answer):
     assert answer.status_code == 200, answer.text

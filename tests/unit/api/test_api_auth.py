@@ -18,6 +18,7 @@ def test_registering_and_being_known(party):
         "key_id": provider.key.key_id,
         "public_key": provider.key.verify_key.base64,
         "age_recipient": None,
+        "standing_micro": 100_000,  # a newcomer's
     }
 
 

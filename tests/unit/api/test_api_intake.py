@@ -164,6 +164,7 @@ def test_the_log_tells_of_all_of_it(market):
         *["org.registered"] * 4,
         "source.registered",
         "summary.released",
+        "grant.given",
         "valset.sealed",
         "request.opened",
     ]

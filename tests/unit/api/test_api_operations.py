@@ -51,14 +51,14 @@ def test_every_answer_has_an_id_also_a_refusal(client):
 
 def test_a_calls_id_reaches_the_job_that_it_led_to(market, app):
     """From the answer of a task to the job's row, whence its worker's log has it."""
-    task = market.wait_for_task()
+    task = market.wait_for_noise_task()
     body = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     path = f"/v1/agent/tasks/{task['id']}"
     answer = market.hospital.post(path, body)
     assert answer.status_code == 200
     call = answer.headers["x-request-id"]
     (job,) = wait_for_jobs(app, market)
-    assert (job.kind, job.cause.split()) == ("target.openings", [call])
+    assert (job.kind, job.cause.split()) == ("target.checks", [call])
 
 
 def wait_for_jobs(app, market, state="failed"):
@@ -180,7 +180,7 @@ def spans():
 
 
 def test_one_trace_from_the_call_over_the_move_to_the_job(spans, market, app):
-    task = market.wait_for_task()
+    task = market.wait_for_noise_task()
     body = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     answer = market.hospital.post(f"/v1/agent/tasks/{task['id']}", body)
     call = answer.headers["x-request-id"]
@@ -189,7 +189,7 @@ def test_one_trace_from_the_call_over_the_move_to_the_job(spans, market, app):
     found = [item for item in spans() if item.attributes.get("clearinghouse.call") == call]
     by_name = {item.name: item for item in found if item.name != "move"}
     (first, *_) = moves = [item for item in found if item.name == "move"]
-    api, job = by_name["api POST"], by_name["job target.openings"]
+    api, job = by_name["api POST"], by_name["job target.checks"]
     assert api.attributes["clearinghouse.route"] == "/v1/agent/tasks/{task_id}"
     assert {item.context.trace_id for item in found} == {api.context.trace_id}
     assert first.parent.span_id == api.context.span_id
@@ -200,7 +200,7 @@ def test_one_trace_from_the_call_over_the_move_to_the_job(spans, market, app):
 
 def test_without_a_provider_nothing_is_traced(market, app):
     assert traces._tracers == []
-    task = market.wait_for_task()
+    task = market.wait_for_noise_task()
     body = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     market.hospital.post(f"/v1/agent/tasks/{task['id']}", body)
     (job,) = wait_for_jobs(app, market)
@@ -214,7 +214,7 @@ def test_a_request_says_what_its_jobs_wait_for(market, app, monkeypatch):
     """Queued, at work, tried again, ended: always with place, worker, times and reason."""
     app.state.runner.pool.draining.set()  # nobody takes the job now
     app.state.desk.job_bell.ring()
-    task = market.wait_for_task()
+    task = market.wait_for_noise_task()
     body = {"answer": {"kind": "target.noise", "noise_blob": market.blob}}
     assert market.hospital.post(f"/v1/agent/tasks/{task['id']}", body).status_code == 200
     store, path = app.state.desk.store, f"/v1/requests/{market.request_id}"
@@ -222,14 +222,14 @@ def test_a_request_says_what_its_jobs_wait_for(market, app, monkeypatch):
     view = market.hospital.get(path).json()
     (told,) = view["waiting_for"]
     assert told.startswith(
-        "the clearinghouse to sum the encrypted rows (target.openings is number 1"
+        "the clearinghouse to test the target's noise (target.checks is number 1"
     )
     assert [item["position"] for item in view["jobs"]] == [1]
     now = app.state.desk.clock.now()
     with store.write() as tx:
         mine = tx.jobs.claim("wrk_x", "wrk_x/0", queue.PROTOCOL, now)
     (told,) = market.hospital.get(path).json()["waiting_for"]
-    assert "target.openings is at work on wrk_x since 2027-01-15T" in told
+    assert "target.checks is at work on wrk_x since 2027-01-15T" in told
     with store.write() as tx:
         tx.jobs.give_back(mine, "its worker fell silent", now, most=3, counts=True)
     (told,) = market.hospital.get(path).json()["waiting_for"]

@@ -152,7 +152,7 @@ def test_public_keys_are_read_strictly(key_holder: KeyHolder) -> None:
         ({"labels": np.array([0.0, 1.0, 1.0])}, "labels: expected 3 integers"),
         ({"cells": np.array([0, 1, 4]), "n_cells": 4}, "cells: expected codes in 0..3"),
         ({"groups": {"sex": (np.array([0, 1, 2]), 2)}}, "group sex: expected codes"),
-        ({"n_labels": 1, "labels": np.zeros(3, int)}, "labels in 2"),
+        ({"n_labels": 0, "labels": np.zeros(3, int)}, "labels"),
         ({"max_rows_per_block": 8193}, "max_rows_per_block"),
     ],
 )

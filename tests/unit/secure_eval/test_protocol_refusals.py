@@ -250,7 +250,7 @@ def test_upload_check_names_the_bad_part(played: object) -> None:
         ({"version": "bfv-8192-1032193-0"}, "expected version"),
         ({"n_blocks": 0}, "n_blocks"),
         ({"n_blocks": 61}, "n_blocks"),
-        ({"labels": 1}, "labels"),
+        ({"labels": 0}, "labels"),
         ({"labels": True}, "labels"),
         ({"columns": 2.0}, "columns"),
         ({"cells": -1}, "cells"),

@@ -83,6 +83,14 @@ def entry(name: str, point: int, width: int = 0, ask: int | None = None) -> Entr
     return Entry(name, f"org-{name}", point, point - width, True, ask, name.encode())
 
 
+def test_equal_points_share_whatever_their_bounds_are() -> None:
+    """The wide one ties with the best, the narrow one does not: both share its band."""
+    field = [entry("a", 750_000), entry("b", 740_000, 30_000), entry("c", 740_000)]
+    award = Contest(6, THRESHOLD).decide(field)
+    assert award.amounts == {"a": 2, "b": 2, "c": 2}
+    assert len(award.bands) == 1
+
+
 def test_a_contest_pays_50_30_20_and_pools_the_prizes_of_ties() -> None:
     rule = Contest(1000, THRESHOLD)
     clear_ranks = [
