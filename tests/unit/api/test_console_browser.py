@@ -73,8 +73,8 @@ def page(market, app):
             email = "a.person.with.a.long.name@hospital.example.org"
             viewer = Viewer(email, org, (org, *orgs), "x", "")
             made = {
-                "requests": lambda: pages.requests(None, viewer, tx),
-                "request": lambda: pages.one_request(None, viewer, tx, market.request_id),
+                "requests": lambda: pages.requests(None, viewer, tx, 0.0),
+                "request": lambda: pages.one_request(None, viewer, tx, market.request_id, 0.0),
                 "sources": lambda: pages.sources(None, viewer, tx),
                 "budgets": lambda: pages.budgets(None, viewer, tx, {market.valset_id: 2_500_000}),
                 "log": lambda: pages.log(None, viewer, tx, app.state.desk.vkey),
