@@ -2,6 +2,7 @@
 
 import json
 
+from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log.audit_draw import is_drawn
 from clearinghouse.log.receipt import parse_receipt, read_claim
 from clearinghouse.messages.audits import AuditView
@@ -28,5 +29,9 @@ def audit(tx: Tx, request: Request, run: Run, receipt: Receipt | None) -> AuditV
 
 
 def _is_drawn(receipt: Receipt) -> bool:
-    found = parse_receipt(receipt.body.encode())
-    return is_drawn(read_claim(found.envelope, found.signer_keys), found.envelope)
+    """Whether the draw fell on it; one damaged receipt does not hide the runs beside it."""
+    try:
+        found = parse_receipt(receipt.body.encode())
+        return is_drawn(read_claim(found.envelope, found.signer_keys), found.envelope)
+    except (VerificationError, InputError):
+        return False
