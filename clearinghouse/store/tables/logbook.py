@@ -1,0 +1,80 @@
+"""The transparency log, its witnesses, and what was proven with it."""
+
+from sqlmodel import Field, SQLModel
+
+from clearinghouse.store.tables.base import check, counted
+
+
+class EntryRow(SQLModel, table=True):
+    """A log entry: canonical JSON bytes."""
+
+    __tablename__ = "entry"
+    position: int = counted()
+    body: bytes
+
+
+class ReleaseRow(SQLModel, table=True):
+    """A release of an owner's data: what its log entry says, for sums by owner."""
+
+    __tablename__ = "release"
+    __table_args__ = (check("epsilon_micro >= 0", "epsilon"),)
+    position: int = Field(
+        primary_key=True,
+        foreign_key="entry.position",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    owner: str = Field(index=True)
+    data: str
+    kind: str
+    request_id: str | None = None
+    run_id: str | None = None
+    epsilon_micro: int
+    time: str
+
+
+class NodeRow(SQLModel, table=True):
+    """A hash of the log's tree."""
+
+    __tablename__ = "node"
+    level: int = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    hash: bytes
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A signed tree head."""
+
+    __tablename__ = "checkpoint"
+    size: int = counted()
+    note: str
+
+
+class WitnessRow(SQLModel, table=True):
+    """A witness whose cosignatures are kept: of an organisation, or named by the operator."""
+
+    __tablename__ = "witness"
+    vkey: str = Field(primary_key=True)
+    org_id: str | None = Field(default=None, foreign_key="org.id", unique=True)
+
+
+class CosignatureRow(SQLModel, table=True):
+    """A witness's dated signature under one checkpoint, as its line in the note."""
+
+    __tablename__ = "cosignature"
+    size: int = Field(
+        primary_key=True,
+        foreign_key="checkpoint.size",
+        sa_column_kwargs={"autoincrement": False},
+    )
+    vkey: str = Field(primary_key=True, foreign_key="witness.vkey")
+    line: str
+
+
+class ReceiptRow(SQLModel, table=True):
+    """A receipt, as the text that is verified offline."""
+
+    __tablename__ = "receipt"
+    id: str = Field(primary_key=True)
+    request_id: str = Field(foreign_key="request.id", index=True)
+    run_id: str = Field(unique=True)
+    body: str
