@@ -24,6 +24,7 @@ from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Layout
 from secure_eval.exactness import score_room
 from secure_eval.integer_model import IntegerModel
+from secure_eval.layout import ReadParts
 from secure_eval.quantise_residual import residual_unit
 from secure_eval.target import TargetOpening
 from secure_eval.upload_checks import UploadChecks
@@ -43,6 +44,7 @@ class Jobs:
 
     def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
+        self.parts = ReadParts()
         self._runs: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
     def keep(self, run_id: str, stage: str, run: Any) -> None:
@@ -252,6 +254,7 @@ def _scoring(state: Jobs, arguments: Arguments) -> Run:
         bytes.fromhex(arguments["nonce"]),
         coins=arguments["coins"],
     )
+    run.share_parts(state.parts)
     return run
 
 

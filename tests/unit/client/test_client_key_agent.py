@@ -242,6 +242,14 @@ def test_coins_are_drawn_when_the_request_says_coins_and_never_else(bench):
         bench.begin()
 
 
+def test_what_is_made_ahead_while_idle_is_used_for_the_next_digits(bench):
+    assert bench.agent.prepare() == 16
+    holder = bench.agent._secrets.holder
+    bench.begin()
+    assert holder._zeros == []
+    assert bench.agent.prepare() == 16
+
+
 # ---------------------------------------------------------------- openings of a key
 
 
