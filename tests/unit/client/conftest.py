@@ -215,7 +215,7 @@ class Bench:
             view = {name: message[name] for name in kept}
             return {**view, "id": new_id("val"), "org_id": self.ids[signer]}
         if path == "requests":
-            return {
+            view = {
                 "id": new_id("req"),
                 "org_id": self.ids[signer],
                 "step": "match",
@@ -229,6 +229,8 @@ class Bench:
                 "step_seconds": {},
                 "message_bytes": {},
             }
+            self.documents[view["id"]] = view
+            return view
         return {}
 
 
