@@ -38,6 +38,7 @@ TEST_BUILD = "clearinghouse_test_build"
 POINTS: Mapping[str, str] = {
     "api.writing": "a signed call has written, its transaction is not yet committed",
     "api.committed": "a signed call is committed, its answer is not yet sent",
+    "blob.writing": "bytes of a blob are about to be written; `full` for want of room",
     "api.stored": "an uploaded blob is in its place, its row is not yet written",
     "move.queueing": "a move has written its job, not yet committed",
     "move.queued": "a move's job is committed",

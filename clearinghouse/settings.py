@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.errors import InputError
 
 MEBIBYTE = 2**20
@@ -36,11 +37,13 @@ class Settings:
         job_attempts: How often a job is tried whose process or worker dies.
         job_deadline_s: Seconds after which a job fails that nobody has finished.
         drain_s: Seconds that a worker which is told to stop gives its jobs to end.
-        disk_reserve_bytes: Free bytes of the data folder below which the server is not ready.
+        disk_reserve_bytes: Free bytes of the data folder's disk that no blob may take: they are
+            for the database and the log. Uploads answer 507 before they would.
         otel: Send OpenTelemetry spans (needs the extra `[otel]` and its own variables).
         worker_wall_s: Seconds a homomorphic job may take before its process is ended.
         worker_memory_bytes: Address space of each worker process.
         blob_bytes: Largest blob.
+        blob_url: `s3://bucket/prefix`, if blobs shall lie in a bucket and not in `data`.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
         owner_epsilon_micro: Quota: no request is opened that could bring its owner, over all of its
@@ -80,6 +83,7 @@ class Settings:
     worker_wall_s: int = 900
     worker_memory_bytes: int = 6 * 1024 * MEBIBYTE
     blob_bytes: int = 512 * MEBIBYTE
+    blob_url: str = ""
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
     owner_epsilon_micro: int = 0
@@ -104,6 +108,12 @@ class Settings:
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+    @property
+    def blob_place(self) -> BlobPlace:
+        """Where blobs are."""
+        folder = self.data / "blobs"
+        return BlobPlace(folder, self.blob_bytes, self.disk_reserve_bytes, self.blob_url)
 
     @property
     def witness_keys(self) -> frozenset[str]:

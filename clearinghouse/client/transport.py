@@ -16,6 +16,7 @@ import httpx
 from pydantic import ValidationError
 
 from clearinghouse import errors
+from clearinghouse.blobs import StorageFullError
 from clearinghouse.canonical import parse_strict
 from clearinghouse.clock import Clock
 from clearinghouse.errors import ClearinghouseError, InputError, ProtocolError, TryAgainError
@@ -45,6 +46,7 @@ _ERRORS: dict[str, type[ClearinghouseError]] = {
         errors.RateError,
         errors.ProtocolError,
         errors.VerificationError,
+        StorageFullError,
     )
 }
 _LATER = frozenset({429, 502, 503, 504})
