@@ -40,6 +40,8 @@ POINTS: Mapping[str, str] = {
     "api.committed": "a signed call is committed, its answer is not yet sent",
     "blob.writing": "bytes of a blob are about to be written; `full` for want of room",
     "api.stored": "an uploaded blob is in its place, its row is not yet written",
+    "upload.kept": "a piece of an upload is on the disk, its row does not count it yet",
+    "upload.stored": "an upload's blob is in its place, its rows are not yet written",
     "move.queueing": "a move has written its job, not yet committed",
     "move.queued": "a move's job is committed",
     "move.worked": "a move has all results, nothing of it is written",
@@ -57,6 +59,7 @@ POINTS: Mapping[str, str] = {
     "party.stored": "a party's answer is stored, not yet sent",
     "party.answered": "a party's answer is acknowledged",
     "agent.charged": "the key agent has debited epsilon, nothing is drawn",
+    "hospital.sealed": "a hospital has sealed its rows, not yet uploaded them",
     "provider.sealed": "a provider has sealed its records, not yet uploaded them",
 }
 """Every point, and what is so when it is reached."""

@@ -51,7 +51,10 @@ class Settings:
         reads_per_s: Reads an organisation may make in a second, in each process.
         writes_per_s: Signed writes, likewise.
         key_reads_per_s: Reads with one API key, likewise.
-        inflight_bytes: Bytes an organisation may be uploading at once, in each process.
+        inflight_bytes: Bytes an organisation may be uploading at once, in each process; and so many
+            may its unfinished uploads announce, over all processes.
+        partial_bytes: Bytes that all unfinished uploads together may announce.
+        partial_hours: So long after its last piece an unfinished upload is forgotten.
         stored_bytes: Bytes of uploads an organisation may have stored; exact.
         open_requests: Requests an organisation may have running; exact.
         stall_s: Seconds after which a connection that sends or takes nothing is ended.
@@ -91,6 +94,8 @@ class Settings:
     writes_per_s: int = 100
     key_reads_per_s: int = 50
     inflight_bytes: int = 2048 * MEBIBYTE
+    partial_bytes: int = 64 * 1024 * MEBIBYTE
+    partial_hours: int = 24
     stored_bytes: int = 256 * 1024 * MEBIBYTE
     open_requests: int = 100
     stall_s: int = 30

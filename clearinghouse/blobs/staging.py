@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from clearinghouse.blobs.faults import HEAD_BYTES, StorageFullError, TooLargeError, check_head, room
+from clearinghouse.blobs.hashes import Hashes
 from clearinghouse.errors import InputError
 from clearinghouse.failpoints import reach
 
@@ -35,6 +36,7 @@ class Staging:
 
     def __init__(self, folder: Path, *, max_bytes: int, reserve_bytes: int = 0) -> None:
         self.folder, self.max_bytes, self.reserve_bytes = folder, max_bytes, reserve_bytes
+        self.hashes = Hashes()
         self.incoming, self.partial = folder / "incoming", folder / "partial"
         for made in (self.incoming, self.partial):
             made.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,13 @@ import time
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import erasure, findings, pipeline
+from clearinghouse.rounds import erasure, findings, pipeline, uploads
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.leases import Watch
 from clearinghouse.rounds.pool import Pool
+
+SWEEP_S = 60
+"""So often it looks for unfinished uploads whose time is over."""
 
 RETAIN_S = 3600
 """So often the runner looks for what was kept long enough."""
@@ -27,7 +30,7 @@ class Runner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._mistakes: dict[str, int] = {}
-        self._retained = -float(RETAIN_S)
+        self._retained = self._swept = -float(RETAIN_S)
         self.pool = Pool(desk.store, desk.settings, desk.clock, desk.job_bell, done=desk.bell.ring)
         self._watch = Watch(desk.store, desk.settings)
 
@@ -76,6 +79,9 @@ class Runner:
         if time.monotonic() - self._retained > RETAIN_S:
             self._retained = time.monotonic()
             erasure.retain(self._desk)
+        if time.monotonic() - self._swept > SWEEP_S:
+            self._swept = time.monotonic()
+            uploads.sweep(self._desk)
         erasure.sweep(self._desk)
 
     def _look(self) -> None:

@@ -221,6 +221,13 @@ class BlobIndex:
         self._session.flush()
         return True
 
+    def touch(self, digest: str, now: float) -> None:
+        """Record that a blob was announced again: it is not collected for a while."""
+        row = self._session.get(BlobRow, digest)
+        if row is not None:
+            row.seen = max(row.seen, int(now))
+            self._session.flush()
+
     def readable(self, digest: str, org_id: str) -> bool:
         """Whether the organisation uploaded the blob or was sent it."""
         return self._session.get(BlobAccessRow, (digest, org_id)) is not None

@@ -23,6 +23,7 @@ from clearinghouse.store.jobs import Jobs
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
+from clearinghouse.store.partials import Partials
 from clearinghouse.store.parties import Guards, Parties
 from clearinghouse.store.quotas import Quotas
 from clearinghouse.store.readers import ApiKeys, People
@@ -48,6 +49,7 @@ class Tx:
         self.apikeys, self.people = ApiKeys(session), People(session)
         self.quotas = Quotas(session)
         self.cohorts, self.blobs = Cohorts(session), BlobIndex(session)
+        self.partials = Partials(session)
         self.requests, self.tasks = Requests(session), Tasks(session)
         self.jobs, self.workers = Jobs(session), Workers(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
