@@ -47,6 +47,8 @@ POINTS: Mapping[str, str] = {
     "move.worked": "a move has all results, nothing of it is written",
     "move.writing": "a move has written rows and log entries, not yet committed",
     "move.moved": "a move is committed",
+    "garbage.doomed": "blobs that nothing names are out of the index, their bytes are still there",
+    "blob.removed": "a doomed blob's bytes are gone, the row that doomed it is still there",
     "job.claiming": "a worker has taken a job, not yet committed",
     "job.claimed": "a worker's claim of a job is committed",
     "he.began": "the capped process has read a job",

@@ -66,6 +66,8 @@ class Settings:
         keep_ciphertexts_days: So long the ciphertexts of a finished request stay; its validation
             set stays longer. Audits and disputes need them.
         keep_deliveries_days: So long its sealed deliveries stay.
+        garbage_hours: So often blobs that nothing names are collected; 0 for never.
+        garbage_grace_hours: So old they must be.
         witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
@@ -106,6 +108,8 @@ class Settings:
     idle_s: float = 0.5
     keep_ciphertexts_days: int = 180
     keep_deliveries_days: int = 90
+    garbage_hours: int = 24
+    garbage_grace_hours: int = 48
     witnesses: str = ""
     record_bodies: Path | None = None
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
@@ -196,6 +197,14 @@ class Cohorts:
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A blob of the index; `seen` is roughly when it was last announced, and only grows."""
+
+    size: int
+    seen: int
+
+
 class BlobIndex:
     """Sizes of blobs and who may read them."""
 
@@ -232,13 +241,25 @@ class BlobIndex:
         """Whether the organisation uploaded the blob or was sent it."""
         return self._session.get(BlobAccessRow, (digest, org_id)) is not None
 
+    def all(self) -> dict[str, Indexed]:
+        """Return every blob of the index by name."""
+        query = select(BlobRow.digest, BlobRow.size, BlobRow.seen)
+        return {name: Indexed(size, seen) for name, size, seen in self._session.exec(query)}
+
+    def find(self, digest: str) -> Indexed | None:
+        """Return a blob as the index has it, or None."""
+        row = self._session.get(BlobRow, digest)
+        return None if row is None else Indexed(row.size, row.seen)
+
     def total(self) -> tuple[int, int]:
         """Return how many blobs there are, and their bytes."""
         count, size = self._session.exec(select(func.count(), func.sum(BlobRow.size))).one()
         return count, int(size or 0)
 
     def size(self, digest: str, org_id: str) -> int:
-        """Return the size of a blob that `org_id` uploaded or was sent.
+        """Return the size of a blob that `org_id` uploaded or was sent, and is about to name.
+
+        The collector leaves alone what was named since it looked (`Indexed.seen`).
 
         Raises:
             InputError: There is no such blob.
@@ -246,6 +267,8 @@ class BlobIndex:
         row = self._session.get(BlobRow, digest)
         if row is None or not self.readable(digest, org_id):
             raise InputError(f"blob {digest} is named before it is uploaded; PUT it first")
+        row.seen += 1
+        self._session.flush()
         return row.size
 
 

@@ -63,7 +63,7 @@ class BlobRow(SQLModel, table=True):
     digest: str = Field(primary_key=True)
     size: int
     seen: int = 0
-    """Second in which it was last announced, though it was here already."""
+    """Second in which it was last announced though it was here, plus one whenever it was named."""
 
 
 class BlobAccessRow(SQLModel, table=True):
