@@ -152,8 +152,7 @@ def check_key(tx: Tx, org: Org) -> None:
     Raises:
         AuthenticationError: It was revoked since the call's signature was checked.
     """
-    if tx.parties.by_key(org.key_id) is None:
-        raise AuthenticationError(f"the key {org.key_id} was revoked")
+    tx.parties.check_key(org)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from clearinghouse.errors import ClearinghouseError, QuotaError, RateError
@@ -70,6 +71,10 @@ def install(app: FastAPI) -> None:
         kind = _TYPES.get(error.status_code, "http")
         headers = dict(error.headers) if error.headers else None
         return problem(error.status_code, kind, str(error.detail), headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_request: Request, _error: ClientDisconnect) -> Any:
+        return problem(400, "cut-off", "the caller went away in the middle of the body")
 
     @app.exception_handler(Exception)
     def _ours_to_fix(_request: Request, error: Exception) -> Any:

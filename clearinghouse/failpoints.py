@@ -38,12 +38,17 @@ TEST_BUILD = "clearinghouse_test_build"
 POINTS: Mapping[str, str] = {
     "api.writing": "a signed call has written, its transaction is not yet committed",
     "api.committed": "a signed call is committed, its answer is not yet sent",
+    "blob.writing": "bytes of a blob are about to be written; `full` for want of room",
     "api.stored": "an uploaded blob is in its place, its row is not yet written",
+    "upload.kept": "a piece of an upload is on the disk, its row does not count it yet",
+    "upload.stored": "an upload's blob is in its place, its rows are not yet written",
     "move.queueing": "a move has written its job, not yet committed",
     "move.queued": "a move's job is committed",
     "move.worked": "a move has all results, nothing of it is written",
     "move.writing": "a move has written rows and log entries, not yet committed",
     "move.moved": "a move is committed",
+    "garbage.doomed": "blobs that nothing names are out of the index, their bytes are still there",
+    "blob.removed": "a doomed blob's bytes are gone, the row that doomed it is still there",
     "job.claiming": "a worker has taken a job, not yet committed",
     "job.claimed": "a worker's claim of a job is committed",
     "he.began": "the capped process has read a job",
@@ -56,6 +61,7 @@ POINTS: Mapping[str, str] = {
     "party.stored": "a party's answer is stored, not yet sent",
     "party.answered": "a party's answer is acknowledged",
     "agent.charged": "the key agent has debited epsilon, nothing is drawn",
+    "hospital.sealed": "a hospital has sealed its rows, not yet uploaded them",
     "provider.sealed": "a provider has sealed its records, not yet uploaded them",
 }
 """Every point, and what is so when it is reached."""

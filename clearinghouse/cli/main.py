@@ -23,6 +23,7 @@ from clearinghouse.cli import (
     commands_party,
     commands_results,
     commands_settle,
+    commands_store,
 )
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
@@ -58,6 +59,7 @@ commands_settle.declare(
     app, commands_results.price_app, commands_party.org_app, commands_market.request_app
 )
 commands_operator.declare(app)
+commands_store.declare(app)
 
 
 def _version(wanted: bool) -> None:
