@@ -24,6 +24,7 @@ from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.plain import Plain
 from clearinghouse.store.quotas import Quotas
 from clearinghouse.store.readers import ApiKeys, People
 from clearinghouse.store.releases import Releases
@@ -56,6 +57,7 @@ class Tx:
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
         self.releases = Releases(session)
+        self.plain = Plain(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:
