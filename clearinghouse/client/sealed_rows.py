@@ -18,6 +18,7 @@ from clearinghouse.client.opening_quota import OPENING_LIMIT
 from clearinghouse.client.party import Party
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import SealValset, ValsetView
 from clearinghouse.tables import Table
 from secure_eval.keyholder import KeyHolder, SealedSet
@@ -135,6 +136,7 @@ class SealedRows(Party):
         )
         self.keystore.write(ORDER_FILE, order)
         self.keystore.remember("private/commitment", {**body, "salt": salt.hex()})
+        reach("agent.sealed")
         view = self.transport.post(
             "/valsets",
             message,

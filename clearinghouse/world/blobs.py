@@ -60,11 +60,12 @@ def _named(tx: Tx, entries: Sequence[Entry]) -> dict[str, str]:
     erased = {row["request_id"] for row in tx.plain.rows("document") if row["kind"] == "swept"}
     erased |= {item.objects["request"] for item in entries if item.type == "request.erased"}
     withdrawn = {row["source_id"] for row in tx.plain.rows("withdrawal")}
+    withdrawn |= {row["source_id"] for row in tx.plain.rows("grants") if row["withdrawn"]}
     orders = {row["id"]: row for row in tx.plain.rows("orders")}
     lost = {name for name, row in orders.items() if row["source_id"] in withdrawn}
     for row in tx.plain.rows("message"):
-        is_delivery = row["kind"].startswith("deliver")
-        if row["request_id"] not in erased and not (is_delivery and (lost or withdrawn)):
+        may_be_gone = row["kind"].startswith("deliver") and withdrawn
+        if row["request_id"] not in erased and not may_be_gone:
             found[row["digest"]] = row["request_id"]
     for name, row in orders.items():
         digest, request = row["sealed_blob"], row["request_id"]

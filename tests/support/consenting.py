@@ -27,6 +27,7 @@ from clearinghouse.log.replay import replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import TaskList
 from clearinghouse.rounds import grants, intake, pipeline, training
+from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.schema import parse_schema
 from clearinghouse.settings import Settings
@@ -118,7 +119,8 @@ class Market:
             None,
         )
         schema_id = self.providers["a"].schema_id
-        valset_id, blob = new_id("val"), self.desk.blobs.put(b"ciphertext")
+        self.blob = blob = self.desk.blobs.put(b"ciphertext")
+        valset_id = new_id("val")
         body = {
             "schema_id": schema_id,
             "size_class": 64,
@@ -316,12 +318,13 @@ class Market:
         """Take a model as the score step does, without its bytes."""
         developer = self.developers[name]
         model = {"org_id": developer.org_id, "name": name, "kind": "logistic", "digest": "4" * 64}
+        model["nonce_commitment"] = "7" * 64
         with self.desk.store.write() as tx:
             request = tx.requests.get(self.request_id)
             place = len(tx.runs.of(request.id, "score"))
             run = Run(
-                new_id("run"), request.id, "score", place, "running", "", "0", "0", new_id("mod"),
-                model, {},
+                new_id("run"), request.id, "score", place, "running", "", "00" * 32, "00" * 16,
+                new_id("mod"), model, {},
             )  # fmt: skip
             tx.runs.add(run)
             training.taken(tx, self.desk, request, developer.org_id)
@@ -336,6 +339,7 @@ class Market:
                 },
                 hashes={"model": "4" * 64},
             )
+            record_begun(tx, self.desk, request, run)
         return run
 
     # ------------------------------------------------------------ looking
