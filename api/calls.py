@@ -128,6 +128,7 @@ def find_caller(request: Request, desk: Desk, body: bytes | None, body_digest: b
     for org in found:
         if org.key_id == key_id:
             get_limits(request).count(org.id, request.method)
+            reach("api.verified")
             return org
     raise AuthenticationError(f"the key {key_id} is not registered")
 

@@ -17,6 +17,7 @@ from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.opening_quota import OPENING_LIMIT, UPLOAD, OpeningQuota
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import (
     ScoreDigitsTask,
@@ -114,6 +115,7 @@ class KeyAgent:
         except RefusedAfterDecryptionError:
             self._keystore.write(name, agent.state())
             raise
+        reach("agent.opened")
         self._keystore.write(name, agent.state())
 
     # ---------------------------------------------------------------- tests of the sealed rows

@@ -140,6 +140,7 @@ class SealedRows(Party):
         )
         self.keystore.write(ORDER_FILE, order)
         self.keystore.remember("private/commitment", {**body, "salt": salt.hex()})
+        reach("agent.sealed")
         view = self.transport.post(
             "/valsets",
             message,
