@@ -141,7 +141,7 @@ def payment_micro(order: OrderView) -> int:
 
 def allocation_digest(view: ClearingView) -> str:
     """Digest of who sells what at which price, which the draw of rows hangs on."""
-    return digest(view.model_dump(exclude={"draw_seed"}))
+    return digest({k: v for k, v in view.decided().items() if k != "draw_seed"})
 
 
 def _tie_key(frozen: str, source_id: str) -> bytes:
@@ -275,7 +275,7 @@ def _settle(tx: Tx, desk: Desk, request: Request, found: _Revealed, decision: De
         )
     orders = [_order(tx, request, order) for order in view.orders]
     placed = view.model_copy(update={"orders": orders})
-    body = canonical_bytes(placed.model_dump()).decode()
+    body = canonical_bytes(placed.decided()).decode()
     tx.requests.keep(request.id, "clearing", body)
     tx.requests.keep(request.id, "certificate", decision.certificate)
     desk.record(
