@@ -22,7 +22,7 @@ from clearinghouse.messages.deliveries import (
 )
 from clearinghouse.messages.results import ClearingView, OrderList, OrderView, TargetView
 from clearinghouse.rounds import grants, offers, pot
-from clearinghouse.rounds.clear import payment_micro
+from clearinghouse.rounds.decision import payment_micro
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.queue import each

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearinghouse.messages.results import ClearingView, OrderView, TargetView
-from clearinghouse.rounds import clear
+from clearinghouse.rounds import decision
 from clearinghouse.store.records import Request
 from clearinghouse.store.store import Tx
 
@@ -47,14 +47,14 @@ def decide(target: TargetView, clearing: ClearingView, failed: Sequence[str]) ->
     new one: together they pay the dearest prices of all for its real records, as one order would.
     """
     orders = clearing.orders
-    market = clear.Market(
+    market = decision.Market(
         target,
         clearing.reserve_micro,
         tuple(order.source_id for order in orders),
         tuple(None if order.source_id in failed else order.ask_micro for order in orders),
         (),
     )
-    view = clear.decide(market).model_copy(update={"draw_seed": clearing.draw_seed})
+    view = decision.decide(market).model_copy(update={"draw_seed": clearing.draw_seed})
     pairs = [
         (first, again, *_divided(first, again))
         for first, again in zip(orders, view.orders, strict=True)

@@ -16,7 +16,7 @@ from clearinghouse.log.replay import verify_replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.results import ClearingView, PriceList, StatementView, TargetView
 from clearinghouse.money import MICRO, parse_money
-from clearinghouse.rounds import clear, offers, pricing
+from clearinghouse.rounds import decision, offers, pricing
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import pot_micro, reserve_micro
 from clearinghouse.schema import Schema
@@ -107,7 +107,7 @@ def _frozen(found: Published, entries: Sequence[Entry]) -> str:
     return f"{len(found.summaries)} summaries and the target give {logged[:16]}..."
 
 
-def _market(found: Published, entries: Sequence[Entry]) -> clear.Market:
+def _market(found: Published, entries: Sequence[Entry]) -> decision.Market:
     asks = {
         entry.objects["source"]: parse_money(entry.amounts["ask"], name="ask")
         for entry in entries
@@ -119,7 +119,7 @@ def _market(found: Published, entries: Sequence[Entry]) -> clear.Market:
         if entry.type == "ask.committed"
     }
     names = tuple(found.terms.source_ids)
-    return clear.Market(
+    return decision.Market(
         found.target,
         reserve_micro(found.terms),
         names,
@@ -134,9 +134,9 @@ def stored(view: ClearingView) -> ClearingView:
 
 
 def _clearing(found: Published, entries: Sequence[Entry]) -> str:
-    again = clear.decide_all(_market(found, entries))
+    again = decision.decide_all(_market(found, entries))
     logged = _only(entries, "clearing.decided").hashes
-    allocation = clear.allocation_digest(again.view.model_copy(update={"draw_seed": None}))
+    allocation = decision.allocation_digest(again.view.model_copy(update={"draw_seed": None}))
     _need(logged["allocation"] == allocation, "clearing: the asks give another allocation")
     told = stored(found.clearing)
     body = digest(canonical_bytes(told.decided()))

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
 from clearinghouse.messages.intake import OpenRequest
-from clearinghouse.rounds import clear as clear_step
+from clearinghouse.rounds import decision as clear_step
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.schema import parse_schema

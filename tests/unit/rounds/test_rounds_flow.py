@@ -20,7 +20,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
-from clearinghouse.rounds import clear
+from clearinghouse.rounds import decision
 from valuation.ladders import bound
 
 
@@ -253,7 +253,7 @@ def test_who_delivers_is_paid_and_who_does_not_is_not(world, monkeypatch):
     assert [order.source_id for order in again] == [reliable.source_id]
     assert again[0].paid_micro >= again[0].ask_micro * again[0].real > 0
     # It is paid what it would have been paid had the other never been there, and anybody sees so.
-    alone = clear.payment_micro(
+    alone = decision.payment_micro(
         next(o for o in clearing.cleared_again.orders if o.source_id == reliable.source_id)
     )
     assert 0 < orders[reliable.source_id].paid_micro + again[0].paid_micro <= alone

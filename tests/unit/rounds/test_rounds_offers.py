@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import clear, offers
+from clearinghouse.rounds import decision, offers
 from matching.ladder import separated
 from matching.target import share_cap
 from valuation.ladders import bound, earned
@@ -32,8 +32,8 @@ class World:
     fails: frozenset[str]
 
     def view(self, asks):
-        market = clear.Market(self.target, RESERVE, self.names, tuple(asks), ("c",))
-        return clear.decide(market)
+        market = decision.Market(self.target, RESERVE, self.names, tuple(asks), ("c",))
+        return decision.decide(market)
 
     def failed(self, view):
         return [o.source_id for o in view.orders if o.units and o.source_id in self.fails]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clearinghouse.messages.deliveries import Copies, DeliveryCheck
 from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import clear, deposits, offers
+from clearinghouse.rounds import decision, deposits, offers
 from clearinghouse.rounds.deposits import GROUNDS, Conduct
 from clearinghouse.rounds.receive import Kept, decide
 from clearinghouse.store.records import Order
@@ -117,7 +117,7 @@ def market(seed, sources=6, places=5):
         frozen_digest="f" * 64,
     )
     asks = [int(ask) if rng.random() < 0.9 else None for ask in rng.integers(0, 4 * MICRO, sources)]
-    view = clear.decide(clear.Market(target, 4 * MICRO, tuple(names), tuple(asks), ("c",)))
+    view = decision.decide(decision.Market(target, 4 * MICRO, tuple(names), tuple(asks), ("c",)))
     return target, view
 
 
