@@ -272,9 +272,7 @@ class Provider(Party):
 
         proofs = write_proofs([entry.proof for entry in entries if entry.weight])
         reach("provider.sealed")
-        sealed_blob = Outbox(self.keystore, self.transport).send(
-            _parcel(task), sealed, "delivery"
-        )
+        sealed_blob = Outbox(self.keystore, self.transport).send(_parcel(task), sealed, "delivery")
         reach("provider.uploaded")
         return DeliverAnswer(
             sealed_blob=sealed_blob,
