@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.bodies import takes
 from api.calls import JSON, Call, CallOf, DeskOf, registering_call
 from clearinghouse.messages.audits import SeedList
+from clearinghouse.messages.base import Id
 from clearinghouse.messages.intake import (
     OrgView,
     PublishSummary,
@@ -70,7 +71,7 @@ def register_source(call: CallOf) -> Response:
 
 
 @router.get("/sources")
-def list_sources(call: CallOf, schema_id: str | None = None) -> SourceList:
+def list_sources(call: CallOf, schema_id: Id | None = None) -> SourceList:
     """All sources, or those of one schema."""
     with call.desk.store.read() as tx:
         found = tx.cohorts.sources(schema_id)

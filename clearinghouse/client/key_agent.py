@@ -17,6 +17,7 @@ from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.opening_quota import OPENING_LIMIT, UPLOAD, OpeningQuota
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import (
     ScoreDigitsTask,
@@ -25,7 +26,7 @@ from clearinghouse.messages.tasks import (
 )
 from secure_eval.agent_target import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
-from secure_eval.checks import CHECK_OPENINGS
+from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
 from secure_eval.class_agent import ClassesAgentRun
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import MAC_OPENINGS, Layout
@@ -114,6 +115,7 @@ class KeyAgent:
         except RefusedAfterDecryptionError:
             self._keystore.write(name, agent.state())
             raise
+        reach("agent.opened")
         self._keystore.write(name, agent.state())
 
     # ---------------------------------------------------------------- tests of the sealed rows
@@ -240,7 +242,7 @@ class KeyAgent:
             raise ProtocolError("a run's noise needs the commitments to two nonces")
         cells = sum(table.cells for table in task.tables)
         parts = runs_in([table.name for table in task.tables])
-        openings = cells + parts * (MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        openings = cells + parts * (EARLY_OPENINGS + CHECK_OPENINGS + MAC_OPENINGS)
         self.quota.check(task.run_id, openings)
         agreed = (
             [Table(t.name, t.cells, t.epsilon_micro, t.coins) for t in task.tables],

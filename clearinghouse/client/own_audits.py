@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.client.hospital import Hospital, tests_name
 from clearinghouse.client.opening_quota import UPLOAD
 from clearinghouse.client.transport import MAX_BLOB_BYTES
@@ -54,7 +56,7 @@ class OwnAudit:
 def audit_own(
     hospital: Hospital,
     say: Say = lambda _words: None,
-    processor: Callable[[BlobStore], Processor] | None = None,
+    processor: Callable[[DiskStore], Processor] | None = None,
 ) -> tuple[OwnAudit, ...]:
     """Replay all tests and targets of this key whose openings count, and clear the honest ones.
 
@@ -78,7 +80,7 @@ def audit_own(
     told = hospital.transport.get(f"/valsets/{valset}/seeds", SeedList).seeds
     seeds = {item.of: item.seed for item in told}
     folder = hospital.keystore.path("audits/own/blobs")
-    blobs = BlobStore(folder, max_bytes=MAX_BLOB_BYTES)
+    blobs = DiskStore(folder, max_bytes=MAX_BLOB_BYTES)
     worker = (processor or _in_a_process)(blobs)
     try:
         return tuple(
@@ -162,10 +164,9 @@ def _published(hospital: Hospital, run: str, seen: Mapping[str, str]) -> list[in
     return [noise + exact for noise, exact in zip(table["noise"], table["exact"], strict=True)]
 
 
-def _in_a_process(blobs: BlobStore) -> Processor:
-    return WorkerProcess(
-        blobs.folder, blob_bytes=MAX_BLOB_BYTES, wall_s=WALL_S, memory_bytes=MEMORY_BYTES
-    )
+def _in_a_process(blobs: DiskStore) -> Processor:
+    place = BlobPlace(blobs.folder, MAX_BLOB_BYTES)
+    return WorkerProcess(place, wall_s=WALL_S, memory_bytes=MEMORY_BYTES)
 
 
 def refuted(audits: tuple[OwnAudit, ...]) -> str:

@@ -91,6 +91,15 @@ class Orders:
         row.earned_micro, row.ground = earned_micro, ground
         self._session.flush()
 
+    def reprice(
+        self, order_id: str, ladder: tuple[tuple[int, int, int], ...], payment_micro: int
+    ) -> None:
+        """Give an order that is not settled yet other prices."""
+        row = self._row(order_id)
+        row.ladder = json.dumps(ladder, separators=(",", ":"))
+        row.payment_micro = payment_micro
+        self._session.flush()
+
     def dispute(self, order_id: str, reason: str) -> None:
         """Freeze an order's money; the first reason stays."""
         row = self._row(order_id)
