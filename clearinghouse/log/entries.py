@@ -202,8 +202,13 @@ class Entry:
 
     @property
     def epsilon_micro(self) -> int:
-        """Privacy spent by this entry, in millionths; 0 if it is no release."""
+        """What this entry spent of its owner's pure lane, in millionths; 0 if it is no release."""
         return int(self.amounts["epsilon_micro"]) if is_release(self.type) else 0
+
+    @property
+    def rho_micro(self) -> int:
+        """What this entry spent of its owner's zCDP lane, in millionths; 0 for the pure lane."""
+        return int(self.amounts.get("rho_micro", 0)) if is_release(self.type) else 0
 
 
 def is_release(entry_type: str) -> bool:
@@ -267,7 +272,7 @@ def is_timestamp(text: object) -> bool:
 
 
 def epsilon_by_owner(entries: Iterable[Entry]) -> dict[str, int]:
-    """Sum the epsilon of all releases by the organisation whose data paid, in millionths."""
+    """Sum what all releases took of the pure lane of the organisation whose data paid."""
     spent: dict[str, int] = {}
     for entry in entries:
         if is_release(entry.type):
