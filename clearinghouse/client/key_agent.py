@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_rho, check_tables, runs_in
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.opening_quota import OPENING_LIMIT, OpeningQuota
+from clearinghouse.client.opening_quota import OPENING_LIMIT, UPLOAD, OpeningQuota
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import (
     ScoreDigitsTask,
@@ -33,7 +34,6 @@ from secure_eval.layout import MAC_OPENINGS, Layout
 from secure_eval.noise import Table
 
 UPLOAD_STATE = "private/states/upload.state"
-_UPLOAD = "upload"
 
 Integers = NDArray[np.int64]
 AgentSide = CheckedAgentRun | ClassesAgentRun
@@ -116,6 +116,7 @@ class KeyAgent:
         except RefusedAfterDecryptionError:
             self._keystore.write(name, agent.state())
             raise
+        reach("agent.opened")
         self._keystore.write(name, agent.state())
 
     # ---------------------------------------------------------------- tests of the sealed rows
@@ -127,7 +128,7 @@ class KeyAgent:
             ValueError: Malformed, or other tests than were answered before.
             RefusedError: The key has no openings left.
         """
-        self.quota.reserve(_UPLOAD, CHECK_OPENINGS)
+        self.quota.reserve(UPLOAD, CHECK_OPENINGS)
         agent = AgentUpload(self._secrets.holder)
         state = self._keystore.read(UPLOAD_STATE)
         if state is not None:
