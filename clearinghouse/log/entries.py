@@ -66,6 +66,7 @@ CONSENT_TYPES: Mapping[str, EntryType] = {
     "use.ordered": EntryType("deliver", _USE, _TERMS),
     "use.sealed": EntryType("deliver", _USE, _TERMS),
     "use.read": EntryType("deliver", _USE, _TERMS),
+    "use.passed": EntryType("deliver", _USE, _TERMS),
     "use.trained": EntryType("score", _USE, _TERMS),
     "use.refused": EntryType("deliver", ("source", "request", "order", "recipient"), ("reason",)),
     "deletion.confirmed": EntryType("deliver", ("request", "source"), (), ("records",)),

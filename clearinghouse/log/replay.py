@@ -158,7 +158,7 @@ class _State(RunRules):
             "award.decided": self._award,
             "statement.settled": self._statement,
             "request.closed": self._close,
-            **dict.fromkeys((*consents.USES, "use.refused"), self._use),
+            **dict.fromkeys((*consents.USES, "use.passed", "use.refused"), self._use),
         }
 
     def apply(self, index: int, entry: Entry) -> Problems:
