@@ -6,7 +6,6 @@ the next; a sequencer that takes what is newer than the last it saw.
 
 import json
 import math
-import re
 import signal
 import subprocess
 import sys
