@@ -158,7 +158,7 @@ def world(tmp_path):
     app = create_app(Settings(tmp_path / "server", in_process=True))
     with at_work(app.state.runner), app_client(app) as client:
         made = World(tmp_path, client, "http://testserver", make_schema(tmp_path))
-        made.desk = app.state.desk
+        made.app, made.desk = app, app.state.desk
         yield made
 
 
