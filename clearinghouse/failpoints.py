@@ -56,6 +56,7 @@ POINTS: Mapping[str, str] = {
     "party.stored": "a party's answer is stored, not yet sent",
     "party.answered": "a party's answer is acknowledged",
     "agent.charged": "the key agent has debited epsilon, nothing is drawn",
+    "onsite.released": "an on-site release is drawn and stored, not yet given to its developer",
     "provider.sealed": "a provider has sealed its records, not yet uploaded them",
 }
 """Every point, and what is so when it is reached."""
