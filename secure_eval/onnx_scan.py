@@ -21,7 +21,7 @@ class Limits:
     nodes: int
 
 
-IMPORT_LIMITS = Limits(16 << 20, 450_000, 50_000, 200)
+IMPORT_LIMITS = Limits(16 << 20, 450_000, 50_000, 400)
 """For models that become integer models."""
 REFUSED_FIELDS = {
     "functions": "local functions are not supported; export without them",
