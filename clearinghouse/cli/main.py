@@ -19,6 +19,7 @@ from clearinghouse.cli import (
     commands_consent,
     commands_identity,
     commands_market,
+    commands_onsite,
     commands_operator,
     commands_party,
     commands_results,
@@ -59,6 +60,7 @@ commands_settle.declare(
     app, commands_results.price_app, commands_party.org_app, commands_market.request_app
 )
 commands_operator.declare(app)
+commands_onsite.declare(app)
 commands_store.declare(app)
 
 
