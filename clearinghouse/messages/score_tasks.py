@@ -101,7 +101,7 @@ class ScoreDigitsAnswer(Message):
 class ScoreEarlyTask(Message):
     """To the hospital: open the tests of its digits.
 
-    It learns three masked field elements; the server learns whether all three are 0. If not, the
+    It learns six masked field elements; the server learns whether all six are 0. If not, the
     run is burnt: no share is ever sent for false digits, as those would show the model.
     """
 
@@ -111,7 +111,7 @@ class ScoreEarlyTask(Message):
 
 
 class ScoreEarlyAnswer(Message):
-    """One field element for each of the three openings."""
+    """One field element for each of the six openings."""
 
     kind: Literal["score.early"] = "score.early"
     replies_blob: Sha256
