@@ -49,6 +49,8 @@ def test_every_class_is_counted_exactly_over_blocks_and_groups(kind):
     )
     model = classes_from_sklearn(estimator.fit(X, Y), BOUNDS)
     assert model.kind == kind
+    if kind == "linear":  # the trees open all bins, these two blocks
+        model = halved(model)
     found = rehearse_classes(
         model, X, Y, groups={"sepal": WIDE}, max_rows_per_block=80 if kind == "linear" else 8192
     )
@@ -58,13 +60,17 @@ def test_every_class_is_counted_exactly_over_blocks_and_groups(kind):
         assert histogram.groups["sepal"].tolist() == groups.tolist()
 
 
+def halved(model):
+    """The model publishing two bins a class, below and above its threshold."""
+    parts = (part.with_edges([0, part.threshold_bin, 32]) for part in model.models)
+    return replace(model, models=tuple(parts))
+
+
 class Setting:
     """Both sides of a run of three classes on 150 rows."""
 
     def __init__(self):
-        whole = classes_from_sklearn(RidgeClassifier().fit(X, Y), BOUNDS)
-        parts = tuple(part.with_edges([0, 8, 16, 24, 32]) for part in whole.models)
-        self.model = replace(whole, models=parts)
+        self.model = halved(classes_from_sklearn(RidgeClassifier().fit(X, Y), BOUNDS))
         self.holder = KeyHolder.generate()
         (first, *_) = self.model.models
         self.sealed = self.holder.seal(first.encode(X), Y, 3)
