@@ -4,6 +4,7 @@
 |---|---|
 | grants | by the owner of a registered source that was not withdrawn; withdrawn once, by it |
 | uses | name a grant of that source for that recipient, columns and purpose, not expired, not withdrawn, while the request is open; sealed after ordered, read after sealed, trained after read |
+| passing on | by who has read it itself, under a grant that lets it send; read after that under the same |
 | deliveries | are sealed for somebody who may have them; who confirms records has read them |
 | after a withdrawal | nothing of the source is asked, sealed or used; it is erased once |
 """  # noqa: E501  a table row is one line
@@ -21,6 +22,7 @@ Problems = Iterator[str]
 AFTER_CLOSE = frozenset(
     {
         "use.read",
+        "use.passed",
         "use.trained",
         "use.refused",
         "deletion.confirmed",
@@ -47,7 +49,7 @@ BY_OPERATOR = frozenset(
 )
 BY_OWNER = frozenset({"grant.given", "grant.withdrawn", "source.withdrawn"})
 
-_PURPOSE_OF = {digest(purpose): purpose for purpose in PURPOSES}
+PURPOSE_OF = {digest(purpose): purpose for purpose in PURPOSES}
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class Consents:
         self.erased: set[str] = set()
         self.done: set[tuple[str, str, str, str]] = set()
         """(act, request, source, recipient) of every use."""
+        self.passed: dict[tuple[str, str, str], str] = {}
+        """By (request, source, recipient): who passed records on to it."""
         self.last_left = -1
         """Index of the last entry by which a source or a grant left."""
 
@@ -105,7 +109,7 @@ class Consents:
             yield f"{grant} was given before"
         if source in self.withdrawn:
             yield f"{source} was withdrawn at entry {self.withdrawn[source]}"
-        purpose = _PURPOSE_OF.get(entry.hashes["purpose"], "")
+        purpose = PURPOSE_OF.get(entry.hashes["purpose"], "")
         if not purpose:
             yield f"{grant} is for a purpose that is not on the list"
         if not isinstance(expires, int) or expires <= _seconds(entry.time):
@@ -142,6 +146,9 @@ class Consents:
         """A use of a source's records; `owner` is who registered the source."""
         source, recipient = entry.objects["source"], entry.objects["recipient"]
         yield from self.gone(source)
+        request = entry.objects["request"]
+        if entry.type == "use.passed":
+            yield from self._passed(entry)
         actor = {"use.sealed": owner, "use.read": recipient, "use.trained": recipient}
         if entry.type in actor and entry.actor != actor[entry.type]:
             yield f"made by {entry.actor}, who is not the one that does this"
@@ -150,9 +157,10 @@ class Consents:
             yield f"{entry.objects['grant']} was never given: a use without a grant"
         else:
             yield from self._covered(entry, grant, owner)
-        request = entry.objects["request"]
-        place = USES.index(entry.type)
+        place = USES.index(entry.type) if entry.type in USES else 0
         before = USES[max(place - 1, 0)]
+        if before == "use.sealed" and (request, source, recipient) in self.passed:
+            before = "use.passed"
         if place and (before, request, source, recipient) not in self.done:
             yield f"{recipient} was not '{before}' before"
         self.done.add((entry.type, request, source, recipient))
@@ -161,18 +169,28 @@ class Consents:
         name, recipient = entry.objects["grant"], entry.objects["recipient"]
         if grant.source != entry.objects["source"]:
             yield f"{name} is about {grant.source}"
-        if grant.sender != owner:
-            yield f"{name} lets {grant.sender} send, not the source's owner"
+        place = (entry.objects["request"], entry.objects["source"], recipient)
+        sender = self.passed.get(place, owner)
+        if grant.sender != sender:
+            who = "the source's owner" if sender == owner else sender
+            yield f"{name} lets {grant.sender} send, not {who}"
         if grant.recipient not in (None, recipient):
             yield f"{name} names {grant.recipient}, not {recipient}"
         if grant.attributes != entry.hashes["attributes"]:
             yield f"{name} is for other columns"
-        if not is_within(_PURPOSE_OF.get(entry.hashes["purpose"], ""), grant.purpose):
+        if not is_within(PURPOSE_OF.get(entry.hashes["purpose"], ""), grant.purpose):
             yield f"{name} is for another purpose"
         if _seconds(entry.time) >= grant.expires:
             yield f"{name} has expired"
         if grant.is_over:
             yield f"{name} was withdrawn before"
+
+    def _passed(self, entry: Entry) -> Problems:
+        """That who passes records on has read them itself."""
+        request, source = entry.objects["request"], entry.objects["source"]
+        if ("use.read", request, source, entry.actor) not in self.done:
+            yield f"{entry.actor} passes on records of {source} that it never read under a grant"
+        self.passed.setdefault((request, source, entry.objects["recipient"]), entry.actor)
 
     def gone(self, source: str) -> Problems:
         """That nothing of a withdrawn source is used."""

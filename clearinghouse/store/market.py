@@ -164,6 +164,20 @@ class Runs:
         )
         return tuple(_run(row) for row in self._session.exec(query))
 
+    def ended_targets(self, valset_id: str) -> tuple[Run, ...]:
+        """Return the targets of a validation set that were released or failed, by id."""
+        query = (
+            select(RunRow)
+            .join(RequestRow, col(RequestRow.id) == col(RunRow.request_id))
+            .where(
+                RequestRow.valset_id == valset_id,
+                RunRow.kind == "target",
+                RunRow.state != "running",
+            )
+            .order_by(col(RunRow.id))
+        )
+        return tuple(_run(row) for row in self._session.exec(query))
+
     def count_of_owner(self, valset_id: str, org_id: str) -> int:
         """How many of an organisation's models a validation set has scored, readable ones only."""
         query = (
