@@ -9,12 +9,15 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from clearinghouse.errors import ClearinghouseError, QuotaError, RateError
 from clearinghouse.journal import journal
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = {404: "not-found", 405: "method-not-allowed", 413: "bad-input", 415: "bad-input"}
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _log = journal("api")
 
@@ -35,6 +38,18 @@ def explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "the message"
     return f"{place}: {first['msg']}"
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method that a path takes; the framework names those of the first route alone."""
+    routes = request.app.routes
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 def _after_s(error: ClearinghouseError) -> int:
@@ -67,9 +82,11 @@ def install(app: FastAPI) -> None:
         return problem(422, "bad-input", f"{place}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    def _framework(_request: Request, error: HTTPException) -> Any:
+    def _framework(request: Request, error: HTTPException) -> Any:
         kind = _TYPES.get(error.status_code, "http")
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == 405:
+            headers = {"Allow": ", ".join(_allowed(request))}
         return problem(error.status_code, kind, str(error.detail), headers)
 
     @app.exception_handler(ClientDisconnect)

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import CallOf
+from clearinghouse.messages.base import Id
 from clearinghouse.messages.consent import (
     DeliveryList,
     GiveGrant,
@@ -28,7 +29,7 @@ def give_grant(call: CallOf) -> Response:
 
 
 @router.get("/grants")
-def list_grants(call: CallOf, source_id: str | None = None) -> GrantList:
+def list_grants(call: CallOf, source_id: Id | None = None) -> GrantList:
     """Grants that the caller gave or that name it, each with all that was done under it."""
     with call.desk.store.read() as tx:
         return grants.listing(tx, call.org.id, source_id)
@@ -71,7 +72,7 @@ def get_withdrawal(call: CallOf, source_id: str) -> WithdrawalView:
 
 
 @router.get("/deliveries")
-def list_deliveries(call: CallOf, request_id: str | None = None) -> DeliveryList:
+def list_deliveries(call: CallOf, request_id: Id | None = None) -> DeliveryList:
     """Deliveries that the caller sends or may receive, and whether a grant covers each now."""
     with call.desk.store.read() as tx:
         found = training.deliveries(tx, call.desk, call.org, request_id)

@@ -18,13 +18,23 @@ from clearinghouse.store.store import Store, Tx
 SILENT_LEASES = 3
 
 
-def doctor_server(data: Path) -> Result:
-    """Check everything that a server needs."""
+def doctor_server(data: Path, *, world: bool = False) -> Result:
+    """Check everything that a server needs; with `world` also everything it holds."""
     try:
         settings = settings_from_environment(data)
     except ClearinghouseError as error:
         return report([Finding("settings", "broken", str(error), "correct the variable")])
-    return report([*machine(), *_folder(settings), *_database(settings)])
+    return report([*machine(), *_folder(settings), *_database(settings), *_world(data, world)])
+
+
+def _world(data: Path, wanted: bool) -> Iterator[Finding]:
+    if wanted:
+        from clearinghouse.cli.world import look_at_world
+
+        try:
+            yield from look_at_world(data)
+        except ClearinghouseError as error:
+            yield Finding("world", "broken", str(error), "see docs/operate.md, Drills")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

@@ -157,6 +157,7 @@ class Provider(Party):
             )
             key = f"{self.org_id}.source.{self.schema_id}"
             view = self.transport.post("/sources", message, SourceView, idempotency_key=key)
+            reach("provider.registered")
             known = {"source_id": view.id, "rows_root": message.rows_root}
             self.keystore.remember("source", known)
         if known["rows_root"] != self.commitments.root.hex():
@@ -253,6 +254,7 @@ class Provider(Party):
             raise RefusedError("an order came for a request in which this source made no ask")
         self._check_prices(request_id, task)
         skip = self._ordered_before(request_id, task)
+        reach("provider.ordered")
         entries = self.draw(
             task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label, skip=skip
         )
@@ -270,9 +272,10 @@ class Provider(Party):
 
         proofs = write_proofs([entry.proof for entry in entries if entry.weight])
         reach("provider.sealed")
-        outbox = Outbox(self.keystore, self.transport)
+        sealed_blob = Outbox(self.keystore, self.transport).send(_parcel(task), sealed, "delivery")
+        reach("provider.uploaded")
         return DeliverAnswer(
-            sealed_blob=outbox.send(_parcel(task), sealed, "delivery"),
+            sealed_blob=sealed_blob,
             proofs_blob=self.transport.put_blob(proofs, "proofs"),
             real=sum(entry.weight for entry in entries),
             claim_micro=earned(

@@ -20,7 +20,7 @@ from clearinghouse.client.party import Party
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
-from clearinghouse.messages.intake import SealValset, ValsetView
+from clearinghouse.messages.intake import RequestView, SealValset, ValsetView
 from clearinghouse.tables import Table
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.layout import Layout
@@ -140,6 +140,7 @@ class SealedRows(Party):
         )
         self.keystore.write(ORDER_FILE, order)
         self.keystore.remember("private/commitment", {**body, "salt": salt.hex()})
+        reach("agent.sealed")
         view = self.transport.post(
             "/valsets",
             message,
@@ -196,13 +197,21 @@ class SealedRows(Party):
     def _outbox(self) -> Outbox:
         return Outbox(self.keystore, self.transport)
 
-    def reseal(self) -> str:
+    def reseal(self, *, abandon: bool = False) -> str:
         """Seal the same rows under a new key and register them as a new set; returns its id.
 
-        The old key opens nothing any more, so no request on the old set may be running. The ledger
-        and the models that were scored carry on: the patients are the same.
+        The old key opens nothing any more, so no request on the old set may be running, unless it
+        is to be abandoned: then its open tasks are refused, and it ends by itself. The ledger
+        and the models that were scored carry on: the patients are the same. What broke off before
+        the new set was registered is done again.
+
+        Raises:
+            ProtocolError: The table is not the one that was sealed.
+            RefusedError: Nothing was sealed, or a request on the set is running.
         """
         known = self._valset()
+        if not abandon:
+            self._check_idle(str(known["valset_id"]))
         if known["rows_sha256"] != self._rows_digest():
             raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
         old = str(known["valset_id"])
@@ -213,6 +222,15 @@ class SealedRows(Party):
                 path.rename(self.keystore.path(f"private/old/{old}/{path.name}"))
         self._agent = None
         return self.seal()
+
+    def _check_idle(self, valset_id: str) -> None:
+        for path in sorted(self.keystore.directory.glob("requests/req_*.json")):
+            view = self.transport.get(f"/requests/{path.stem}", RequestView)
+            if view.state == "running" and view.terms.valset_id == valset_id:
+                raise RefusedError(
+                    f"{view.id} is running on this set, and a new key could not answer it. "
+                    "Let it end (clearinghouse agent run --until), or abandon it (--abandon)"
+                )
 
     def _holder(self) -> KeyHolder:
         path = self.keystore.path(KEY_FILE)

@@ -25,6 +25,7 @@ from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
 from clearinghouse.store.partials import Partials
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.plain import Plain
 from clearinghouse.store.quotas import Quotas
 from clearinghouse.store.readers import ApiKeys, People
 from clearinghouse.store.references import References
@@ -59,6 +60,7 @@ class Tx:
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
         self.releases = Releases(session)
+        self.plain = Plain(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

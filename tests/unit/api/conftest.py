@@ -193,6 +193,14 @@ def make_market(party, schema, app):
     return lambda: Market(party, schema, app.state.desk.store)
 
 
+@pytest.fixture(scope="session")
+def market_on():
+    """Makes a market on a server that runs elsewhere, by its client, its clock and its store."""
+    return lambda client, clock, store: Market(
+        lambda role="provider": Party(client, clock, role).register(), SCHEMA, store
+    )
+
+
 @pytest.fixture
 def market(make_market):
     """A registered market."""

@@ -23,6 +23,7 @@ READS = {
     "/v1/sources/{source_id}": EVERYBODY,
     "/v1/sources/{source_id}/summary": EVERYBODY,
     "/v1/valsets/{valset_id}": INSIDE,
+    "/v1/valsets/{valset_id}/seeds": {"hospital"},
     "/v1/blobs/{digest}": {"hospital"},
     "/v1/uploads/{upload_id}": {"hospital"},
     "/v1/sources/{source_id}/withdrawal": {"provider"},

@@ -249,7 +249,7 @@ class Bench:
             view = {name: message[name] for name in kept}
             return {**view, "id": new_id("val"), "org_id": self.ids[signer]}
         if path == "requests":
-            return {
+            view = {
                 "id": new_id("req"),
                 "org_id": self.ids[signer],
                 "step": "match",
@@ -263,6 +263,8 @@ class Bench:
                 "step_seconds": {},
                 "message_bytes": {},
             }
+            self.documents[view["id"]] = view
+            return view
         return {}
 
 
