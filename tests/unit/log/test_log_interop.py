@@ -230,7 +230,9 @@ def served(folder: Path, size: int) -> tuple[list[bytes], bytes, dict[str, bytes
             paths += [f"tile/{level}/{tile_path(number)}" for number in range(whole)]
             paths += [f"tile/{level}/{tile_path(whole, rest)}"] if rest else []
             level += 1
-        tiles = {path: client.get(f"http://testserver/v1/log/tiles/{path}").content for path in paths}
+        tiles = {
+            path: client.get(f"http://testserver/v1/log/tiles/{path}").content for path in paths
+        }
     store.close()
     return found, root, tiles
 
