@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from api.described import complete
 from clearinghouse.messages.base import Message
 
 _REF = "#/components/schemas/{model}"
@@ -23,7 +24,7 @@ def takes(kind: type[Message]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> None:
-    """Add the message classes that routes take to the application's OpenAPI document."""
+    """Add to the application's OpenAPI document what the framework does not know of our routes."""
     plain = app.openapi
 
     def whole() -> dict[str, Any]:
@@ -34,6 +35,7 @@ def describe(app: FastAPI) -> None:
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             for name, schema in found.get("$defs", {}).items():
                 schemas.setdefault(name, schema)
+            complete(document)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -43,12 +43,35 @@ def get_limits(request: Request) -> Limits:
 DeskOf = Annotated[Desk, Depends(get_desk)]
 
 
+class MediaTypeError(InputError):
+    """The body is of a kind that no route reads."""
+
+    status = 415
+
+
+def check_media_type(request: Request) -> None:
+    """Only JSON as sent: no other kind, and nothing that would have to be unpacked first.
+
+    Raises:
+        MediaTypeError: It says that it is something else.
+    """
+    kind, _, parameters = request.headers.get("content-type", JSON).partition(";")
+    charset = parameters.strip().lower()
+    if kind.strip().lower() != JSON or charset not in ("", "charset=utf-8", 'charset="utf-8"'):
+        raise MediaTypeError(f"a body must be {JSON} in UTF-8")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise MediaTypeError("a body must be sent as it is, without a Content-Encoding")
+
+
 async def read_body(request: Request) -> bytes:
     """The whole body, up to the route's limit.
 
     Raises:
         TooLargeError: There is more.
+        MediaTypeError: It is no JSON.
     """
+    if request.method in ("POST", "PUT", "PATCH"):
+        check_media_type(request)
     settings = get_desk(request).settings
     is_summary = request.url.path.endswith("/summary")
     limit = settings.summary_bytes if is_summary else settings.body_bytes
@@ -153,8 +176,7 @@ def check_key(tx: Tx, org: Org) -> None:
     Raises:
         AuthenticationError: It was revoked since the call's signature was checked.
     """
-    if tx.parties.by_key(org.key_id) is None:
-        raise AuthenticationError(f"the key {org.key_id} was revoked")
+    tx.parties.check_key(org)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from clearinghouse.errors import ClearinghouseError, QuotaError, RateError
 from clearinghouse.journal import journal
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = {404: "not-found", 405: "method-not-allowed", 413: "bad-input", 415: "bad-input"}
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _log = journal("api")
 
@@ -34,6 +38,18 @@ def explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "the message"
     return f"{place}: {first['msg']}"
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method that a path takes; the framework names those of the first route alone."""
+    routes = request.app.routes
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 def _after_s(error: ClearinghouseError) -> int:
@@ -66,10 +82,16 @@ def install(app: FastAPI) -> None:
         return problem(422, "bad-input", f"{place}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    def _framework(_request: Request, error: HTTPException) -> Any:
+    def _framework(request: Request, error: HTTPException) -> Any:
         kind = _TYPES.get(error.status_code, "http")
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == 405:
+            headers = {"Allow": ", ".join(_allowed(request))}
         return problem(error.status_code, kind, str(error.detail), headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_request: Request, _error: ClientDisconnect) -> Any:
+        return problem(400, "cut-off", "the caller went away in the middle of the body")
 
     @app.exception_handler(Exception)
     def _ours_to_fix(_request: Request, error: Exception) -> Any:

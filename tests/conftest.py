@@ -1,12 +1,15 @@
 """What all tests share: databases, and one honest line for what this machine cannot run."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import buckets
 import databases
 import pytest
 import requires
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.29 and later call their maker otherwise
 _PROGRAMS = databases.find_programs()
 _HAS_POSTGRES = requires.need("postgres", _PROGRAMS is not None)
 
@@ -20,6 +23,22 @@ def postgres() -> Iterator[databases.PostgresServer]:
     )
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[buckets.S3Server]:
+    """A real S3 server: OpenStack Swift, Debian's package, on loopback."""
+    server = buckets.S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket_url(s3_server: buckets.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://bucket/prefix` of a prefix that nobody else uses; the environment knows the rest."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.fresh()
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +92,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         dropped = [item for item in items if _needs_postgres(item)]
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
+    if not requires.has("s3"):
+        dropped = [item for item in items if _needs_s3(item)]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
     requires.leave_out(config, items)
 
 
@@ -80,6 +103,11 @@ def _needs_postgres(item: pytest.Item) -> bool:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     fixtures = getattr(item, "fixturenames", ())
     return "postgresql" in parameters.values() or "postgres" in fixtures
+
+
+def _needs_s3(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "s3" in parameters.values() or "bucket_url" in getattr(item, "fixturenames", ())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse, Response
 from api.bodies import takes
 from api.calls import Call, CallOf
 from clearinghouse.errors import NotFoundError
+from clearinghouse.messages.base import Id
 from clearinghouse.messages.disputes import (
     AnswerDispute,
     DisputeList,
@@ -95,7 +96,7 @@ def _dispute(tx: Tx, call: Call, dispute_id: str) -> Dispute:
 
 
 @router.get("/reputation")
-def get_reputation(call: CallOf, org_id: str) -> ReputationView:
+def get_reputation(call: CallOf, org_id: Id) -> ReputationView:
     """What attested outcomes say about an owner; public among participants."""
     with call.desk.store.read() as tx:
         return outcomes.view(tx, call.desk, org_id)

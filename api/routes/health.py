@@ -15,7 +15,7 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "Calls would fail; the body says why."}})
 def readyz(request: Request) -> JSONResponse:
     """Whether calls can be taken: database, disk, threads; 503 if not. And what is degraded."""
     found: dict[str, Any] = request.app.state.readiness.look()

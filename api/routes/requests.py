@@ -9,6 +9,7 @@ from api.bodies import takes
 from api.calls import JSON, Call, CallOf
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.audits import AuditRun, AuditView, TranscriptView
+from clearinghouse.messages.base import Id
 from clearinghouse.messages.consent import OpenRequestList
 from clearinghouse.messages.intake import OpenRequest, RequestView
 from clearinghouse.messages.jobs import CancelRun, JobList
@@ -48,7 +49,7 @@ def open_request(call: CallOf) -> Response:
 def list_requests(
     call: CallOf,
     state: Literal["open"] = "open",  # noqa: ARG001  the only state that strangers may ask for
-    schema_id: str | None = None,
+    schema_id: Id | None = None,
 ) -> OpenRequestList:
     """Requests whose orders are not placed yet: purpose, price and released target."""
     with call.desk.store.read() as tx:

@@ -1,6 +1,5 @@
 """`doctor --data`: what a server's folder, database and workers need, as the operator sees it."""
 
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -48,7 +47,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
             yield Finding("keys", "broken", f"others can read {name}", f"run chmod 600 {path}")
         else:
             yield Finding("keys", "ok", name)
-    free, reserve = shutil.disk_usage(data).free, settings.disk_reserve_bytes
+    free, reserve = settings.blob_place.open().staging.free(), settings.disk_reserve_bytes
     words = f"{free / 2**30:.1f} GiB free"
     yield Finding(
         "disk",

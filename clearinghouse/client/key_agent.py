@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_tables, runs_in
+from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_rho, check_tables, runs_in
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.opening_quota import OPENING_LIMIT, OpeningQuota
+from clearinghouse.client.opening_quota import OPENING_LIMIT, UPLOAD, OpeningQuota
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import OpenRequest
@@ -24,16 +24,16 @@ from clearinghouse.messages.tasks import (
     TargetCommitTask,
     TargetNoiseTask,
 )
+from clearinghouse.noise_laws import run_cost
 from secure_eval.agent_target import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
-from secure_eval.checks import CHECK_OPENINGS
+from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
 from secure_eval.class_agent import ClassesAgentRun
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import MAC_OPENINGS, Layout
 from secure_eval.noise import Table
 
 UPLOAD_STATE = "private/states/upload.state"
-_UPLOAD = "upload"
 
 Integers = NDArray[np.int64]
 AgentSide = CheckedAgentRun | ClassesAgentRun
@@ -128,7 +128,7 @@ class KeyAgent:
             ValueError: Malformed, or other tests than were answered before.
             RefusedError: The key has no openings left.
         """
-        self.quota.reserve(_UPLOAD, CHECK_OPENINGS)
+        self.quota.reserve(UPLOAD, CHECK_OPENINGS)
         agent = AgentUpload(self._secrets.holder)
         state = self._keystore.read(UPLOAD_STATE)
         if state is not None:
@@ -239,11 +239,12 @@ class KeyAgent:
         """
         self._check_run(request_id, terms, task)
         check_tables(task.tables, self._secrets.layout, terms.epsilon_score_micro, terms.noise_law)
+        check_rho(task.tables, terms.rho_score_micro)
         if len(task.nonce_commitments) != 2:
             raise ProtocolError("a run's noise needs the commitments to two nonces")
         cells = sum(table.cells for table in task.tables)
         parts = runs_in([table.name for table in task.tables])
-        openings = cells + parts * (MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        openings = cells + parts * (EARLY_OPENINGS + CHECK_OPENINGS + MAC_OPENINGS)
         self.quota.check(task.run_id, openings)
         agreed = (
             [Table(t.name, t.cells, t.epsilon_micro, t.coins) for t in task.tables],
@@ -278,7 +279,8 @@ class KeyAgent:
             "tables": [table.model_dump() for table in task.tables],
             "nonces": list(task.nonce_commitments),
         }
-        self._budget.release(task.run_id, asked, terms.epsilon_score_micro, draw, "score")
+        cost = run_cost(terms.epsilon_score_micro, terms.rho_score_micro)
+        self._budget.release(task.run_id, asked, cost, draw, "score")
         return self._run(task.run_id).digits(score, *agreed)
 
     def _check_run(self, request_id: str, terms: OpenRequest, task: ScoreDigitsTask) -> None:

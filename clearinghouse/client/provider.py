@@ -19,6 +19,7 @@ from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
 from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.outbox import Outbox
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
 from clearinghouse.client.shown import Next, write_shown
@@ -257,18 +258,21 @@ class Provider(Party):
         entries = self.draw(
             task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label, skip=skip
         )
-        body = write_body(
-            self.schema,
-            self.commitments.size,
-            order_id=task.order_id,
-            source_id=task.source_id,
-            purpose=task.purpose,
-            entries=entries,
-        )
-        sealed = seal(body, task.recipients)
+
+        def sealed() -> bytes:
+            body = write_body(
+                self.schema,
+                self.commitments.size,
+                order_id=task.order_id,
+                source_id=task.source_id,
+                purpose=task.purpose,
+                entries=entries,
+            )
+            return seal(body, task.recipients)
+
         proofs = write_proofs([entry.proof for entry in entries if entry.weight])
         reach("provider.sealed")
-        sealed_blob = self.transport.put_blob(sealed, "delivery")
+        sealed_blob = Outbox(self.keystore, self.transport).send(_parcel(task), sealed, "delivery")
         reach("provider.uploaded")
         return DeliverAnswer(
             sealed_blob=sealed_blob,
@@ -391,6 +395,12 @@ class Provider(Party):
         proof = RowProof(secrets.randbelow(self.commitments.size), secrets.token_bytes(32), path)
         blank = dict.fromkeys(self._records[0], None)
         return Entry(place, 0, blank, secrets.token_bytes(32), proof)
+
+
+def _parcel(task: DeliverTask) -> str:
+    """Name of an order's sealed records while they are on their way, to just these recipients."""
+    keys = [item.age_recipient for item in task.recipients]
+    return f"{task.order_id}.{hashlib.sha256(canonical_bytes(keys)).hexdigest()[:16]}"
 
 
 def seal(body: bytes, recipients: Sequence[Recipient]) -> bytes:

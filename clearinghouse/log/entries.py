@@ -66,6 +66,7 @@ CONSENT_TYPES: Mapping[str, EntryType] = {
     "use.ordered": EntryType("deliver", _USE, _TERMS),
     "use.sealed": EntryType("deliver", _USE, _TERMS),
     "use.read": EntryType("deliver", _USE, _TERMS),
+    "use.passed": EntryType("deliver", _USE, _TERMS),
     "use.trained": EntryType("score", _USE, _TERMS),
     "use.refused": EntryType("deliver", ("source", "request", "order", "recipient"), ("reason",)),
     "deletion.confirmed": EntryType("deliver", ("request", "source"), (), ("records",)),
@@ -74,6 +75,7 @@ CONSENT_TYPES: Mapping[str, EntryType] = {
     "request.erased": EntryType("settle", ("request",), (), ("blobs",)),
 }
 """Grants, what was done under them, and what was taken back."""
+_ORDER = ("request", "order", "delivery", "source")
 _MOVED = ("paid_micro", "returned_micro", "upheld")
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
@@ -97,13 +99,14 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "clearing.decided": EntryType("clear", ("request",), ("inputs", "allocation")),
     "delivery.sealed": EntryType("deliver", ("request", "source", "delivery"), ("blob",)),
     "order.offered": EntryType("deliver", ("request",), ("orders",), ("units", "orders")),
+    "order.repriced": EntryType("deliver", _ORDER, (), ("payment_micro", "raised_micro")),
     "order.settled": EntryType(
         "deliver",
-        ("request", "order", "delivery", "source"),
+        _ORDER,
         (),
         ("units", "real", "claim_micro", "bound_micro", "earned_micro"),
     ),
-    "order.frozen": EntryType("deliver", ("request", "order", "delivery", "source"), ("findings",)),
+    "order.frozen": EntryType("deliver", _ORDER, ("findings",)),
     "deposit.settled": EntryType(
         "settle", ("request", "source"), (), ("returned_micro", "forfeited_micro")
     ),
@@ -134,6 +137,7 @@ BY_OPERATOR = {
     "inputs.frozen",
     "clearing.decided",
     "order.offered",
+    "order.repriced",
     "order.settled",
     "order.frozen",
     "deposit.settled",
@@ -202,8 +206,13 @@ class Entry:
 
     @property
     def epsilon_micro(self) -> int:
-        """Privacy spent by this entry, in millionths; 0 if it is no release."""
+        """What this entry spent of its owner's pure lane, in millionths; 0 if it is no release."""
         return int(self.amounts["epsilon_micro"]) if is_release(self.type) else 0
+
+    @property
+    def rho_micro(self) -> int:
+        """What this entry spent of its owner's zCDP lane, in millionths; 0 for the pure lane."""
+        return int(self.amounts.get("rho_micro", 0)) if is_release(self.type) else 0
 
 
 def is_release(entry_type: str) -> bool:
@@ -267,7 +276,7 @@ def is_timestamp(text: object) -> bool:
 
 
 def epsilon_by_owner(entries: Iterable[Entry]) -> dict[str, int]:
-    """Sum the epsilon of all releases by the organisation whose data paid, in millionths."""
+    """Sum what all releases took of the pure lane of the organisation whose data paid."""
     spent: dict[str, int] = {}
     for entry in entries:
         if is_release(entry.type):

@@ -22,11 +22,13 @@ class RequestStory:
         frozen_sources: Sources of orders whose money waits for a dispute.
         earned_micro: What settled orders earn.
         offered: Where undelivered units were offered again.
+        repriced: Orders whose prices changed then.
         bids: By model id: its developer and the commitment to its bid.
         first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
         most_runs: Scoring runs fixed at opening; None where an old log does not say.
+        rho_run_micro: What each run takes of the zCDP lane; 0 if the pure lane pays.
     """
 
     owner: str
@@ -49,6 +51,7 @@ class RequestStory:
     frozen_sources: set[str] = field(default_factory=set)
     earned_micro: int = 0
     offered: int | None = None
+    repriced: set[str] = field(default_factory=set)
     models: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str | None] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)
@@ -61,3 +64,4 @@ class RequestStory:
     closed: int | None = None
     failed: bool | None = None
     most_runs: int | None = None
+    rho_run_micro: int = 0

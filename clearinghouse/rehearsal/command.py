@@ -16,7 +16,7 @@ from clearinghouse.market import Market, load_market, load_tables
 from clearinghouse.rehearsal.drive import OnStep, drive
 from clearinghouse.rehearsal.findings import Findings, examine
 from clearinghouse.rehearsal.oracle import World
-from clearinghouse.rehearsal.stage import processes, threads
+from clearinghouse.rehearsal.stage import HERE, Hosts, processes, threads
 from clearinghouse.report.progress import Progress
 from clearinghouse.tables import Table, stratified_split
 
@@ -58,6 +58,7 @@ def rehearse(
     in_process: bool = False,
     on_step: OnStep | None = None,
     record_bodies: Path | None = None,
+    hosts: Hosts = HERE,
 ) -> Findings:
     """Run one market and examine it; every process and file it used is gone afterwards.
 
@@ -68,6 +69,7 @@ def rehearse(
         in_process: Run every part in this process, without sockets.
         on_step: Called when a step has just finished.
         record_bodies: Folder for every HTTP body the server sees, for tests.
+        hosts: Where the processes run.
     """
     started = time.monotonic()
     world = world_of(market, tables)
@@ -77,7 +79,7 @@ def rehearse(
         stage_of = (
             threads(market, sizes, directory)
             if in_process
-            else processes(market, sizes, directory, record_bodies=record_bodies)
+            else processes(market, sizes, directory, record_bodies=record_bodies, hosts=hosts)
         )
         with stage_of as stage:
             outcome = drive(stage, market, progress, on_step)

@@ -48,14 +48,19 @@ def rehearsal_environment(found: Mapping[str, str]) -> dict[str, str]:
 class Child:
     """One process that speaks JSON lines."""
 
-    def __init__(self, name: str, argv: Sequence[str], directory: Path) -> None:
-        """Start `python -m argv...`; its stderr goes to `directory/name.log`."""
+    def __init__(
+        self, name: str, argv: Sequence[str], directory: Path, before: Sequence[str] = ()
+    ) -> None:
+        """Start `before... python -m argv...`; its stderr goes to `directory/name.log`.
+
+        `before` is a command that becomes the next one, such as `ip netns exec NAME`.
+        """
         self.name = name
         self.log = directory / f"{name}.log"
         environment = rehearsal_environment(os.environ)
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *argv],
+                [*before, sys.executable, "-m", *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

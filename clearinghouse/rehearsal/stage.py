@@ -6,9 +6,9 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,11 +174,34 @@ def _write_configs(
     return paths
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Where the processes of a rehearsal run, if not all on this host.
+
+    Attributes:
+        address: On which the server listens; the others and whoever drives can reach it.
+        before: By part ("server", "worker", "agent", "providers", "developers"), a command that
+            leads onto its host, such as `ip netns exec NAME`; parts that are not named run here.
+            A worker of its own runs only if it is named; the server does no jobs then.
+    """
+
+    address: str = "127.0.0.1"
+    before: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+HERE = Hosts()
+
+
 @contextmanager
 def processes(
-    market: Market, sizes: Mapping[str, int], directory: Path, *, record_bodies: Path | None = None
+    market: Market,
+    sizes: Mapping[str, int],
+    directory: Path,
+    *,
+    record_bodies: Path | None = None,
+    hosts: Hosts = HERE,
 ) -> Iterator[Stage]:
-    """Server, agent, providers and developers as processes of their own, over HTTP on loopback.
+    """Server, agent, providers and developers as processes of their own, over HTTP.
 
     Raises:
         PartyProcessError: A process did not start.
@@ -187,11 +210,13 @@ def processes(
 
     data = directory / "server"
     arguments = ["clearinghouse.cli.main", "serve", "--data", str(data), "--port", "0", "--json"]
-    arguments += ["--parent", str(os.getpid())]
+    arguments += ["--parent", str(os.getpid()), "--host", hosts.address]
+    if "worker" in hosts.before:
+        arguments += ["--workers", "0"]
     if record_bodies is not None:
         arguments += ["--record-bodies", str(record_bodies)]
     with children() as started:
-        server = Child("server", arguments, directory)
+        server = Child("server", arguments, directory, hosts.before.get("server", ()))
         started.append(server)
         listening = server.expect("listening", START_S)
         if listening is None:
@@ -199,8 +224,13 @@ def processes(
         url = str(listening["url"])
         paths = _write_configs(party_configs(market, sizes), market, url, directory)
         actors: dict[str, Actor] = {"server": server}
+        if "worker" in hosts.before:
+            worker = _worker(data, directory, hosts.before["worker"])
+            started.append(worker)
+            actors["worker"] = worker
         for role, path in paths.items():
-            child = Child(role, ["clearinghouse.party_process", str(path)], directory)
+            before = hosts.before.get(role, ())
+            child = Child(role, ["clearinghouse.party_process", str(path)], directory, before)
             started.append(child)
             actors[role] = child
         yield Stage(
@@ -211,6 +241,15 @@ def processes(
             {child.name: child.pid for child in started},
             data,
         )
+
+
+def _worker(data: Path, directory: Path, before: Sequence[str]) -> Child:
+    """A worker with a folder of its own: the blobs are the server's, the keys are not there."""
+    folder = directory / "worker"
+    folder.mkdir()
+    (folder / "blobs").symlink_to(data / "blobs")
+    arguments = ["clearinghouse.cli.main", "worker", "--data", str(folder), "--json"]
+    return Child("worker", [*arguments, "--parent", str(os.getpid())], directory, before)
 
 
 class ThreadActor:

@@ -80,6 +80,17 @@ class Party:
         headers = self.headers("PUT", path, data)
         return self.client.put(path, content=data, headers=headers)
 
+    def begin(self, data, **changes):
+        """Announce a blob that comes in pieces."""
+        message = {"digest": hashlib.sha256(data).hexdigest(), "size": len(data), "kind": "test"}
+        return ok(self.post("/v1/uploads", message | changes))
+
+    def patch(self, upload_id, offset, piece, announced=None):
+        """Send a piece, signed over its own hash or over an announced one."""
+        path = f"/v1/uploads/{upload_id}?offset={offset}"
+        headers = self.headers("PATCH", path, announced or piece)
+        return self.client.patch(path, content=piece, headers=headers)
+
     def delete(self, path):
         headers = self.headers("DELETE", path)
         return self.client.delete(path, headers=headers)
@@ -180,6 +191,14 @@ def schema():
 def make_market(party, schema, app):
     """Makes registered markets: up to an open request, with a stand-in for ciphertexts."""
     return lambda: Market(party, schema, app.state.desk.store)
+
+
+@pytest.fixture(scope="session")
+def market_on():
+    """Makes a market on a server that runs elsewhere, by its client, its clock and its store."""
+    return lambda client, clock, store: Market(
+        lambda role="provider": Party(client, clock, role).register(), SCHEMA, store
+    )
 
 
 @pytest.fixture
