@@ -26,6 +26,7 @@ from api.routes import (
     requests,
     tasks,
     tiles,
+    uploads,
 )
 from api.stalls import Stalls
 from clearinghouse.clock import Clock
@@ -69,6 +70,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         identity,
         consent,
         blobs,
+        uploads,
         requests,
         budgets,
         tasks,

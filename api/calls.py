@@ -151,6 +151,7 @@ def find_caller(request: Request, desk: Desk, body: bytes | None, body_digest: b
     for org in found:
         if org.key_id == key_id:
             get_limits(request).count(org.id, request.method)
+            reach("api.verified")
             return org
     raise AuthenticationError(f"the key {key_id} is not registered")
 
@@ -175,8 +176,7 @@ def check_key(tx: Tx, org: Org) -> None:
     Raises:
         AuthenticationError: It was revoked since the call's signature was checked.
     """
-    if tx.parties.by_key(org.key_id) is None:
-        raise AuthenticationError(f"the key {org.key_id} was revoked")
+    tx.parties.check_key(org)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
 
@@ -87,6 +88,10 @@ def install(app: FastAPI) -> None:
         if error.status_code == 405:
             headers = {"Allow": ", ".join(_allowed(request))}
         return problem(error.status_code, kind, str(error.detail), headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_request: Request, _error: ClientDisconnect) -> Any:
+        return problem(400, "cut-off", "the caller went away in the middle of the body")
 
     @app.exception_handler(Exception)
     def _ours_to_fix(_request: Request, error: Exception) -> Any:

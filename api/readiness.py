@@ -19,6 +19,9 @@ from clearinghouse.rounds.queue import PROTOCOL
 
 KEPT_S = 3.0
 OLD_CHECKPOINT_S = 24 * 3600.0
+DIRE_PART = 4
+"""With less than a quarter of the reserve left, other calls should go elsewhere too."""
+
 _ORDER = ("ok", "degraded", "down")
 _WORDS = {"ok": "ready", "degraded": "degraded", "down": "unready"}
 
@@ -67,7 +70,11 @@ class Readiness:
     def _disk(self) -> Check:
         free, reserve = free_bytes(self._desk), self._desk.settings.disk_reserve_bytes
         words = f"{free // 2**20} MiB free, {reserve // 2**20} MiB are kept in reserve"
-        return Check("ok" if free >= reserve else "down", words)
+        if free >= reserve:
+            return Check("ok", words)
+        if free >= reserve // DIRE_PART:
+            return Check("degraded", f"{words}: uploads and jobs' results are refused (507)")
+        return Check("down", f"{words}: soon nothing can be recorded")
 
     def _runner(self) -> Check:
         if self._is_at_work():

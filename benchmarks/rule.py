@@ -17,7 +17,7 @@ from clearinghouse.client.hospital import MOST_PLACES, TARGET_SHARE
 from clearinghouse.client.provider import SUMMARY_SHARE
 from clearinghouse.messages.intake import OpenRequest, Purse
 from clearinghouse.messages.results import ClearingView, TargetView
-from clearinghouse.rounds.clear import Market, decide, payment_micro
+from clearinghouse.rounds.decision import Market, decide, payment_micro
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.store.records import Summary

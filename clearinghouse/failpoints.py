@@ -14,6 +14,7 @@ image, so an installed clearinghouse has no fail points whatever its environment
 | `full` | the error of a full disk |
 | `error` | a RuntimeError, as a mistake of ours would raise |
 | `wait:S` | S seconds pass |
+| `hold` | it waits until there is a file of the note's name and `.go`, at most a minute |
 
 `@n` acts at the n-th time only (the first, if not given; `@*` at every time). With
 `CLEARINGHOUSE_FAIL_NOTE` naming a file, a line `point action pid` is written to it before.
@@ -30,20 +31,28 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 SPEC = "CLEARINGHOUSE_FAIL"
 NOTE = "CLEARINGHOUSE_FAIL_NOTE"
 TEST_BUILD = "clearinghouse_test_build"
+HOLD_S = 60.0
 
 POINTS: Mapping[str, str] = {
+    "api.verified": "a call's signature holds, nothing of it is written",
     "api.writing": "a signed call has written, its transaction is not yet committed",
     "api.committed": "a signed call is committed, its answer is not yet sent",
+    "blob.writing": "bytes of a blob are about to be written; `full` for want of room",
     "api.stored": "an uploaded blob is in its place, its row is not yet written",
+    "upload.kept": "a piece of an upload is on the disk, its row does not count it yet",
+    "upload.stored": "an upload's blob is in its place, its rows are not yet written",
     "move.queueing": "a move has written its job, not yet committed",
     "move.queued": "a move's job is committed",
     "move.worked": "a move has all results, nothing of it is written",
     "move.writing": "a move has written rows and log entries, not yet committed",
     "move.moved": "a move is committed",
+    "garbage.doomed": "blobs that nothing names are out of the index, their bytes are still there",
+    "blob.removed": "a doomed blob's bytes are gone, the row that doomed it is still there",
     "job.claiming": "a worker has taken a job, not yet committed",
     "job.claimed": "a worker's claim of a job is committed",
     "he.began": "the capped process has read a job",
@@ -55,13 +64,20 @@ POINTS: Mapping[str, str] = {
     "party.decided": "a party has worked out its answer, not yet stored it",
     "party.stored": "a party's answer is stored, not yet sent",
     "party.answered": "a party's answer is acknowledged",
+    "agent.sealed": "the hospital has sealed its rows and uploaded them, not yet registered them",
     "agent.charged": "the key agent has debited epsilon, nothing is drawn",
+    "hospital.sealed": "a hospital has sealed its rows, not yet uploaded them",
+    "agent.drawn": "the key agent has drawn, its ledger has not stored the answer",
+    "agent.opened": "the key agent has opened ciphertexts, its state is not yet stored",
+    "provider.registered": "a provider's source is registered, its id is not yet remembered",
+    "provider.ordered": "a provider has remembered an order, nothing of it is drawn",
     "provider.sealed": "a provider has sealed its records, not yet uploaded them",
+    "provider.uploaded": "a provider has uploaded its records, not yet their proofs",
 }
 """Every point, and what is so when it is reached."""
 
 _FORM = re.compile(
-    r"([a-z.]+)=(kill|stop|full|error|wait:[0-9]+(?:\.[0-9]+)?)(?:@([1-9][0-9]*|\*))?"
+    r"([a-z.]+)=(kill|stop|full|error|hold|wait:[0-9]+(?:\.[0-9]+)?)(?:@([1-9][0-9]*|\*))?"
 )
 
 
@@ -124,6 +140,13 @@ def _note(point: str, action: str) -> None:
         note.write(f"{point} {action} {os.getpid()}\n")
 
 
+def _hold(sign: Path) -> None:
+    """Wait for a sign of whoever asked for this."""
+    end = time.monotonic() + HOLD_S
+    while not sign.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def _act(point: str, action: str) -> None:
     sys.stdout.flush()
     if action in ("kill", "stop"):
@@ -132,5 +155,7 @@ def _act(point: str, action: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     elif action == "error":
         raise RuntimeError(f"fail point {point}")
+    elif action == "hold":
+        _hold(Path(f"{os.environ[NOTE]}.go"))
     else:
         time.sleep(float(action.partition(":")[2]))

@@ -42,6 +42,7 @@ _KEY_HEADER = "idempotency-key"
 _PARAMETERS = {"created", "keyid", "nonce", "tag"}
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _KEY_ID = re.compile(r"[!-~]{1,100}")
+_ONE_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 _ONE_SIGNATURE = re.compile(r"[a-z*][a-z0-9_.*-]{0,40}=:([A-Za-z0-9+/]{86}==):")
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -51,6 +52,19 @@ RememberNonce = Callable[[str, str, int], bool]
 
 It must be one atomic step ("insert unless there"), or two replays at once both pass.
 """
+
+
+def announced_sha256(headers: Headers) -> bytes:
+    """The SHA-256 that Content-Digest announces, for a body that is checked when all of it came.
+
+    Raises:
+        AuthenticationError: There is none, or it is malformed.
+    """
+    found = _ONE_DIGEST.fullmatch(_checked_headers(headers)["content-digest"])
+    try:
+        return b64decode_strict(found[1] if found else "?")
+    except VerificationError:
+        raise AuthenticationError("Content-Digest must be sha-256=:base64:, once") from None
 
 
 def body_sha256(body: bytes | None, body_digest: bytes | None) -> bytes:

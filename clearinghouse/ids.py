@@ -23,6 +23,7 @@ Noun = Literal[
     "job",
     "wrk",
     "dsp",
+    "upl",
 ]
 
 _PATTERN = re.compile(r"[a-z]{3}_[0-9a-z]{20}")

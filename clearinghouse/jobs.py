@@ -13,7 +13,7 @@ from typing import Any
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.model_columns import columns, label_column_of
-from clearinghouse.replay_jobs import delivery_replay, score_replay, target_replay
+from clearinghouse.replay_jobs import delivery_replay, score_replay, target_replay, upload_replay
 from clearinghouse.rows import verify_proofs
 from clearinghouse.schema import Schema
 from clearinghouse.score_cards import Released, document, task_of
@@ -412,5 +412,6 @@ _JOBS: Mapping[str, Callable[[Jobs, Arguments], dict[str, Any]]] = {
     "rows.prove": _rows_prove,
     "score.replay": lambda state, arguments: score_replay(state.blobs, arguments),
     "target.replay": lambda state, arguments: target_replay(state.blobs, arguments),
+    "valset.replay": lambda state, arguments: upload_replay(state.blobs, arguments),
     "delivery.replay": lambda state, arguments: delivery_replay(state.blobs, arguments),
 }

@@ -8,11 +8,14 @@ import numpy as np
 
 from clearinghouse.blobs import BlobStore
 from clearinghouse.rows import verify_proofs
+from clearinghouse.schema import Schema
+from clearinghouse.upload_claims import claims
 from secure_eval.class_models import read_model
 from secure_eval.evaluator import Opened
 from secure_eval.layout import Layout
-from secure_eval.replay import TargetTranscript, Transcript, Verdict, replay
+from secure_eval.replay import TargetTranscript, Transcript, UploadTranscript, Verdict, replay
 from secure_eval.replay_target import replay_target
+from secure_eval.replay_upload import replay_upload
 
 HOSPITALS = frozenset(
     {
@@ -57,6 +60,20 @@ def target_replay(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:
     if counts is not None:
         released = np.array(counts, np.int64).reshape(layout.cells, layout.labels)
     return _told(replay_target(TargetTranscript(**_common(blobs, arguments), released=released)))
+
+
+def upload_replay(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:
+    """Replay the tests of a sealed set."""
+    common = _common(blobs, arguments)
+    schema = Schema.from_dict(arguments["schema"])
+    found = claims(schema, arguments["level"], common["layout"])
+    transcript = UploadTranscript(
+        **{name: value for name, value in common.items() if name != "run_id"},
+        check_id=arguments["run"],
+        partitions=found.partitions,
+        relations=found.relations,
+    )
+    return _told(replay_upload(transcript))
 
 
 def delivery_replay(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:

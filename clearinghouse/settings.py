@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.errors import InputError
 
 MEBIBYTE = 2**20
@@ -36,11 +37,13 @@ class Settings:
         job_attempts: How often a job is tried whose process or worker dies.
         job_deadline_s: Seconds after which a job fails that nobody has finished.
         drain_s: Seconds that a worker which is told to stop gives its jobs to end.
-        disk_reserve_bytes: Free bytes of the data folder below which the server is not ready.
+        disk_reserve_bytes: Free bytes of the data folder's disk that no blob may take: they are
+            for the database and the log. Uploads answer 507 before they would.
         otel: Send OpenTelemetry spans (needs the extra `[otel]` and its own variables).
         worker_wall_s: Seconds a homomorphic job may take before its process is ended.
         worker_memory_bytes: Address space of each worker process.
         blob_bytes: Largest blob.
+        blob_url: `s3://bucket/prefix`, if blobs shall lie in a bucket and not in `data`.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
         summary_bytes: Largest body of a summary.
         owner_epsilon_micro: Quota: no request is opened that could bring its owner, over all of its
@@ -48,7 +51,10 @@ class Settings:
         reads_per_s: Reads an organisation may make in a second, in each process.
         writes_per_s: Signed writes, likewise.
         key_reads_per_s: Reads with one API key, likewise.
-        inflight_bytes: Bytes an organisation may be uploading at once, in each process.
+        inflight_bytes: Bytes an organisation may be uploading at once, in each process; and so many
+            may its unfinished uploads announce, over all processes.
+        partial_bytes: Bytes that all unfinished uploads together may announce.
+        partial_hours: So long after its last piece an unfinished upload is forgotten.
         stored_bytes: Bytes of uploads an organisation may have stored; exact.
         open_requests: Requests an organisation may have running; exact.
         stall_s: Seconds after which a connection that sends or takes nothing is ended.
@@ -60,6 +66,8 @@ class Settings:
         keep_ciphertexts_days: So long the ciphertexts of a finished request stay; its validation
             set stays longer. Audits and disputes need them.
         keep_deliveries_days: So long its sealed deliveries stay.
+        garbage_hours: So often blobs that nothing names are collected; 0 for never.
+        garbage_grace_hours: So old they must be.
         witnesses: Verifier keys of witnesses from outside, separated by commas or spaces.
         record_bodies: Folder for every HTTP body, for privacy tests only; None writes nothing.
     """
@@ -80,6 +88,7 @@ class Settings:
     worker_wall_s: int = 900
     worker_memory_bytes: int = 6 * 1024 * MEBIBYTE
     blob_bytes: int = 512 * MEBIBYTE
+    blob_url: str = ""
     body_bytes: int = MEBIBYTE
     summary_bytes: int = 16 * MEBIBYTE
     owner_epsilon_micro: int = 0
@@ -87,6 +96,8 @@ class Settings:
     writes_per_s: int = 100
     key_reads_per_s: int = 50
     inflight_bytes: int = 2048 * MEBIBYTE
+    partial_bytes: int = 64 * 1024 * MEBIBYTE
+    partial_hours: int = 24
     stored_bytes: int = 256 * 1024 * MEBIBYTE
     open_requests: int = 100
     stall_s: int = 30
@@ -97,6 +108,8 @@ class Settings:
     idle_s: float = 0.5
     keep_ciphertexts_days: int = 180
     keep_deliveries_days: int = 90
+    garbage_hours: int = 24
+    garbage_grace_hours: int = 48
     witnesses: str = ""
     record_bodies: Path | None = None
 
@@ -104,6 +117,12 @@ class Settings:
     def url(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data / 'clearinghouse.db'}"
+
+    @property
+    def blob_place(self) -> BlobPlace:
+        """Where blobs are."""
+        folder = self.data / "blobs"
+        return BlobPlace(folder, self.blob_bytes, self.disk_reserve_bytes, self.blob_url)
 
     @property
     def witness_keys(self) -> frozenset[str]:

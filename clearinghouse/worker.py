@@ -17,11 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 from clearinghouse import errors
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs import BlobStore, StorageFullError
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.errors import ClearinghouseError, ProtocolError, TryAgainError
 from clearinghouse.journal import journal
 from clearinghouse.settings import Settings
@@ -32,7 +32,13 @@ MAX_FRAME_BYTES = 256 * 2**20
 _log = journal("worker")
 KINDS: dict[str, type[ClearinghouseError]] = {
     kind.__name__: kind
-    for kind in (errors.InputError, errors.ProtocolError, errors.VerificationError)
+    for kind in (
+        errors.InputError,
+        errors.ProtocolError,
+        errors.VerificationError,
+        errors.TryAgainError,  # the blob store is away: the job is not at fault
+        StorageFullError,
+    )
 }
 
 
@@ -40,6 +46,10 @@ class JobFailedError(ClearinghouseError):
     """A job crashed its process or took too long."""
 
     problem_type = "job-failed"
+
+
+class StoppedError(TryAgainError):
+    """This worker is stopping."""
 
 
 class CrashError(JobFailedError):
@@ -53,8 +63,8 @@ class WorkerProcess:
     `run` must live as long as the server.
     """
 
-    def __init__(self, blobs: Path, *, blob_bytes: int, wall_s: int, memory_bytes: int) -> None:
-        self._options = {"blobs": str(blobs), "blob_bytes": blob_bytes, "memory": memory_bytes}
+    def __init__(self, place: BlobPlace, *, wall_s: int, memory_bytes: int) -> None:
+        self._options = {"blobs": place.to_json(), "memory": memory_bytes}
         self._wall_s = wall_s
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -66,7 +76,8 @@ class WorkerProcess:
         Raises:
             CrashError: The process died; the job can be repeated.
             JobFailedError: It took too long.
-            TryAgainError: This worker is stopping.
+            StoppedError: This worker is stopping.
+            TryAgainError: There is no room for what it computes, or the blob store is away.
             ClearinghouseError: What the job itself raised: the peer's bytes are at fault.
         """
         with self._lock:
@@ -100,14 +111,14 @@ class WorkerProcess:
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self._end()
             if self._closed:
-                raise TryAgainError("this worker is stopping") from None
+                raise StoppedError("this worker is stopping") from None
             if isinstance(error, TimeoutError):
                 raise JobFailedError(f"the job {job} took more than {self._wall_s} s") from None
             raise CrashError(f"the job {job} ended its process") from None
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._closed:
-            raise TryAgainError("this worker is stopping")
+            raise StoppedError("this worker is stopping")
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
@@ -187,12 +198,10 @@ class Processor(Protocol):
 
 def make_processor(settings: Settings) -> Processor:
     """A process for jobs, or what stands for it in quick tests."""
-    folder = settings.data / "blobs"
     if settings.in_process:
-        return WorkerThread(BlobStore(folder, max_bytes=settings.blob_bytes))
+        return WorkerThread(settings.blob_place.open())
     return WorkerProcess(
-        folder,
-        blob_bytes=settings.blob_bytes,
+        settings.blob_place,
         wall_s=settings.worker_wall_s,
         memory_bytes=settings.worker_memory_bytes,
     )

@@ -4,9 +4,8 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.failpoints import reach
 from clearinghouse.lifeline import die_with
 from clearinghouse.worker import fault, read_frame, write_frame
@@ -24,7 +23,7 @@ def main() -> None:
     try:
         options = read_frame(jobs_in)
         _limit(int(options["memory"]))
-        blobs = BlobStore(Path(options["blobs"]), max_bytes=int(options["blob_bytes"]))
+        blobs = BlobPlace.from_json(options["blobs"]).open()
         from clearinghouse import jobs  # here, under the limits just set
 
         state = jobs.Jobs(blobs)

@@ -270,7 +270,7 @@ class ScoringRun:
         return framing.encode(Kind.SHARES, answer)
 
     def _digits(self, block: int, parts: Sequence[memoryview]) -> Iterator[Any]:
-        """Yield a block's one-hot digits, then its flag."""
+        """Yield a block's one-hot digits, its flag and its top."""
         per_block = self._shapes.digit_ciphertexts
         start = 1 + block * per_block
         return seeded_parts(parts[start : start + per_block], "digit")

@@ -21,7 +21,7 @@ from secure_eval.onnx_node import MAX_ELEMENTS, read_node, read_tensor
 from secure_eval.onnx_operators import apply
 from secure_eval.onnx_scan import load
 from secure_eval.onnx_scores import ends
-from secure_eval.onnx_values import Classes, Outcome, Scores, Table, Value, decide
+from secure_eval.onnx_values import Classes, Outcome, Scores, Table, Terms, Value, decide
 from secure_eval.quantise import quantise
 from secure_eval.quantise_residual import quantise_residual
 from secure_eval.sklearn_classes import contrasts, quantised_classes
@@ -37,6 +37,7 @@ def from_onnx(
     score_range: tuple[float, float] | None = None,
     columns: Sequence[Column] | None = None,
     groups: Sequence[Group] | None = None,
+    names: Sequence[str] | None = None,
 ) -> IntegerModel:
     """Return the integer model of an ONNX model with one score or two classes.
 
@@ -46,12 +47,13 @@ def from_onnx(
         score_range: declared (low, high) of the float score; see `quantise`.
         columns: the only columns that exist (a sealed validation set's upload).
         groups: ("one_hot" or "monotone", feature indices) of 0/1 features.
+        names: of the features; an input of the graph that has one must stand in its place.
 
     Raises:
         ValueError: something is not supported or malformed, naming node and operator.
     """
     table = check_bounds(bounds)
-    model = read(load(path_or_bytes), len(table))
+    model = read(load(path_or_bytes), len(table), names)
     return quantise(model, table, score_range=score_range, columns=columns, groups=groups)
 
 
@@ -61,6 +63,7 @@ def classes_from_onnx(
     *,
     columns: Sequence[Column] | None = None,
     groups: Sequence[Group] | None = None,
+    names: Sequence[str] | None = None,
 ) -> ClassModels:
     """Return one integer model for each class of an ONNX model of 3 to 16 classes.
 
@@ -69,12 +72,13 @@ def classes_from_onnx(
         bounds: as for `from_onnx`.
         columns: as for `from_onnx`.
         groups: as for `from_onnx`.
+        names: as for `from_onnx`.
 
     Raises:
         ValueError: something is not supported or malformed, naming node and operator.
     """
     table = check_bounds(bounds)
-    graph, values = _evaluated(load(path_or_bytes), len(table))
+    graph, values = _evaluated(load(path_or_bytes), len(table), names)
     models, method = _class_decision(graph, values)
     return quantised_classes(models, method, table, columns, groups)
 
@@ -86,6 +90,7 @@ def residual_from_onnx(
     *,
     columns: Sequence[Column] | None = None,
     groups: Sequence[Group] | None = None,
+    names: Sequence[str] | None = None,
 ) -> IntegerModel:
     """Return the integer model of the residual of an ONNX model with one score.
 
@@ -95,26 +100,30 @@ def residual_from_onnx(
         label: the label's column; see `quantise_residual.label_column`.
         columns: as for `from_onnx`, the label not among them.
         groups: as for `from_onnx`.
+        names: as for `from_onnx`.
 
     Raises:
         ValueError: something is not supported or malformed, naming node and operator.
     """
     table = check_bounds(bounds)
-    graph, values = _evaluated(load(path_or_bytes), len(table))
-    scores = [value for value in _outputs(graph, values) if isinstance(value, Scores)]
-    if len(scores) != 1 or len(graph.output) != 1 or scores[0].forms.shape[1] != 1:
+    graph, values = _evaluated(load(path_or_bytes), len(table), names)
+    outputs = _outputs(graph, values)
+    scores = [value for value in outputs if isinstance(value, Scores)]
+    if len(scores) != 1 or len(outputs) != 1 or scores[0].forms.shape[1] != 1:
         raise ValueError("a numeric label needs a graph with one output of one score")
     model = _plain(scores[0]).model()
     return quantise_residual(model, table, label, columns=columns, groups=groups)
 
 
-def read(proto: Any, n_features: int) -> FloatModel:
+def read(proto: Any, n_features: int, names: Sequence[str] | None = None) -> FloatModel:
     """Return the float model of a parsed ModelProto over n_features raw features."""
-    graph, values = _evaluated(proto, n_features)
+    graph, values = _evaluated(proto, n_features, names)
     return _decision(graph, values).model()
 
 
-def _evaluated(proto: Any, n_features: int) -> tuple[Any, dict[str, Value]]:
+def _evaluated(
+    proto: Any, n_features: int, names: Sequence[str] | None
+) -> tuple[Any, dict[str, Value]]:
     """Return the graph, and what each name in it stands for."""
     graph = proto.graph
     values: dict[str, Value] = {}
@@ -125,7 +134,7 @@ def _evaluated(proto: Any, n_features: int) -> tuple[Any, dict[str, Value]]:
         if elements > MAX_ELEMENTS:
             raise ValueError(f"the constants have more than {MAX_ELEMENTS} elements")
         values[tensor.name] = array
-    values.update(_inputs(graph, values, n_features))
+    values.update(_inputs(graph, values, n_features, names or ()))
     expressions = 0
     for index, item in enumerate(graph.node):
         node = read_node(item, index)
@@ -145,18 +154,26 @@ def _evaluated(proto: Any, n_features: int) -> tuple[Any, dict[str, Value]]:
     return graph, values
 
 
-def _inputs(graph: Any, constants: dict[str, Value], n_features: int) -> dict[str, Value]:
+def _inputs(
+    graph: Any, constants: dict[str, Value], n_features: int, names: Sequence[str]
+) -> dict[str, Value]:
     """Return the graph's inputs as tables over consecutive raw features."""
     found = [item for item in graph.input if item.name not in constants]
     widths = [_input_width(item, n_features if len(found) == 1 else None) for item in found]
     if sum(widths) != n_features:
         raise ValueError(f"the graph reads {sum(widths)} features, the bounds give {n_features}")
+    places = {name: place for place, name in enumerate(names)}
     result: dict[str, Value] = {}
     first = 0
     for item, width in zip(found, widths, strict=True):
         kind = item.type.tensor_type.elem_type
         if kind not in {FLOAT, DOUBLE, INT64}:
             raise ValueError(f"input {item.name[:64]!r}: type {kind} is not supported; use float")
+        if places.get(item.name, first) != first:
+            raise ValueError(
+                f"input {item.name[:64]!r} stands where the schema has {names[first]!r}; give the "
+                "inputs in the order of the schema's features"
+            )
         operations = (to_float32,) if kind == FLOAT else ()
         columns: tuple[Expression, ...] = tuple(
             Smooth(feature, operations=operations) for feature in range(first, first + width)
@@ -170,6 +187,8 @@ def _input_width(item: Any, default: int | None) -> int:
     """Return the number of features of an input (rows, features)."""
     dims = list(item.type.tensor_type.shape.dim)
     width = dims[1].dim_value if len(dims) == 2 else 0
+    if len(dims) == 1 and default is None:
+        width = 1  # one number a row, and one input a feature
     if not width and default is not None and len(dims) in {0, 2}:
         width = default
     if not 1 <= width <= MAX_WIDTH:
@@ -180,11 +199,12 @@ def _input_width(item: Any, default: int | None) -> int:
 
 
 def _outputs(graph: Any, values: dict[str, Value]) -> list[Value]:
-    """Return what the graph's outputs stand for."""
+    """Return what the graph's outputs stand for; a table of terms' scores only explains."""
     missing = [item.name for item in graph.output if item.name not in values]
     if missing or not graph.output:
         raise ValueError(f"the graph's output {''.join(missing[:1])[:64]!r} is not defined")
-    return [values[item.name] for item in graph.output]
+    found = [values[item.name] for item in graph.output]
+    return [value for value in found if not isinstance(value, Terms)] or found
 
 
 def _class_decision(graph: Any, values: dict[str, Value]) -> tuple[list[FloatModel], Method]:

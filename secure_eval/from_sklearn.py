@@ -141,6 +141,8 @@ def final(estimator: Any, inputs: Expressions) -> FloatModel:
         advice = "pass its best_estimator_"
     elif hasattr(estimator, "get_booster") or hasattr(estimator, "booster_"):
         advice = "export it to ONNX (TreeEnsembleClassifier) and use from_onnx"
+    elif hasattr(estimator, "term_scores_"):
+        advice = "train with interactions=0, export it with ebm2onnx and use from_onnx"
     elif isinstance(estimator, linear_model.TheilSenRegressor):
         advice = "use Ridge"
     raise ValueError(f"{type(estimator).__name__} is not supported; {advice}")

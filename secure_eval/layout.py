@@ -220,8 +220,8 @@ class Shapes:
 
     @property
     def digit_ciphertexts(self) -> int:
-        """Ciphertexts of a block in the digits message: one-hot digits, then the flag."""
-        return sum(radix - 1 for radix in RADICES[grid(self.bins).bins]) + 1
+        """Ciphertexts of a block in the digits message: one-hot digits, the flag, the top."""
+        return sum(radix - 1 for radix in RADICES[grid(self.bins).bins]) + 2
 
     @property
     def character_ciphertexts(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_eval import onnx_bins
 from secure_eval.expressions import (
     Elementwise,
     Expression,
@@ -14,7 +15,7 @@ from secure_eval.expressions import (
     to_float32,
 )
 from secure_eval.onnx_node import TYPES, Node
-from secure_eval.onnx_values import MAX_OUTPUTS, Classes, Outcome, Scores, Table, Value
+from secure_eval.onnx_values import MAX_OUTPUTS, Classes, Outcome, Scores, Table, Terms, Value
 
 Inputs: TypeAlias = list[Value]
 Outputs: TypeAlias = tuple[Value, ...]
@@ -34,6 +35,8 @@ def as_constant(node: Node, value: Value) -> NDArray[Any]:
     """Return a constant, or raise ValueError."""
     if not isinstance(value, np.ndarray):
         raise node.refuse("expected a constant as its second input")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise node.refuse("a weight is not finite")
     return value
 
 
@@ -131,7 +134,7 @@ def cast(node: Node, inputs: Inputs) -> Outputs:
     if isinstance(value, np.ndarray):
         return (value.astype(TYPES[kind]),)
     integral = kind in {6, 7}
-    if isinstance(value, Scores):
+    if isinstance(value, Scores | Terms):
         if integral:
             raise node.refuse("a score cannot be cast to integers")
         return (value,)
@@ -183,6 +186,10 @@ def concat(node: Node, inputs: Inputs) -> Outputs:
     if node.integer("axis", 1) not in {1, -1} or not inputs:
         raise node.refuse("only axis 1 can be concatenated")
     first = inputs[0]
+    if isinstance(first, Terms):
+        terms = [value for value in inputs if isinstance(value, Terms)]
+        if len(terms) == len(inputs):
+            return (onnx_bins.joined(node, terms),)
     if isinstance(first, Table):
         tables = [as_table(node, value, integral=True) for value in inputs]
         columns = [column for table in tables for column in table.columns]
@@ -238,7 +245,7 @@ def reshape(node: Node, inputs: Inputs) -> Outputs:
     """Accept shapes that keep one row per patient."""
     node.allow("allowzero", "axis", "axes")
     value = inputs[0] if inputs else None
-    if isinstance(value, Outcome | Scores | Classes):
+    if isinstance(value, Outcome | Scores | Classes | Terms):
         return (value,)
     if not isinstance(value, Table) or node.operator == "Squeeze":
         raise node.refuse("only features and scores can be reshaped")
@@ -249,7 +256,8 @@ def reshape(node: Node, inputs: Inputs) -> Outputs:
     count_inputs(node, inputs, 2, 2)
     shape = as_constant(node, inputs[1]).ravel().tolist()
     width = len(value.columns)
-    if shape not in ([-1, width], [0, -1], [0, width]):
+    of_one = ([0], [-1]) if width == 1 else ()
+    if shape not in ([-1, width], [0, -1], [0, width], *of_one):
         raise node.refuse(f"only shape (rows, {width}) is supported")
     return (value,)
 

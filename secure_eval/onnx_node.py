@@ -114,7 +114,8 @@ def read_tensor(proto: Any, place: str) -> Array:
     """Return a constant as an array, its size checked against its bytes before it is made.
 
     Raises:
-        ValueError: external, too large, of another type, or with sizes that do not agree.
+        ValueError: external, too large, of another type, NaN, or with sizes that do not agree.
+            Infinite numbers pass: only edges of bins may be so, all other uses refuse them.
     """
     if proto.data_location == REFUSED_LOCATION or proto.external_data:
         raise ValueError(f"{place}: external data is not supported; save weights inside the file")
@@ -140,6 +141,6 @@ def read_tensor(proto: Any, place: str) -> Array:
         if len(values) != elements:
             raise ValueError(f"{place}: {len(values)} values for {elements} elements")
         flat = np.fromiter(values, dtype=kind, count=elements)
-    if dtype.kind == "f" and not np.isfinite(flat).all():
-        raise ValueError(f"{place}: a weight is not finite")
+    if dtype.kind == "f" and np.isnan(flat).any():
+        raise ValueError(f"{place}: a weight is not finite (NaN)")
     return flat.astype(kind).reshape(dims)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from secure_eval import onnx_features, onnx_scores
+from secure_eval import onnx_bins, onnx_features, onnx_scores
 from secure_eval.onnx_features import Inputs, Outputs
 from secure_eval.onnx_node import Node
 
@@ -20,6 +20,7 @@ ADVICE = {
     "Loop": "export a plain pipeline without control flow",
     "Scan": "export a plain pipeline without control flow",
     "Less": "bins are read from scikit-learn: use from_sklearn with KBinsDiscretizer",
+    "CategoryMapper": "train on one-hot columns of the levels, as numbers",
     "LabelEncoder": "encode categories as the schema's numeric codes",
     "StringNormalizer": "encode categories as the schema's numeric codes",
     "DictVectorizer": "encode categories as the schema's numeric codes",
@@ -40,19 +41,23 @@ RULES: dict[str, Rule] = {
     "Div": onnx_scores.arithmetic,
     "Flatten": onnx_features.reshape,
     "Gather": onnx_features.pick,
+    "GatherND": onnx_scores.look_up,
     "Gemm": onnx_scores.gemm,
     "Identity": onnx_features.same,
     "Imputer": onnx_features.imputer,
+    "LessOrEqual": onnx_bins.compare,
     "LinearClassifier": onnx_scores.linear_classifier,
     "LinearRegressor": onnx_scores.linear_regressor,
     "MatMul": onnx_scores.matmul,
     "Mul": onnx_scores.arithmetic,
     "Normalizer": onnx_scores.probabilities,
     "OneHotEncoder": onnx_features.one_hot,
+    "ReduceSum": onnx_bins.total,
     "Reshape": onnx_features.reshape,
     "Scaler": onnx_features.scaler,
     "Sigmoid": onnx_scores.sigmoid,
     "Softmax": onnx_scores.softmax,
+    "Split": onnx_bins.split,
     "Squeeze": onnx_features.reshape,
     "Sub": onnx_scores.arithmetic,
     "TreeEnsembleClassifier": onnx_scores.tree_classifier,

@@ -10,7 +10,7 @@ from typing import Any
 MAX_BYTES = 16 << 20
 MAX_FIELDS = 450_000
 MAX_MESSAGES = 50_000
-MAX_NODES = 200
+MAX_NODES = 400
 MAX_NESTING = 12
 REFUSED_FIELDS = {
     "functions": "local functions are not supported; export without them",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_eval import onnx_trees
+from secure_eval import onnx_bins, onnx_trees
 from secure_eval.class_models import Method
 from secure_eval.expressions import Expression, affine
 from secure_eval.onnx_features import (
@@ -17,6 +17,7 @@ from secure_eval.onnx_features import (
     count_inputs,
     minus,
     over,
+    pick,
     plus,
     spread,
     times,
@@ -45,13 +46,15 @@ def arithmetic(node: Node, inputs: Inputs) -> Outputs:
         if node.operator == "Sub" and isinstance(second, Outcome) and np.all(first == 1):
             return (with_signs(second, tuple(-sign for sign in second.signs)),)
         if node.operator == "Sub" and isinstance(second, Scores):
-            return (_moved(node, second, -1.0, first),)
+            return (_moved(node, second, -1.0, as_constant(node, first)),)
         if node.operator not in {"Add", "Mul"}:
             raise node.refuse("a constant may only come second")
         first, second = second, first
     amount = as_constant(node, second)
     if node.operator == "Div" and not np.all(amount):
         raise node.refuse("division by 0")
+    if isinstance(first, Outcome | Classes):
+        return (_unscaled(node, first, amount),)
     if isinstance(first, Scores):
         number = amount.astype(np.float64)
         if node.operator in {"Add", "Sub"}:
@@ -61,6 +64,17 @@ def arithmetic(node: Node, inputs: Inputs) -> Outputs:
     amounts = spread(node, amount, len(table.columns))
     pairs = zip(table.columns, amounts, strict=True)
     return (Table(tuple(_by_constant(node.operator, column, x) for column, x in pairs)),)
+
+
+def _unscaled(node: Node, value: Outcome | Classes, amount: NDArray[Any]) -> Value:
+    """Return probabilities times 1, as LightGBM's exporter ends without ZipMap."""
+    if node.operator in {"Mul", "Div"} and np.all(amount == 1):
+        return value
+    raise node.refuse(
+        f"{node.operator} changes probabilities by a constant. LightGBM's random forests are "
+        "exported so, and that export does not predict what the model does: train "
+        "boosting_type='gbdt', or scikit-learn's RandomForestClassifier"
+    )
 
 
 def _by_constant(operator: str, column: Expression, amount: Any) -> Expression:
@@ -115,6 +129,8 @@ def _multiply(node: Node, value: Value, weights: NDArray[np.float64]) -> Scores:
 
 def _moved(node: Node, value: Scores, factor: Any, added: Any) -> Scores:
     """Return factor * scores + added, per column."""
+    if value.forms.shape[1] == 1 and np.size(factor) == 2:  # a margin beside its constant rival
+        value = Scores(value.root, np.repeat(value.forms, 2, axis=1), np.repeat(value.shifts, 2))
     outputs = value.forms.shape[1]
     factors = spread(node, np.asarray(factor, dtype=np.float64), outputs)
     shifts = spread(node, np.asarray(added, dtype=np.float64), outputs)
@@ -210,6 +226,8 @@ def argmax(node: Node, inputs: Inputs) -> Outputs:
     node.allow("axis", "keepdims", "select_last_index")
     count_inputs(node, inputs, 1, 1)
     value = inputs[0]
+    if isinstance(value, Table):
+        return (onnx_bins.bin_of(node, value),)
     if isinstance(value, Scores) and _has_classes(value):
         return ends(value, "contrast")[:1]
     if isinstance(value, Classes) and not value.is_label:
@@ -221,6 +239,19 @@ def argmax(node: Node, inputs: Inputs) -> Outputs:
     if value.signs != (-1, 1):
         raise node.refuse("expected the score of class 1 in the second column")
     return (with_signs(value, (1,)),)
+
+
+def look_up(node: Node, inputs: Inputs) -> Outputs:
+    """GatherND: the score of a bin, or the name of a predicted class."""
+    node.allow("batch_dims")
+    count_inputs(node, inputs, 2, 2)
+    constants, index = inputs
+    if not isinstance(constants, np.ndarray) or node.integer("batch_dims", 0):
+        raise node.refuse("expected constant scores or class labels first")
+    if isinstance(index, Outcome | Classes):
+        return pick(replace(node, operator="ArrayFeatureExtractor", attributes={}), inputs)
+    table = as_table(node, index, integral=True)
+    return (onnx_bins.look_up(node, constants.astype(np.float64), table),)
 
 
 def probabilities(node: Node, inputs: Inputs) -> Outputs:

@@ -227,9 +227,10 @@ class _Builder:
         mode = MODES.get(self._modes[at])
         if mode is None:
             text = self._modes[at][:32].decode("ascii", "replace")
-            raise self._node.refuse(
-                f"tree {tree}: mode {text!r} is not supported; use BRANCH_LEQ or BRANCH_LT"
-            )
+            advice = "use BRANCH_LEQ or BRANCH_LT"
+            if text in {"BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER"}:
+                advice = "this is a split on a category: train on one-hot columns of its levels"
+            raise self._node.refuse(f"tree {tree}: mode {text!r} is not supported; {advice}")
         if not 0 <= self._features[at] < self._width:
             raise self._node.refuse(
                 f"tree {tree}: feature {self._features[at]} of {self._width} does not exist"

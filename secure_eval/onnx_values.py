@@ -27,6 +27,13 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """Scores of each term of an additive model, one expression a class: (terms, classes)."""
+
+    terms: tuple[tuple[Expression, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LinearRoot:
     """Base outputs (k): expressions (E) times weights (E, k) plus intercepts (k)."""
 
@@ -127,7 +134,7 @@ class Classes:
         )
 
 
-Value: TypeAlias = Table | Scores | Outcome | Classes | NDArray[Any]
+Value: TypeAlias = Table | Terms | Scores | Outcome | Classes | NDArray[Any]
 
 
 def decide(scores: Scores) -> Outcome:

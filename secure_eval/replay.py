@@ -30,6 +30,7 @@ __all__ = [
     "Fault",
     "TargetTranscript",
     "Transcript",
+    "UploadTranscript",
     "Verdict",
     "check_record",
     "refuted",
@@ -104,6 +105,28 @@ class TargetTranscript:
     released: Integers | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UploadTranscript:
+    """Everything of the tests of one sealed set that an auditor is given.
+
+    Attributes:
+        check_id: name of the tests.
+        messages: "replies" of the key holder, if it sent them.
+        log: hashes of "checks" and "replies", and of inputs as in a `Transcript`.
+        partitions, relations: the claims that were tested; see `upload_checks`.
+    """
+
+    keys: bytes
+    layout: Layout
+    upload: Sequence[bytes]
+    seed: bytes = field(repr=False)
+    check_id: str
+    messages: Mapping[str, bytes]
+    log: Mapping[str, str]
+    partitions: Sequence[Sequence[Mapping[int, int]]] = ()
+    relations: Sequence[Mapping[int, int]] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a replay found.
@@ -132,7 +155,9 @@ def refuted(message: str, fault: Fault, reason: str) -> Verdict:
     return Verdict(False, message, fault, f"{message}: {reason}")
 
 
-def check_record(transcript: Transcript | TargetTranscript) -> Verdict | None:
+def check_record(
+    transcript: Transcript | TargetTranscript | UploadTranscript,
+) -> Verdict | None:
     """Compare all bytes at hand with the log; None if they agree."""
     given = {name: _digest(data) for name, data in transcript.messages.items()}
     given |= {
@@ -145,7 +170,7 @@ def check_record(transcript: Transcript | TargetTranscript) -> Verdict | None:
         given["nonce"], given["developer_nonce"] = (
             nonce_commitment(nonce).hex() for nonce in transcript.nonces
         )
-    elif transcript.nonce:
+    elif isinstance(transcript, TargetTranscript) and transcript.nonce:
         given["nonce"] = nonce_commitment(transcript.nonce).hex()
     for name, digest in given.items():
         if name in transcript.log and transcript.log[name] != digest:

@@ -1,8 +1,10 @@
 """What all tests share: databases, and one honest line for what this machine cannot run."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import buckets
 import databases
 import pytest
 import requires
@@ -20,6 +22,22 @@ def postgres() -> Iterator[databases.PostgresServer]:
     )
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[buckets.S3Server]:
+    """A real S3 server: OpenStack Swift, Debian's package, on loopback."""
+    server = buckets.S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket_url(s3_server: buckets.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://bucket/prefix` of a prefix that nobody else uses; the environment knows the rest."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.fresh()
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +75,32 @@ def ready_postgres(postgres: databases.PostgresServer, postgres_template: str) -
     postgres.drop(url)
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with our tables and no rows; a copy is quicker than every migration."""
+    from clearinghouse.store import migrate
+
+    path = tmp_path_factory.mktemp("template") / "clearinghouse.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def server_folder(sqlite_template: Path, tmp_path: Path) -> Path:
+    """A folder for a server of its own, whose tables are there already."""
+    folder = tmp_path / "server"
+    folder.mkdir(mode=0o700)
+    shutil.copyfile(sqlite_template, folder / "clearinghouse.db")
+    return folder
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database without rows, SQLite and PostgreSQL in turn."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
+        path = tmp_path / "test.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
     url: str = request.getfixturevalue("ready_postgres")
     return url
 
@@ -73,6 +112,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         dropped = [item for item in items if _needs_postgres(item)]
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
+    if not requires.has("s3"):
+        dropped = [item for item in items if _needs_s3(item)]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
     requires.leave_out(config, items)
 
 
@@ -80,6 +123,11 @@ def _needs_postgres(item: pytest.Item) -> bool:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     fixtures = getattr(item, "fixturenames", ())
     return "postgresql" in parameters.values() or "postgres" in fixtures
+
+
+def _needs_s3(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "s3" in parameters.values() or "bucket_url" in getattr(item, "fixturenames", ())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,7 @@
 """Blobs: ciphertexts, keys, sealed records and models, streamed and named by their SHA-256."""
 
 import re
+from typing import Protocol
 
 from fastapi import APIRouter, Request, status
 from starlette.concurrency import run_in_threadpool
@@ -36,21 +37,36 @@ async def put_blob(request: Request, desk: DeskOf, digest: str, kind: str) -> Re
     size = int(declared) if declared.isdigit() else None
     await run_in_threadpool(_check_room, desk, caller.id, digest, size or 0)
     expected = desk.settings.blob_bytes if size is None else size
-    with get_limits(request).uploading(caller.id, expected), desk.blobs.upload() as upload:
-        await _receive(request, upload)
+    with get_limits(request).uploading(caller.id, expected), desk.blobs.upload(size or 0) as upload:
+        await receive(request, upload, desk.settings.blob_bytes)
         is_new = await run_in_threadpool(_keep, desk, upload, digest, caller)
     return Response(status_code=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
 
 
-async def _receive(request: Request, upload: Upload) -> None:
-    """Write the body piece by piece, off the event loop."""
-    pending = bytearray()
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next ones."""
+        ...
+
+
+async def receive(request: Request, sink: Sink, most: int) -> None:
+    """Write the body piece by piece, off the event loop.
+
+    Raises:
+        TooLargeError: It has more than `most` bytes.
+    """
+    pending, size = bytearray(), 0
     async for chunk in request.stream():
         pending += chunk
+        size += len(chunk)
+        if size > most:
+            raise TooLargeError(f"this body may have at most {most} bytes")
         if len(pending) >= CHUNK:
-            await run_in_threadpool(upload.write, bytes(pending))
+            await run_in_threadpool(sink.write, bytes(pending))
             pending.clear()
-    await run_in_threadpool(upload.write, bytes(pending))
+    await run_in_threadpool(sink.write, bytes(pending))
 
 
 def _check_room(desk: Desk, org_id: str, digest: str, size: int) -> None:

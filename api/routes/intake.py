@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import JSON, Call, CallOf, DeskOf, registering_call
+from clearinghouse.messages.audits import SeedList
 from clearinghouse.messages.base import Id
 from clearinghouse.messages.intake import (
     OrgView,
@@ -22,7 +23,7 @@ from clearinghouse.messages.intake import (
     SummaryView,
     ValsetView,
 )
-from clearinghouse.rounds import intake, outcomes, views
+from clearinghouse.rounds import intake, outcomes, run_audits, views
 from clearinghouse.store.records import Source
 from clearinghouse.store.store import Tx
 
@@ -121,6 +122,16 @@ def seal_valset(call: CallOf) -> Response:
     """Register an encrypted validation set whose blobs are uploaded."""
     message = call.message(SealValset)
     return call.write(lambda tx: intake.seal_valset(tx, call.desk, call.org, message))
+
+
+@router.get("/valsets/{valset_id}/seeds")
+def get_seeds(call: CallOf, valset_id: str) -> SeedList:
+    """What the server drew for a set's tests and targets that have ended, for the set's owner.
+
+    With it the owner makes every message of the server in them again.
+    """
+    with call.desk.store.read() as tx:
+        return run_audits.seeds(tx, call.org, valset_id)
 
 
 @router.get("/valsets/{valset_id}")

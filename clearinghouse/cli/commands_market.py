@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from clearinghouse.cli.commands_consent import Yes, confirm
+from clearinghouse.cli.commands_valset import valset_app
 from clearinghouse.cli.options import (
     DEFAULT_HOME,
     Home,
     Json,
-    Quiet,
     RequestArgument,
+    SchemaOption,
     Server,
     emit,
     progress,
@@ -30,7 +31,7 @@ def _app(words: str) -> typer.Typer:
 
 APPS = {
     "source": (source_app := _app("A provider's cohort: preview, publish, sell.")),
-    "valset": (valset_app := _app("A hospital's encrypted validation set.")),
+    "valset": valset_app,
     "agent": (agent_app := _app("The hospital's key agent.")),
     "request": (request_app := _app("A hospital's wish for records and a model.")),
     "delivery": (delivery_app := _app("Records that were sealed to a developer.")),
@@ -39,9 +40,6 @@ APPS = {
 
 SourceYaml = Annotated[
     Path, typer.Argument(metavar="SOURCE.yaml", help="Name, table, schema, price, epsilon.")
-]
-SchemaOption = Annotated[
-    Path | None, typer.Option("--schema", help="schema.yaml; remembered after the first time.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of training only; never of noise or keys.")]
 MODEL_HELP = "A path to an .onnx file, or a recipe: logistic, gam, trees."
@@ -164,71 +162,7 @@ def source_deliver(
         emit(as_json, {"event": "stopped", "answered": count}, f"{count} tasks answered")
 
 
-# ---------------------------------------------------------------- valset and agent
-
-
-@valset_app.command("seal")
-def valset_seal(
-    table: Annotated[
-        Path | None, typer.Argument(help="CSV or Parquet with labels; remembered.")
-    ] = None,
-    schema: SchemaOption = None,
-    size_class: Annotated[
-        int | None, typer.Option("--size-class", help="Power of two not above the rows.")
-    ] = None,
-    epsilon_target: Annotated[
-        str | None, typer.Option("--epsilon-target", help="Cost of opening a target; 0.5.")
-    ] = None,
-    epsilon_size: Annotated[
-        str | None,
-        typer.Option("--epsilon-size", help="Release the number of rows with noise instead."),
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option("--limit", help="Most epsilon ever, fixed for life; 3.0.")
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    server: Server = None,
-    as_json: Json = False,
-    no_progress: Quiet = False,
-) -> None:
-    """Encrypt the rows, upload and register them, once."""
-    from clearinghouse.cli.hospital import SealOptions
-
-    options = SealOptions(table, schema, size_class, epsilon_target, limit, epsilon_size)
-    _seal(options, home, server, as_json, no_progress)
-
-
-@valset_app.command("upload")
-def valset_upload(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
-    """Finish a sealing whose upload broke off."""
-    from clearinghouse.cli.hospital import SealOptions
-
-    _seal(SealOptions(None, None, None, None, None), home, server, as_json, False)
-
-
-def _seal(options: Any, home: Path, server: str | None, as_json: bool, quiet: bool) -> None:
-    from clearinghouse.cli.hospital import seal
-    from clearinghouse.cli.loop import alone
-    from clearinghouse.cli.profile import session
-
-    with session(home, server, role="hospital") as opened, alone(opened.keystore):
-        progress(as_json, quiet, "encrypting and uploading; some seconds for each 8192 rows")
-        emit(as_json, *seal(opened, options))
-
-
-@valset_app.command("show")
-def valset_show(
-    valset_id: Annotated[str | None, typer.Argument(help="val_...; this home's own.")] = None,
-    home: Home = DEFAULT_HOME,
-    server: Server = None,
-    as_json: Json = False,
-) -> None:
-    """Show a sealed validation set."""
-    from clearinghouse.cli.hospital import show
-    from clearinghouse.cli.profile import session
-
-    with session(home, server) as opened:
-        emit(as_json, *show(opened, valset_id))
+# ---------------------------------------------------------------- agent
 
 
 @agent_app.command("run")

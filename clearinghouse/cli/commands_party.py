@@ -51,6 +51,10 @@ def doctor(
     data: Annotated[
         Path | None, typer.Option("--data", help="Check a server's folder, as its operator.")
     ] = None,
+    world: Annotated[
+        bool,
+        typer.Option("--world", help="With --data: recompute log, money, blobs and receipts."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check this machine, home and server; exit 3 if broken."""
@@ -60,7 +64,7 @@ def doctor(
     if data is not None:
         from clearinghouse.cli.doctor_server import doctor_server
 
-        value, words = doctor_server(data)
+        value, words = doctor_server(data, world=world)
     else:
         value, words = run(home, server)
     emit(as_json, value, words)

@@ -1,6 +1,5 @@
 """`doctor --data`: what a server's folder, database and workers need, as the operator sees it."""
 
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -16,13 +15,23 @@ from clearinghouse.store.store import Store, Tx
 SILENT_LEASES = 3
 
 
-def doctor_server(data: Path) -> Result:
-    """Check everything that a server needs."""
+def doctor_server(data: Path, *, world: bool = False) -> Result:
+    """Check everything that a server needs; with `world` also everything it holds."""
     try:
         settings = settings_from_environment(data)
     except ClearinghouseError as error:
         return report([Finding("settings", "broken", str(error), "correct the variable")])
-    return report([*machine(), *_folder(settings), *_database(settings)])
+    return report([*machine(), *_folder(settings), *_database(settings), *_world(data, world)])
+
+
+def _world(data: Path, wanted: bool) -> Iterator[Finding]:
+    if wanted:
+        from clearinghouse.cli.world import look_at_world
+
+        try:
+            yield from look_at_world(data)
+        except ClearinghouseError as error:
+            yield Finding("world", "broken", str(error), "see docs/operate.md, Drills")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
@@ -38,7 +47,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
             yield Finding("keys", "broken", f"others can read {name}", f"run chmod 600 {path}")
         else:
             yield Finding("keys", "ok", name)
-    free, reserve = shutil.disk_usage(data).free, settings.disk_reserve_bytes
+    free, reserve = settings.blob_place.open().staging.free(), settings.disk_reserve_bytes
     words = f"{free / 2**30:.1f} GiB free"
     yield Finding(
         "disk",

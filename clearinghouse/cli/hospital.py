@@ -13,10 +13,16 @@ from clearinghouse.cli.loop import Say, Worker
 from clearinghouse.cli.options import Result
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
+from clearinghouse.client.own_audits import audit_own, refuted
 from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
 from clearinghouse.client.trusted_audits import clear_audited
 from clearinghouse.documents import exact_number, shown
-from clearinghouse.errors import InputError, RefusedError
+from clearinghouse.errors import (
+    ClearinghouseError,
+    InputError,
+    RefusedError,
+    VerificationError,
+)
 from clearinghouse.messages.intake import RequestView, ValsetView
 from clearinghouse.money import format_money, micro_epsilon
 from clearinghouse.schema import MAX_LABELS
@@ -215,6 +221,7 @@ def run_agent(
 
     Raises:
         RefusedError: The request that was waited for failed.
+        VerificationError: A replay of a test or target refuted the server: nothing is answered on.
     """
     budget = hospital.budget
     ended: list[RequestView] = []
@@ -226,8 +233,28 @@ def run_agent(
         say(event)
 
     looked = [-LOOK_S]
+    replayed = [-1]
+
+    def replay() -> None:
+        """Clear own openings when half of them are used, once for each number of them."""
+        used = hospital.agent.quota.used
+        if used <= hospital.agent.quota.limit // 2 or used == replayed[0]:
+            return
+        replayed[0] = used
+        try:
+            audits = audit_own(hospital)
+        except ClearinghouseError as error:  # tried again when more openings are used
+            say({"event": "audit", "org": hospital.name, "message": f"not replayed: {error}"})
+            return
+        replayed[0] = hospital.agent.quota.used
+        for item in audits:
+            words = f"the {item.what} of {item.name}: {item.state}, {item.reason}"
+            say({"event": "audit", "org": hospital.name, "message": words})
+        if refuted(audits):
+            raise VerificationError(refuted(audits))
 
     def finished() -> bool:
+        replay()
         if trusted and time.monotonic() - looked[0] >= LOOK_S:
             looked[0] = time.monotonic()
             for run, told in clear_audited(hospital, frozenset(trusted)).items():

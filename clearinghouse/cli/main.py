@@ -23,6 +23,7 @@ from clearinghouse.cli import (
     commands_party,
     commands_results,
     commands_settle,
+    commands_store,
 )
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
@@ -58,6 +59,7 @@ commands_settle.declare(
     app, commands_results.price_app, commands_party.org_app, commands_market.request_app
 )
 commands_operator.declare(app)
+commands_store.declare(app)
 
 
 def _version(wanted: bool) -> None:
@@ -245,17 +247,29 @@ def witness(
 
 @log_app.command("audit")
 def log_audit(
-    directory: Annotated[Path, typer.Argument(help="An exported log/ folder.")],
+    directory: Annotated[
+        Path | None, typer.Argument(help="An exported log/ folder.", show_default=False)
+    ] = None,
     log_key: Annotated[
         str | None, typer.Option("--log-key", help="vkey of the log you trust.")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A server's folder: compare its database with its log."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute an exported log from its first entry and sum what each owner released."""
-    from clearinghouse.cli.audit import audit_log
+    """Recompute a log from its first entry: an exported one, or a server's with its database."""
+    if (directory is None) == (data is None):
+        raise InputError("give an exported log/ folder, or --data with a server's folder")
+    if directory is not None:
+        from clearinghouse.cli.audit import audit_log
 
-    value, words = audit_log(directory, log_key)
-    emit(as_json, value, words)
+        emit(as_json, *audit_log(directory, log_key))
+    elif data is not None:
+        from clearinghouse.cli.world import audit_database
+
+        emit(as_json, *audit_database(data, log_key))
 
 
 @schema_app.command("check")

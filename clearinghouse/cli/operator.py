@@ -47,7 +47,7 @@ def run_server(
 
 
 @contextmanager
-def _desk(data: Path) -> "Iterator[Desk]":
+def open_data(data: Path) -> "Iterator[Desk]":
     """The server's folder without a server; a running one may work on it meanwhile.
 
     Raises:
@@ -73,7 +73,7 @@ def show_retention(data: Path) -> tuple[dict[str, Any], str]:
     """
     from clearinghouse.rounds import erasure
 
-    with _desk(data) as desk:
+    with open_data(data) as desk:
         due = erasure.due(desk)
         with desk.store.read() as tx:
             waiting = len(tx.erasure.doomed()) + len(tx.erasure.unerased())
@@ -101,7 +101,7 @@ def sweep_retention(data: Path) -> tuple[dict[str, Any], str]:
     """
     from clearinghouse.rounds import erasure
 
-    with _desk(data) as desk:
+    with open_data(data) as desk:
         blobs = erasure.retain(desk)
         is_clean = erasure.erase(desk)
         erasure.sweep(desk)

@@ -29,6 +29,9 @@ Server = Annotated[
     ),
 ]
 
+SchemaOption = Annotated[
+    Path | None, typer.Option("--schema", help="schema.yaml; remembered after the first time.")
+]
 RequestArgument = Annotated[
     str | None, typer.Argument(help="req_...; the newest this home knows if left out.")
 ]

@@ -114,20 +114,19 @@ def recheck(session: Session, request_id: str, prices: PriceList) -> str:
     target = session.transport.get(f"/requests/{request_id}/target", TargetView)
     clearing = session.transport.get(f"/requests/{request_id}/clearing", ClearingView)
     commit = commitment_of(clearing)
-    if any(price.commit_hash != commit for price in prices.prices):
+    firm = clearing.cleared_again
+    by = commit if firm is None else commitment_of(firm)
+    if any(price.commit_hash != by for price in prices.prices):
         raise VerificationError("the prices were made from another clearing than is shown")
     _check_log(session, request_id, target.frozen_digest, commit)
-    count = compare(target, clearing, prices)
+    compare(target, clearing)
+    count = compare(target, firm or clearing, prices)
     return f"cleared again: {count} firm prices are the same to the last micro-unit"
 
 
 def commitment_of(clearing: ClearingView) -> str:
     """Digest of the clearing as it was decided, before deliveries and payments were filled in."""
-    orders = [
-        order.model_copy(update={"real": None, "paid_micro": None}) for order in clearing.orders
-    ]
-    decided = clearing.model_copy(update={"orders": orders})
-    return digest(canonical_bytes(decided.model_dump()))
+    return digest(canonical_bytes(clearing.decided()))
 
 
 def _check_log(session: Session, request_id: str, frozen: str, commit: str) -> None:
@@ -148,8 +147,8 @@ def _check_log(session: Session, request_id: str, frozen: str, commit: str) -> N
             raise VerificationError("the log has no clearing for this request")
 
 
-def compare(target: TargetView, clearing: ClearingView, prices: PriceList) -> int:
-    """Compare quotas, objective and firm prices with a new clearing; returns how many prices.
+def compare(target: TargetView, clearing: ClearingView, prices: PriceList | None = None) -> int:
+    """Compare quotas and firm prices, if given, with a new clearing; returns how many prices.
 
     Raises:
         VerificationError: They differ.
@@ -176,7 +175,7 @@ def compare(target: TargetView, clearing: ClearingView, prices: PriceList) -> in
         raise VerificationError("clearing again orders other records")
     quotes = firm(plan, marginal_values(plan))
     checked = 0
-    for index, price in enumerate(prices.prices):
+    for index, price in enumerate(prices.prices if prices else ()):
         if price.status != "firm":
             continue
         found = quotes[index]

@@ -25,12 +25,13 @@ from clearinghouse.consent import DISCLOSURE
 from clearinghouse.documents import Fields, load_document
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.intake import SourceList, SourceView
-from clearinghouse.money import format_money, micro_epsilon
+from clearinghouse.money import MICRO, format_money, micro_epsilon
 from clearinghouse.rows import tree_size
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table
 from dp import size as dp_size
 from dp.noise import geometric
+from matching.target import SUPPLY_GATE, noise_below, noise_quantile
 
 TERMS = "source-terms"
 
@@ -116,6 +117,8 @@ def preview(path: Path, session: Session | None = None) -> Result:
     )
     n_cells, labels = cells.codebook(schema, level).n_cells, cells.n_labels(schema)
     noise = meaning(found.epsilon_micro)
+    epsilon, counts = found.epsilon_micro / MICRO, n_cells * labels
+    sells_above = noise_quantile(epsilon, counts, SUPPLY_GATE)
     value: dict[str, Any] = {
         "name": found.name,
         "schema": schema.name,
@@ -126,7 +129,8 @@ def preview(path: Path, session: Session | None = None) -> Result:
         "level": list(level),
         "cells": n_cells,
         "labels": labels,
-        "counts": n_cells * labels,
+        "counts": counts,
+        "sells_above": sells_above,
         "epsilon": format_money(found.epsilon_micro),
         "noise_sd": f"{noise.sd:.3f}",
         "interval_90": [-noise.half_width, noise.half_width],
@@ -134,9 +138,13 @@ def preview(path: Path, session: Session | None = None) -> Result:
         "price_per_record": format_money(found.ask_micro),
         "grants": [grant_value(item) for item in found.grants],
         "disclosure": DISCLOSURE,
-        "example": _example(n_cells * labels, size, found.epsilon_micro),
+        "example": _example(counts, size, found.epsilon_micro),
         "open_requests": open_requests(session, schema, found.grants),
-        "kept_here": {"rows": table.n, "warnings": list(table.warnings)},
+        "kept_here": {
+            "rows": table.n,
+            "admitted": round(1 - noise_below(epsilon, counts, sells_above - table.n), 3),
+            "warnings": list(table.warnings),
+        },
     }
     return value, _preview_words(value, schema)
 
@@ -154,6 +162,7 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
     level = " x ".join(value["level"]) or f"all {schema.unit}s together"
     share = value["size_class"] / value["counts"]
     low, high = value["interval_90"]
+    admitted = 100 * value["kept_here"]["admitted"]
     is_noised = value["epsilon_size"] != format_money(0)
     size_cost = f", and {value['epsilon_size']} for the number of them" if is_noised else ""
     lines = [
@@ -164,6 +173,8 @@ def _preview_words(value: dict[str, Any], schema: Schema) -> str:
         f"  {value['counts']} noised counts: {value['cells']} cells ({level}) x "
         f"{value['labels']} label levels, about {share:.1f} {schema.unit}s each",
         f"  noise of each count: sd {value['noise_sd']}, within {low}..+{high} in 9 of 10 cases",
+        f"it can sell only if these counts sum to more than {value['sells_above']}, which noise "
+        f"alone does once in a million; yours will in {admitted:.0f} of 100 cases",
         f"it would spend epsilon {value['epsilon']} once{size_cost}: whoever guesses whether one "
         f"{schema.unit} is in the table is right at most "
         f"{100 * float(value['guess_at_most']):.1f}% of the time",

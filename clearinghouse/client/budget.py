@@ -93,7 +93,9 @@ class Budget:
 
         def charged() -> bytes:
             reach("agent.charged")
-            return draw()
+            answer = draw()
+            reach("agent.drawn")
+            return answer
 
         try:
             return self._ledger.release(key, digest(body), amount, charged, purpose, lane=lane)

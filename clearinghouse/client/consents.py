@@ -22,7 +22,7 @@ from clearinghouse.schema import Schema
 DAY_S = 86400
 _GRANTS, _GONE = "grants", "withdrawn"
 _WIPED = ("rows.seed",)
-_WIPED_FOLDERS = ("asks", "answers", "orders")
+_WIPED_FOLDERS = ("asks", "answers", "orders", "outbox")
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,14 @@ from clearinghouse.signing import (
 )
 from secure_eval.layout import Layout
 
-__all__ = ["MOST_PLACES", "TARGET_SHARE", "Hospital", "HospitalTerms"]
+__all__ = ["MOST_PLACES", "TARGET_SHARE", "Hospital", "HospitalTerms", "tests_name"]
 
 TargetTask = TargetCommitTask | TargetNoiseTask | TargetChecksTask | TargetRepliesTask
+
+
+def tests_name(valset_id: str) -> str:
+    """Where a hospital keeps the hashes of what it saw of its set's tests."""
+    return f"private/tests/{valset_id}"
 
 
 class Hospital(SealedRows):
@@ -176,18 +181,24 @@ class Hospital(SealedRows):
                 task.run_id, self.transport.get_blob(task.checks_blob)
             )
             blob = self.transport.put_blob(tested, "noise.replies")
+            self.agent.travelled(task.run_id, checks=task.checks_blob, check_replies=blob)
             return TargetChecksAnswer(replies_blob=blob)
         if isinstance(task, TargetRepliesTask):
             openings = self.transport.get_blob(task.openings_blob)
             replies = self.agent.target_replies(task.run_id, openings)
-            return TargetRepliesAnswer(replies_blob=self.transport.put_blob(replies, "replies"))
+            blob = self.transport.put_blob(replies, "replies")
+            self.agent.travelled(task.run_id, openings=task.openings_blob, replies=blob)
+            return TargetRepliesAnswer(replies_blob=blob)
         return answer_round(self.agent, self.transport, task)
 
     def _valset_checks(self, task: ValsetChecksTask) -> str:
         if task.valset_id != self._valset()["valset_id"]:
             raise ProtocolError("the tests are of another validation set")
         checks = self.transport.get_blob(task.checks_blob)
-        return self.transport.put_blob(self.agent.valset_checks(checks), "valset.replies")
+        blob = self.transport.put_blob(self.agent.valset_checks(checks), "valset.replies")
+        seen = {"checks": task.checks_blob, "replies": blob, "seed": task.seed_commitment}
+        self.keystore.remember(tests_name(task.valset_id), seen)
+        return blob
 
     def _check_request(self, run_id: str, request_id: str) -> None:
         if self.agent.record(run_id)["request_id"] != request_id:
@@ -201,7 +212,9 @@ class Hospital(SealedRows):
     def _target_noise(self, request_id: str, task: TargetNoiseTask) -> str:
         self._check_request(task.run_id, request_id)
         noise = self.agent.target_noise(request_id, self._terms(request_id), task)
-        return self.transport.put_blob(noise, "noise")
+        blob = self.transport.put_blob(noise, "noise")
+        self.agent.travelled(task.run_id, noise=blob)
+        return blob
 
     def _score_digits(self, request_id: str, task: ScoreDigitsTask) -> str:
         if self._terms(request_id).valset_id != self._valset()["valset_id"]:

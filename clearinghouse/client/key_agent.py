@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_tables, runs_in
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.opening_quota import OPENING_LIMIT, OpeningQuota
+from clearinghouse.client.opening_quota import OPENING_LIMIT, UPLOAD, OpeningQuota
 from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import (
     ScoreDigitsTask,
@@ -25,14 +26,13 @@ from clearinghouse.messages.tasks import (
 )
 from secure_eval.agent_target import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
-from secure_eval.checks import CHECK_OPENINGS
+from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
 from secure_eval.class_agent import ClassesAgentRun
 from secure_eval.keyholder import KeyHolder, RefusedAfterDecryptionError
 from secure_eval.layout import MAC_OPENINGS, Layout
 from secure_eval.noise import Table
 
 UPLOAD_STATE = "private/states/upload.state"
-_UPLOAD = "upload"
 
 Integers = NDArray[np.int64]
 AgentSide = CheckedAgentRun | ClassesAgentRun
@@ -115,6 +115,7 @@ class KeyAgent:
         except RefusedAfterDecryptionError:
             self._keystore.write(name, agent.state())
             raise
+        reach("agent.opened")
         self._keystore.write(name, agent.state())
 
     # ---------------------------------------------------------------- tests of the sealed rows
@@ -126,7 +127,7 @@ class KeyAgent:
             ValueError: Malformed, or other tests than were answered before.
             RefusedError: The key has no openings left.
         """
-        self.quota.reserve(_UPLOAD, CHECK_OPENINGS)
+        self.quota.reserve(UPLOAD, CHECK_OPENINGS)
         agent = AgentUpload(self._secrets.holder)
         state = self._keystore.read(UPLOAD_STATE)
         if state is not None:
@@ -241,7 +242,7 @@ class KeyAgent:
             raise ProtocolError("a run's noise needs the commitments to two nonces")
         cells = sum(table.cells for table in task.tables)
         parts = runs_in([table.name for table in task.tables])
-        openings = cells + parts * (MAC_OPENINGS + 2 * CHECK_OPENINGS)
+        openings = cells + parts * (EARLY_OPENINGS + CHECK_OPENINGS + MAC_OPENINGS)
         self.quota.check(task.run_id, openings)
         agreed = (
             [Table(t.name, t.cells, t.epsilon_micro, t.coins) for t in task.tables],

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse.features import bounds, feature_groups
+from clearinghouse.features import bounds, feature_groups, features
 from clearinghouse.model_columns import columns, label_column_of
 from clearinghouse.schema import Schema
 from secure_eval.class_models import Model
@@ -19,12 +19,15 @@ def onnx_model(data: bytes, schema: Schema) -> Model:
         ValueError: Something in it is not supported or malformed.
     """
     limits, given, groups = bounds(schema), columns(schema), feature_groups(schema)
+    names = [feature.name for feature in features(schema)]
     label = label_column_of(schema)
     if label is not None:
-        return residual_from_onnx(data, limits, label, columns=given[:-1], groups=groups)
+        return residual_from_onnx(
+            data, limits, label, columns=given[:-1], groups=groups, names=names
+        )
     if schema.label.is_binary:
-        return from_onnx(data, limits, columns=given, groups=groups)
-    model = classes_from_onnx(data, limits, columns=given, groups=groups)
+        return from_onnx(data, limits, columns=given, groups=groups, names=names)
+    model = classes_from_onnx(data, limits, columns=given, groups=groups, names=names)
     if len(model.models) != schema.label.n_classes:
         raise ValueError(
             f"the model has {len(model.models)} classes; the label '{schema.label.name}' has "

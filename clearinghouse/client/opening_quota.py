@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.errors import RefusedError
 
-__all__ = ["OPENING_LIMIT", "OpeningQuota"]
+__all__ = ["OPENING_LIMIT", "UPLOAD", "OpeningQuota"]
 
 OPENING_LIMIT = 340
 """Half a key: 340 openings show at most 12.604 x 340 = 4,285 of its 8,192 coefficients."""
+
+UPLOAD = "upload"
+"""The name under which the tests of the sealed set are counted."""
 
 _FILE = "private/openings"
 
@@ -48,7 +51,9 @@ class OpeningQuota:
         if used + openings > self.limit:
             raise RefusedError(
                 f"{name} needs {openings} openings; this key has answered {used} of {self.limit} "
-                "that no replay has cleared. Have its runs audited, or seal the set under a new key"
+                "that no replay has cleared. Replay tests and targets (clearinghouse valset "
+                "audit), have runs audited (agent run --trust-audits), or seal the set under a new "
+                "key (clearinghouse valset reseal)"
             )
         return known
 

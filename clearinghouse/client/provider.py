@@ -19,6 +19,7 @@ from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
 from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.outbox import Outbox
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
 from clearinghouse.client.shown import Next, write_shown
@@ -156,6 +157,7 @@ class Provider(Party):
             )
             key = f"{self.org_id}.source.{self.schema_id}"
             view = self.transport.post("/sources", message, SourceView, idempotency_key=key)
+            reach("provider.registered")
             known = {"source_id": view.id, "rows_root": message.rows_root}
             self.keystore.remember("source", known)
         if known["rows_root"] != self.commitments.root.hex():
@@ -252,22 +254,28 @@ class Provider(Party):
             raise RefusedError("an order came for a request in which this source made no ask")
         self._check_prices(request_id, task)
         skip = self._ordered_before(request_id, task)
+        reach("provider.ordered")
         entries = self.draw(
             task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label, skip=skip
         )
-        body = write_body(
-            self.schema,
-            self.commitments.size,
-            order_id=task.order_id,
-            source_id=task.source_id,
-            purpose=task.purpose,
-            entries=entries,
-        )
-        sealed = seal(body, task.recipients)
+
+        def sealed() -> bytes:
+            body = write_body(
+                self.schema,
+                self.commitments.size,
+                order_id=task.order_id,
+                source_id=task.source_id,
+                purpose=task.purpose,
+                entries=entries,
+            )
+            return seal(body, task.recipients)
+
         proofs = write_proofs([entry.proof for entry in entries if entry.weight])
         reach("provider.sealed")
+        sealed_blob = Outbox(self.keystore, self.transport).send(_parcel(task), sealed, "delivery")
+        reach("provider.uploaded")
         return DeliverAnswer(
-            sealed_blob=self.transport.put_blob(sealed, "delivery"),
+            sealed_blob=sealed_blob,
             proofs_blob=self.transport.put_blob(proofs, "proofs"),
             real=sum(entry.weight for entry in entries),
             claim_micro=earned(
@@ -387,6 +395,12 @@ class Provider(Party):
         proof = RowProof(secrets.randbelow(self.commitments.size), secrets.token_bytes(32), path)
         blank = dict.fromkeys(self._records[0], None)
         return Entry(place, 0, blank, secrets.token_bytes(32), proof)
+
+
+def _parcel(task: DeliverTask) -> str:
+    """Name of an order's sealed records while they are on their way, to just these recipients."""
+    keys = [item.age_recipient for item in task.recipients]
+    return f"{task.order_id}.{hashlib.sha256(canonical_bytes(keys)).hexdigest()[:16]}"
 
 
 def seal(body: bytes, recipients: Sequence[Recipient]) -> bytes:

@@ -15,6 +15,8 @@ from typing import Any
 
 from clearinghouse import model_columns
 from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.canonical import digest
 from clearinghouse.client.agreed import check_tables
 from clearinghouse.client.keystore import Keystore
@@ -97,7 +99,7 @@ class Auditor:
         schema: Schema,
         org_id: str,
         say: Say = lambda _words: None,
-        processor: Callable[[BlobStore], Processor] | None = None,
+        processor: Callable[[DiskStore], Processor] | None = None,
     ) -> None:
         self._keystore, self._transport = keystore, transport
         self._schema, self._org_id, self._say = schema, org_id, say
@@ -145,7 +147,7 @@ class Auditor:
     def _replayed(self, given: TranscriptView, logged: _Logged, nonce: str) -> _Found:
         """Fetch all bytes and replay them in a process of their own; the bytes go away again."""
         folder = self._keystore.path(f"audits/{given.run_id}/blobs")
-        blobs = BlobStore(folder, max_bytes=MAX_BLOB_BYTES)
+        blobs = DiskStore(folder, max_bytes=MAX_BLOB_BYTES)
         try:
             missing = self._fetch(given, blobs)
             if missing is not None and logged.is_erased:
@@ -205,10 +207,9 @@ class Auditor:
         }
 
 
-def _in_a_process(blobs: BlobStore) -> Processor:
-    return WorkerProcess(
-        blobs.folder, blob_bytes=MAX_BLOB_BYTES, wall_s=WALL_S, memory_bytes=MEMORY_BYTES
-    )
+def _in_a_process(blobs: DiskStore) -> Processor:
+    place = BlobPlace(blobs.folder, MAX_BLOB_BYTES)
+    return WorkerProcess(place, wall_s=WALL_S, memory_bytes=MEMORY_BYTES)
 
 
 def _about(entries: tuple[Entry, ...], given: TranscriptView) -> _Logged:

@@ -15,12 +15,15 @@ from clearinghouse.client.budget import open_budget
 from clearinghouse.client.key_agent import UPLOAD_STATE, KeyAgent
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.opening_quota import OPENING_LIMIT
+from clearinghouse.client.outbox import Outbox
 from clearinghouse.client.party import Party
 from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
-from clearinghouse.messages.intake import SealValset, ValsetView
+from clearinghouse.failpoints import reach
+from clearinghouse.messages.intake import RequestView, SealValset, ValsetView
 from clearinghouse.tables import Table
 from secure_eval.keyholder import KeyHolder, SealedSet
+from secure_eval.layout import Layout
 
 __all__ = ["MOST_PLACES", "ORDER_FILE", "TARGET_SHARE", "HospitalTerms", "SealedRows"]
 
@@ -32,6 +35,8 @@ MOST_PLACES = 160
 
 KEY_FILE = "he.key"
 ORDER_FILE = "private/order.bin"
+SEALING = "private/sealing"
+"""Order and shape of a set that is sealed and not yet registered; its blocks are in the outbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ class SealedRows(Party):
 
     def _seal(self) -> dict[str, Any]:
         holder = self._holder()
-        sealed = self._sealed(holder)
+        sealed = self._kept_or_sealed(holder)
         keys_blob = self.transport.put_blob(holder.public_keys(), "valset.keys")
         uploads = [self.transport.put_blob(blob, "valset.block") for blob in sealed.blobs]
         order = sealed.order.astype("<i8").tobytes()
@@ -135,6 +140,7 @@ class SealedRows(Party):
         )
         self.keystore.write(ORDER_FILE, order)
         self.keystore.remember("private/commitment", {**body, "salt": salt.hex()})
+        reach("agent.sealed")
         view = self.transport.post(
             "/valsets",
             message,
@@ -149,15 +155,63 @@ class SealedRows(Party):
             "commitment": committed,
         }
         self.keystore.remember("valset", known)
+        self._forget_sealing(len(uploads))
         return known
 
-    def reseal(self) -> str:
+    def _kept_or_sealed(self, holder: KeyHolder) -> SealedSet:
+        """The set that an earlier process sealed and did not finish to upload, or a new one.
+
+        Sealing anew would give other bytes, which would all have to travel again.
+        """
+        fits = {
+            "rows_sha256": self._rows_digest(),
+            "keys": hashlib.sha256(holder.public_keys()).hexdigest(),
+            "level": list(self.level),
+        }
+        known = self.keystore.recall(SEALING)
+        if known is not None and all(known[name] == value for name, value in fits.items()):
+            layout = Layout.from_json(known["layout"])
+            order = np.frombuffer(bytes.fromhex(known["order"]), dtype="<i8").astype(np.int64)
+            kept = [self._outbox.kept(f"block.{index}") for index in range(layout.n_blocks)]
+            blobs = tuple(blob for blob in kept if blob is not None)
+            if [hashlib.sha256(blob).hexdigest() for blob in blobs] == known["blobs"]:
+                return SealedSet(layout, blobs, order)
+        sealed = self._sealed(holder)
+        for index, blob in enumerate(sealed.blobs):
+            self._outbox.keep(f"block.{index}", blob)
+        kept_now = {
+            "layout": sealed.layout.to_json(),
+            "order": sealed.order.astype("<i8").tobytes().hex(),
+            "blobs": [hashlib.sha256(blob).hexdigest() for blob in sealed.blobs],
+        }
+        self.keystore.remember(SEALING, {**fits, **kept_now})
+        reach("hospital.sealed")
+        return sealed
+
+    def _forget_sealing(self, n_blocks: int) -> None:
+        self.keystore.forget(f"{SEALING}.json")
+        for index in range(n_blocks):
+            self._outbox.forget(f"block.{index}")
+
+    @property
+    def _outbox(self) -> Outbox:
+        return Outbox(self.keystore, self.transport)
+
+    def reseal(self, *, abandon: bool = False) -> str:
         """Seal the same rows under a new key and register them as a new set; returns its id.
 
-        The old key opens nothing any more, so no request on the old set may be running. The ledger
-        and the models that were scored carry on: the patients are the same.
+        The old key opens nothing any more, so no request on the old set may be running, unless it
+        is to be abandoned: then its open tasks are refused, and it ends by itself. The ledger
+        and the models that were scored carry on: the patients are the same. What broke off before
+        the new set was registered is done again.
+
+        Raises:
+            ProtocolError: The table is not the one that was sealed.
+            RefusedError: Nothing was sealed, or a request on the set is running.
         """
         known = self._valset()
+        if not abandon:
+            self._check_idle(str(known["valset_id"]))
         if known["rows_sha256"] != self._rows_digest():
             raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
         old = str(known["valset_id"])
@@ -168,6 +222,15 @@ class SealedRows(Party):
                 path.rename(self.keystore.path(f"private/old/{old}/{path.name}"))
         self._agent = None
         return self.seal()
+
+    def _check_idle(self, valset_id: str) -> None:
+        for path in sorted(self.keystore.directory.glob("requests/req_*.json")):
+            view = self.transport.get(f"/requests/{path.stem}", RequestView)
+            if view.state == "running" and view.terms.valset_id == valset_id:
+                raise RefusedError(
+                    f"{view.id} is running on this set, and a new key could not answer it. "
+                    "Let it end (clearinghouse agent run --until), or abandon it (--abandon)"
+                )
 
     def _holder(self) -> KeyHolder:
         path = self.keystore.path(KEY_FILE)

@@ -16,7 +16,9 @@ import httpx
 from pydantic import ValidationError
 
 from clearinghouse import errors
+from clearinghouse.blobs import StorageFullError
 from clearinghouse.canonical import parse_strict
+from clearinghouse.client.pieces import LARGE_BYTES, send_pieces
 from clearinghouse.clock import Clock
 from clearinghouse.errors import ClearinghouseError, InputError, ProtocolError, TryAgainError
 from clearinghouse.httpsig import sign_request
@@ -45,6 +47,7 @@ _ERRORS: dict[str, type[ClearinghouseError]] = {
         errors.RateError,
         errors.ProtocolError,
         errors.VerificationError,
+        StorageFullError,
     )
 }
 _LATER = frozenset({429, 502, 503, 504})
@@ -80,6 +83,7 @@ class Transport:
         client: Any httpx client, also one that calls an application in this process.
         attempts: Tries before giving up on a server that is away or busy.
         pause: Called with seconds between tries.
+        progress: Called with the bytes that arrived of a large upload, and its size.
     """
 
     def __init__(
@@ -91,10 +95,12 @@ class Transport:
         *,
         attempts: int = ATTEMPTS,
         pause: Callable[[float], object] = time.sleep,
+        progress: Callable[[int, int], object] = lambda _sent, _size: None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.key, self.clock, self.client = key, clock, client
         self.attempts, self.pause = attempts, pause
+        self.progress = progress
 
     def get(self, path: str, reply: type[Reply], *, query: str = "") -> Reply:
         """GET /v1{path} and read the answer strictly.
@@ -127,14 +133,25 @@ class Transport:
         body = message.model_dump_json().encode()
         return self._call("POST", path, body=body, headers=headers)
 
+    def patch(self, path: str, body: bytes, reply: type[Reply], *, query: str) -> Reply:
+        """PATCH bytes to /v1{path} and read the answer strictly; errors as `get`."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return _read(self._call("PATCH", path, query=query, body=body, headers=headers), reply)
+
     def delete(self, path: str, reply: type[Reply]) -> Reply:
         """DELETE /v1{path} and read the answer strictly; errors as `get`."""
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         return _read(self._call("DELETE", path, headers=headers), reply)
 
     def put_blob(self, data: bytes, kind: str) -> str:
-        """Store bytes under their SHA-256 and return it in hex; errors as `get`."""
+        """Store bytes under their SHA-256 and return it in hex; errors as `get`.
+
+        Many bytes go in pieces, of which those that arrived are never sent again.
+        """
         name = hashlib.sha256(data).hexdigest()
+        if len(data) > LARGE_BYTES:
+            send_pieces(self, name, data, kind)
+            return name
         headers = {"Content-Type": "application/octet-stream"}
         self._call("PUT", f"/blobs/{name}", query=f"kind={kind}", body=data, headers=headers)
         return name

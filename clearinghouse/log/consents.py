@@ -47,7 +47,7 @@ BY_OPERATOR = frozenset(
 )
 BY_OWNER = frozenset({"grant.given", "grant.withdrawn", "source.withdrawn"})
 
-_PURPOSE_OF = {digest(purpose): purpose for purpose in PURPOSES}
+PURPOSE_OF = {digest(purpose): purpose for purpose in PURPOSES}
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Consents:
             yield f"{grant} was given before"
         if source in self.withdrawn:
             yield f"{source} was withdrawn at entry {self.withdrawn[source]}"
-        purpose = _PURPOSE_OF.get(entry.hashes["purpose"], "")
+        purpose = PURPOSE_OF.get(entry.hashes["purpose"], "")
         if not purpose:
             yield f"{grant} is for a purpose that is not on the list"
         if not isinstance(expires, int) or expires <= _seconds(entry.time):
@@ -167,7 +167,7 @@ class Consents:
             yield f"{name} names {grant.recipient}, not {recipient}"
         if grant.attributes != entry.hashes["attributes"]:
             yield f"{name} is for other columns"
-        if not is_within(_PURPOSE_OF.get(entry.hashes["purpose"], ""), grant.purpose):
+        if not is_within(PURPOSE_OF.get(entry.hashes["purpose"], ""), grant.purpose):
             yield f"{name} is for another purpose"
         if _seconds(entry.time) >= grant.expires:
             yield f"{name} has expired"

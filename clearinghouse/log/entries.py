@@ -74,6 +74,7 @@ CONSENT_TYPES: Mapping[str, EntryType] = {
     "request.erased": EntryType("settle", ("request",), (), ("blobs",)),
 }
 """Grants, what was done under them, and what was taken back."""
+_ORDER = ("request", "order", "delivery", "source")
 _MOVED = ("paid_micro", "returned_micro", "upheld")
 
 ENTRY_TYPES: Mapping[str, EntryType] = {
@@ -97,13 +98,14 @@ ENTRY_TYPES: Mapping[str, EntryType] = {
     "clearing.decided": EntryType("clear", ("request",), ("inputs", "allocation")),
     "delivery.sealed": EntryType("deliver", ("request", "source", "delivery"), ("blob",)),
     "order.offered": EntryType("deliver", ("request",), ("orders",), ("units", "orders")),
+    "order.repriced": EntryType("deliver", _ORDER, (), ("payment_micro", "raised_micro")),
     "order.settled": EntryType(
         "deliver",
-        ("request", "order", "delivery", "source"),
+        _ORDER,
         (),
         ("units", "real", "claim_micro", "bound_micro", "earned_micro"),
     ),
-    "order.frozen": EntryType("deliver", ("request", "order", "delivery", "source"), ("findings",)),
+    "order.frozen": EntryType("deliver", _ORDER, ("findings",)),
     "deposit.settled": EntryType(
         "settle", ("request", "source"), (), ("returned_micro", "forfeited_micro")
     ),
@@ -134,6 +136,7 @@ BY_OPERATOR = {
     "inputs.frozen",
     "clearing.decided",
     "order.offered",
+    "order.repriced",
     "order.settled",
     "order.frozen",
     "deposit.settled",

@@ -139,6 +139,7 @@ class _State(RunRules):
             "delivery.sealed": self._seal,
             "delivery.received": self._receive,
             "order.offered": replay_orders.offer,
+            "order.repriced": replay_orders.reprice,
             "order.settled": replay_orders.settle_order,
             "order.frozen": replay_orders.freeze_order,
             "deposit.settled": replay_orders.settle_deposit,

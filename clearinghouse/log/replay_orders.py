@@ -7,6 +7,7 @@
 | deposits | as much as was put up, once; all before the request is closed, but for frozen orders |
 | frozen orders | only where every recipient that accepts found a ground |
 | offered again | once, after the clearing, before anybody received anything |
+| repriced | once, what was sealed before, right after units were offered again |
 """
 
 from collections.abc import Iterator
@@ -28,6 +29,24 @@ def offer(index: int, _entry: Entry, story: RequestStory) -> Problems:
     if story.received:
         yield "offered again after deliveries were received"
     story.offered = index if story.offered is None else story.offered
+
+
+def reprice(_index: int, entry: Entry, story: RequestStory) -> Problems:
+    """A kept order gets the prices of a market without who failed; its claim rises with them."""
+    order, delivery = entry.objects["order"], entry.objects["delivery"]
+    if story.offered is None:
+        yield "repriced though nothing was offered again"
+    if story.received:
+        yield "repriced after deliveries were received"
+    if order in story.repriced:
+        yield f"{order} was repriced before"
+    story.repriced.add(order)
+    sealed = story.sealed.get(delivery)
+    if sealed is None:
+        yield f"{delivery} was never sealed for this request"
+        return
+    units, real, claim = sealed
+    story.sealed[delivery] = (units, real, claim + _number(entry, "raised_micro"))
 
 
 def settle_order(_index: int, entry: Entry, story: RequestStory) -> Problems:

@@ -22,6 +22,7 @@ class RequestStory:
         frozen_sources: Sources of orders whose money waits for a dispute.
         earned_micro: What settled orders earn.
         offered: Where undelivered units were offered again.
+        repriced: Orders whose prices changed then.
         bids: By model id: its developer and the commitment to its bid.
         first_bid: Where the first bid was opened.
         purse_micro: What the award pays out.
@@ -49,6 +50,7 @@ class RequestStory:
     frozen_sources: set[str] = field(default_factory=set)
     earned_micro: int = 0
     offered: int | None = None
+    repriced: set[str] = field(default_factory=set)
     models: dict[str, str] = field(default_factory=dict)
     runs: dict[str, str | None] = field(default_factory=dict)
     receipts: dict[str, str] = field(default_factory=dict)

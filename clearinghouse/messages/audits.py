@@ -67,6 +67,24 @@ class AuditView(Message):
     envelope: dict[str, Any] = Field(default_factory=dict)
 
 
+class Seed(Message):
+    """The seed of everything that the server drew for one opening that has ended."""
+
+    of: Id
+    """The validation set, for its tests; else the run of a target."""
+    seed: Hex
+
+
+class SeedList(Message):
+    """GET /v1/valsets/{id}/seeds: for the set's owner, of its tests and targets that have ended.
+
+    They unmask nothing that the owner could not decrypt: a target holds no model. Seeds of scores
+    are never among them, as these unmask a developer's weights.
+    """
+
+    seeds: list[Seed]
+
+
 class RunAuditTask(Message):
     """To the developer of a drawn run: replay it and send the verdict. Nothing waits for it."""
 

@@ -1,6 +1,6 @@
 """What a request leaves behind, as its participants may read it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from pydantic import Field
 
@@ -68,9 +68,11 @@ class OrderView(Message):
 
 
 class OrderList(Message):
-    """Orders of one round."""
+    """Orders for what somebody did not deliver."""
 
     orders: list[OrderView]
+    repriced: list[OrderView] = Field(default_factory=list)
+    """Kept orders at their prices in the market without those that did not deliver."""
 
 
 class ClearingView(Message):
@@ -88,7 +90,21 @@ class ClearingView(Message):
     certificate_sha256: Sha256 | None = None
     """Digest of what GET /v1/requests/{id}/certificate gives: a proof that this is the optimum."""
     offered_again: list[OrderView] = Field(default_factory=list)
-    """Orders for units that somebody did not deliver, at the ask of who takes them over."""
+    """Orders for units that somebody did not deliver, at their prices in `cleared_again`."""
+    repriced: list[OrderView] = Field(default_factory=list)
+    """Kept orders at their prices in `cleared_again`; those that are missing kept theirs."""
+    cleared_again: Optional["ClearingView"] = None
+    """The same asks cleared without those that did not deliver; prices are firm by it."""
+
+    def decided(self) -> dict[str, Any]:
+        """What was decided, without what was delivered, paid or offered since.
+
+        The log has the digest of its canonical JSON.
+        """
+        nothing = {"real": None, "paid_micro": None, "disputed": ""}
+        orders = [order.model_copy(update=nothing) for order in self.orders]
+        view = self.model_copy(update={"orders": orders, "offered_again": []})
+        return view.model_dump(exclude={"repriced", "cleared_again"})
 
 
 class PriceView(Message):

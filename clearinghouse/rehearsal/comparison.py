@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clearinghouse import cells
 from clearinghouse.rehearsal.drive import Outcome
 from clearinghouse.rehearsal.oracle import World, downstream, subgroup_shares
-from clearinghouse.rounds import clear
+from clearinghouse.rounds import decision
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.store.records import Summary
@@ -91,8 +91,8 @@ def noise_free_rows(world: World, pool: Pool, outcome: Outcome, seed: int) -> In
     exact = cells.counts(world.validation, level).tolist()
     free = terms.model_copy(update={"epsilon_target_micro": NO_NOISE_MICRO})
     target = freeze("run_" + "0" * 20, free, "0" * 64, schema, tuple(level), exact, counted)
-    view = clear.decide(
-        clear.Market(
+    view = decision.decide(
+        decision.Market(
             target,
             reserve_micro(free),
             tuple(terms.source_ids),

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
 from clearinghouse.client.developer import read_training_set, source_column
 from clearinghouse.errors import VerificationError
 from clearinghouse.log.entries import epsilon_by_owner, parse_entry
@@ -148,7 +148,7 @@ def _scores(
     market: Market, world: World, outcome: Outcome, directory: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`evidence.json`, and `scores` with `exact_counts_match` as the evidence shows it."""
-    blobs = BlobStore(directory / "server" / "blobs", max_bytes=MAX_MODEL_BYTES)
+    blobs = DiskStore(directory / "server" / "blobs", max_bytes=MAX_MODEL_BYTES)
     evidence: dict[str, Any] = {}
     scores = []
     for run in outcome.runs.runs:

@@ -1,7 +1,8 @@
 """Step 4, deliver: sellers seal exactly their quota to the developers, who open and check it.
 
-What somebody did not deliver is offered once more to sources with room left. Sources that were
-undersold show tags of their next rows, so that copies are found whoever sold them.
+What somebody did not deliver is offered once more to sources with room left, at the prices of a
+market without who failed. Sources that were undersold show tags of their next rows, so that copies
+are found whoever sold them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from clearinghouse.messages.deliveries import (
 )
 from clearinghouse.messages.results import ClearingView, OrderList, OrderView, TargetView
 from clearinghouse.rounds import grants, offers, pot
+from clearinghouse.rounds.decision import payment_micro
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.moves import HaltError, Move, Step, all_closed, no_work
 from clearinghouse.rounds.queue import each
@@ -243,22 +245,20 @@ def _lacking(tx: Tx, request: Request) -> _Lack | None:
     return _Lack(_target(tx, request), _clearing(tx, request), failed) if failed else None
 
 
-def _offer(_desk: Desk, _request: Request, found: _Lack) -> tuple[OrderView, ...]:
+def _offer(_desk: Desk, _request: Request, found: _Lack) -> offers.Again:
     return offers.decide(found.target, found.clearing, found.failed)
 
 
-def _offer_again(
-    tx: Tx, desk: Desk, request: Request, found: _Lack, offered: tuple[OrderView, ...]
-) -> bool:
+def _offer_again(tx: Tx, desk: Desk, request: Request, found: _Lack, again: offers.Again) -> bool:
     placed, views = [], []
-    for view in offered:
+    for view in again.more:
         order = Order(
             new_id("ord"),
             request.id,
             view.source_id,
             tuple(view.quota),
             view.units,
-            sum(price * units for _, price, units in view.ladder),
+            payment_micro(view),
             new_id("dlv"),
             None,
             None,
@@ -268,21 +268,44 @@ def _offer_again(
         tx.orders.add(order)
         placed.append(order)
         views.append(view.model_copy(update={"order_id": order.id}))
-    body = canonical_bytes(OrderList(orders=views).model_dump())
+    body = canonical_bytes(OrderList(orders=views, repriced=list(again.repriced)).model_dump())
+    cleared = canonical_bytes(again.cleared.decided())
     tx.requests.keep(request.id, "offered_again", body.decode())
-    if placed:
-        desk.record(
-            tx,
-            "order.offered",
-            desk.org,
-            objects={"request": request.id},
-            hashes={"orders": digest(body)},
-            amounts={"units": sum(order.units for order in placed), "orders": len(placed)},
-        )
-        before = {order.source_id: order.quota for order in found.clearing.orders}
-        before |= pot.drawn(found.target, found.clearing) if pot_micro(request.terms) else {}
-        _place(tx, desk, request, placed, before)
+    tx.requests.keep(request.id, "cleared_again", cleared.decode())
+    desk.record(
+        tx,
+        "order.offered",
+        desk.org,
+        objects={"request": request.id},
+        hashes={"orders": digest(body), "clearing": digest(cleared)},
+        amounts={"units": sum(order.units for order in placed), "orders": len(placed)},
+    )
+    for view in again.repriced:
+        _reprice(tx, desk, request, view)
+    before = {order.source_id: order.quota for order in found.clearing.orders}
+    before |= pot.drawn(found.target, found.clearing) if pot_micro(request.terms) else {}
+    _place(tx, desk, request, placed, before)
     return False
+
+
+def _reprice(tx: Tx, desk: Desk, request: Request, view: OrderView) -> None:
+    """Give a kept order its new prices; its seller's claim rises with them."""
+    order = tx.orders.get(view.order_id or "")
+    rise = offers.raised(order.ladder, view.ladder, order.real or 0)
+    ladder = tuple((place, price, units) for place, price, units in view.ladder)
+    tx.orders.reprice(order.id, ladder, payment_micro(view))
+    desk.record(
+        tx,
+        "order.repriced",
+        desk.org,
+        objects={
+            "request": request.id,
+            "order": order.id,
+            "delivery": order.delivery_id,
+            "source": order.source_id,
+        },
+        amounts={"payment_micro": payment_micro(view), "raised_micro": rise},
+    )
 
 
 # ---------------------------------------------------------------- recipients

@@ -1,6 +1,5 @@
 """What every step works with: the store, the blobs, the clock, the server's keys, the worker."""
 
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -155,8 +154,8 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Desk:
     """
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    blobs = BlobStore(settings.data / "blobs", max_bytes=settings.blob_bytes)
-    blobs.sweep(time.time())
+    blobs = settings.blob_place.open()
+    blobs.staging.sweep(time.time())
     store = Store(settings.url, settings.published)
     finish_rotation(settings.data, store)
     key = _key(settings.data / SERVER_KEY)
@@ -189,8 +188,8 @@ def finish_rotation(data: Path, store: Store) -> None:
 
 
 def free_bytes(desk: Desk) -> int:
-    """Bytes that are free where the data folder lies."""
-    return shutil.disk_usage(desk.settings.data).free
+    """Bytes that are free where uploads arrive: the data folder's disk, if nothing is mounted."""
+    return desk.blobs.staging.free()
 
 
 def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:

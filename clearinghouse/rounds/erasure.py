@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.errors import TryAgainError
+from clearinghouse.failpoints import reach
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
 from clearinghouse.rounds import grants, pricing
 from clearinghouse.rounds.desk import Desk
@@ -47,6 +48,7 @@ def erase(desk: Desk) -> bool:
         with desk.store.write() as tx:
             if tx.erasure.is_doomed(name):
                 desk.blobs.remove(name)
+                reach("blob.removed")
                 tx.erasure.removed([name])
     is_clean = not (unerased or doomed) or desk.store.scrub()
     if is_clean:

@@ -1,86 +1,150 @@
-"""What somebody did not deliver is offered once more, to sources with room left, at their asks.
+"""What somebody did not deliver is offered once more, to sources with room left.
 
-The orders that were kept stand with their prices. Of the wanted records those that the kept orders
-do not serve are cleared again, over what the other sources may still sell. Taking over is not an
-obligation: who declines loses nothing.
+The market is cleared again at the same asks without those that did not deliver. Taking a competitor
+away never takes a unit from anybody else, so whoever delivered keeps its order, may be ordered
+more, and is paid for all of it what it would have been paid had they never been there. So it pays
+nobody to ask more in the first clearing and wait for a failure: the outcome is the one of a market
+without them, where asking one's cost is best. The customer's budget bounds that market as any
+other. Taking over is no obligation: who declines loses nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from clearinghouse.messages.results import ClearingView, OrderView, TargetView
+from clearinghouse.rounds import decision
 from clearinghouse.store.records import Request
 from clearinghouse.store.store import Tx
-from matching.clearing import clear
-from matching.inputs import LARGEST, Integers
 
 MOST_SHOWN = 512
 """Tags of a source at most; where more rows are undersold each place shows its part of them."""
 
+Rung = tuple[int, int, int]
+Rungs = Sequence[Sequence[int]]
 
-def decide(
-    target: TargetView, clearing: ClearingView, failed: Sequence[str]
-) -> tuple[OrderView, ...]:
-    """Orders for the units that sources in `failed` did not deliver; possibly none.
 
-    Every unit gains: worth less distance less ask is above zero. It is paid its ask, so all units
-    together still cost at most the reserve each, and no more units are ordered than are wanted.
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The market without those that did not deliver, and what it changes.
+
+    Attributes:
+        cleared: Its clearing.
+        more: New orders, beside those that were kept.
+        repriced: Kept orders whose ladders changed.
+    """
+
+    cleared: ClearingView
+    more: tuple[OrderView, ...]
+    repriced: tuple[OrderView, ...]
+
+
+def decide(target: TargetView, clearing: ClearingView, failed: Sequence[str]) -> Again:
+    """Clear again without the sources in `failed`, and divide what that gives.
+
+    In each place the dearest prices of a source belong to the order that it kept, the others to the
+    new one: together they pay the dearest prices of all for its real records, as one order would.
     """
     orders = clearing.orders
-    quota = np.array([order.quota for order in orders], np.int64)
-    out = np.array([order.source_id in failed or order.ask_micro is None for order in orders])
-    kept = quota.copy()
-    kept[[order.source_id in failed for order in orders]] = 0
-    missing = _missing(target, kept)
-    if missing is None:
-        return ()
-    capped = np.array([target.capped[order.source_id] for order in orders], np.int64)
-    room = np.maximum(capped - quota, 0)
-    room[out] = 0
-    reserve = clearing.reserve_micro
-    plan = clear(
-        np.array(target.distances_micro, np.int64),
-        missing,
-        room,
-        np.array([min(order.ask_micro or 0, reserve) for order in orders], np.int64),
-        reserve=reserve,
-        tie_keys=list(range(len(orders))),
+    market = decision.Market(
+        target,
+        clearing.reserve_micro,
+        tuple(order.source_id for order in orders),
+        tuple(None if order.source_id in failed else order.ask_micro for order in orders),
+        (),
     )
-    return tuple(
-        _at_ask(order, row) for order, row in zip(orders, plan.quota, strict=True) if row.any()
-    )
+    view = decision.decide(market).model_copy(update={"draw_seed": clearing.draw_seed})
+    pairs = [
+        (first, again, *_divided(first, again))
+        for first, again in zip(orders, view.orders, strict=True)
+        if first.source_id not in failed
+    ]
+    spare = _beyond([first for first, *_ in pairs], [again for _, again, *_ in pairs])
+    more = [_order(again, _less(extra, spare)) for _, again, _, extra in pairs]
+    repriced = [
+        first.model_copy(update={"ladder": kept})
+        for first, _, kept, _ in pairs
+        if first.units and _prices(kept) != _prices(first.ladder)
+    ]
+    return Again(view, tuple(order for order in more if order.units), tuple(repriced))
 
 
-def _missing(target: TargetView, kept: Integers) -> Integers | None:
-    """Wanted units (places,) that the kept orders do not serve; None where numbers are too large.
+def _divided(first: OrderView, again: OrderView) -> tuple[list[list[int]], list[list[int]]]:
+    """The ladder of a kept order, and of what is ordered beyond it, both by rising price."""
+    rungs: dict[int, list[tuple[int, int]]] = {}
+    for place, price, units in again.ladder:
+        rungs.setdefault(place, []).append((price, units))
+    kept, extra = [], []
+    for place, ordered in enumerate(first.quota):
+        left = ordered
+        for price, units in sorted(rungs.get(place, ()), reverse=True):
+            own = min(units, left)
+            left -= own
+            kept.append([place, price, own])
+            extra.append([place, price, units - own])
+        # Of equal asks in one place a larger total may round one down; its price is that ask.
+        kept.append([place, first.ask_micro or 0, left])
+    return _rising(kept), _rising(extra)
 
-    All kept units are placed where they cost least. The worth of a unit is set so high that leaving
-    one out never gains: a path through all places gains less than that by better distances.
+
+def _rising(ladder: list[list[int]]) -> list[list[int]]:
+    return sorted((rung for rung in ladder if rung[2]), key=lambda rung: (rung[1], rung[0]))
+
+
+def _prices(ladder: Rungs) -> dict[tuple[int, int], int]:
+    """Units by place and price, however a ladder lists them."""
+    units: dict[tuple[int, int], int] = {}
+    for place, price, count in ladder:
+        units[place, price] = units.get((place, price), 0) + count
+    return units
+
+
+def _beyond(first: Sequence[OrderView], again: Sequence[OrderView]) -> list[int]:
+    """By place the units that kept orders have and the new clearing gives to others."""
+    if not first:
+        return []
+    kept = np.array([order.quota for order in first], np.int64)
+    now = np.array([order.quota for order in again], np.int64)
+    beyond: list[int] = np.maximum(kept - now, 0).sum(axis=0).tolist()
+    return beyond
+
+
+def _less(ladder: list[list[int]], spare: list[int]) -> list[list[int]]:
+    """A ladder without the units that a kept order has already; `spare` counts what is left."""
+    result = []
+    for place, price, units in ladder:
+        taken = min(units, spare[place])
+        spare[place] -= taken
+        result.append([place, price, units - taken])
+    return _rising(result)
+
+
+def _order(again: OrderView, ladder: list[list[int]]) -> OrderView:
+    quota = [0] * len(again.quota)
+    for place, _, units in ladder:
+        quota[place] += units
+    changed = {"order_id": None, "units": sum(quota), "quota": quota, "ladder": ladder}
+    return again.model_copy(update=changed)
+
+
+def raised(before: Rungs, after: Rungs, real: int) -> int:
+    """By how much a claim made under the old prices may rise for `real` records; exact if all are.
+
+    The seller has named an amount for its records under the old ladder. Unit by unit, dearest first
+    in each place, the new one pays so much more; of `real` records at most the largest rises count.
     """
-    distances = np.array(target.distances_micro, np.int64)
-    wanted = np.array(target.wanted, np.int64)
-    worth = (len(wanted) + 2) * (int(distances.max(initial=0)) + 1)
-    if worth > LARGEST or worth * int(wanted.sum()) >= 1 << 60:
-        return None
-    plan = clear(distances, wanted, kept, np.zeros(len(kept), np.int64), reserve=worth)
-    return plan.unserved if plan.units.sum() == kept.sum() else None
+    rises = []
+    for place in sorted({rung[0] for rung in after}):
+        old, new = (sorted(_units(ladder, place), reverse=True) for ladder in (before, after))
+        rises += [high - low for low, high in zip(old, new, strict=True)]
+    return max(0, sum(sorted(rises, reverse=True)[:real]))
 
 
-def _at_ask(order: OrderView, quota: Integers) -> OrderView:
-    ask = order.ask_micro or 0
-    return order.model_copy(
-        update={
-            "order_id": None,
-            "units": int(quota.sum()),
-            "quota": quota.tolist(),
-            "marginal_micro": 0,
-            "status": "sold",
-            "ladder": [
-                [int(place), ask, int(quota[place])] for place in np.flatnonzero(quota).tolist()
-            ],
-        }
-    )
+def _units(ladder: Rungs, place: int) -> Iterator[int]:
+    for at, price, units in ladder:
+        if at == place:
+            yield from [price] * units
 
 
 def leave(tx: Tx, request: Request, source_id: str) -> bool:

@@ -27,7 +27,7 @@ from clearinghouse.settings import Settings
 from clearinghouse.store.records import Job, WorkerRecord, WorkerState
 from clearinghouse.store.store import Store, Tx
 from clearinghouse.traces import span
-from clearinghouse.worker import CrashError, Processor, make_processor
+from clearinghouse.worker import CrashError, Processor, StoppedError, make_processor
 
 LOOK_S = 0.25
 """How often a worker looks whether its jobs were cancelled."""
@@ -36,6 +36,9 @@ BEATS = 4
 """Heartbeats in the length of a lease."""
 
 _PATIENCE_S = 60.0
+STORE_PAUSE_S = 5.0
+"""Until a job is tried again whose result found no room."""
+
 """How long a finished job's result is offered to a database that is away."""
 
 _log = journal("pool")
@@ -267,8 +270,10 @@ class _Slot:
         arguments: dict[str, Any] = json.loads(job.arguments)
         try:
             result = self._processor.run(job.kind, arguments)
-        except TryAgainError:
+        except StoppedError:
             return self._again("its worker was stopped", counts=False)
+        except TryAgainError as error:  # no room for the result, or the blob store is away
+            return self._again(str(error), counts=False, pause_s=STORE_PAUSE_S)
         except CrashError as error:
             return self._again(str(error), counts=True)
         except ClearinghouseError as error:
@@ -277,10 +282,12 @@ class _Slot:
         text = json.dumps(result, separators=(",", ":"))
         return lambda tx, job, now: tx.jobs.finish(job, text, now)
 
-    def _again(self, reason: str, *, counts: bool) -> Callable[[Tx, Job, float], bool]:
+    def _again(
+        self, reason: str, *, counts: bool, pause_s: float = 0.0
+    ) -> Callable[[Tx, Job, float], bool]:
         most = self._pool.settings.job_attempts
 
         def give_back(tx: Tx, job: Job, now: float) -> bool:
-            return tx.jobs.give_back(job, reason, now, most=most, counts=counts)
+            return tx.jobs.give_back(job, reason, now, most=most, counts=counts, pause_s=pause_s)
 
         return give_back

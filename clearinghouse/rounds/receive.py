@@ -1,6 +1,6 @@
 """Recipients' findings about deliveries, and what each order earns by them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy as np
 from clearinghouse import cells
 from clearinghouse.canonical import digest
 from clearinghouse.messages.deliveries import DeliverAnswer, DeliveryCheck, ReceiveAnswer
-from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import deposits, holds, pot
+from clearinghouse.messages.results import ClearingView, TargetView
+from clearinghouse.rounds import deposits, holds, offers, pot
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.moves import HaltError, all_closed
@@ -21,6 +21,7 @@ from matching.shortfall import allowed_shortfall
 from valuation.ladders import bound, settled
 
 MICRO = 1_000_000
+Rungs = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def confirm(
     schema = read_schema(tx.cohorts.schema(tx.cohorts.valset(request.valset_id).schema_id))
     summaries = tx.cohorts.summaries(request.terms.source_ids)
     committed = {name: tx.cohorts.source(name).committed for name in request.terms.source_ids}
-    total = 0
+    total, asked = 0, _asked(tx, request)
     for order in tx.orders.of(request.id):
         if order.earned_micro is not None:
             continue
@@ -130,7 +131,7 @@ def confirm(
         for org_id in sorted(looked):
             _record_received(tx, desk, request, order, org_id, looked[org_id])
         allowed = allowed_of(schema, target, summaries[order.source_id], order)
-        claim = _claim(tx, request, order)
+        claim = _claim(tx, request, order, asked)
         kept = decide(order, order.real or 0, claim, looked, allowed)
         if pot.is_spot_check(order):
             passed = pot.has_passed(order, kept.real, kept.ground or kept.disputed)
@@ -161,11 +162,21 @@ def _findings(
     return result
 
 
-def _claim(tx: Tx, request: Request, order: Order) -> int:
+def _claim(tx: Tx, request: Request, order: Order, asked: Mapping[str, Rungs]) -> int:
+    """What the seller says it earns, risen with its prices since it was asked; see `offers`."""
     for task in tx.tasks.of(request.id, "deliver", subject=order.id):
         if isinstance(task.answer, DeliverAnswer):
-            return task.answer.claim_micro
+            before = asked.get(order.id, order.ladder)
+            rise = offers.raised(before, order.ladder, order.real or 0)
+            return task.answer.claim_micro + rise
     return 0
+
+
+def _asked(tx: Tx, request: Request) -> dict[str, Rungs]:
+    """By order the ladder that its seller was shown."""
+    body = tx.requests.document(request.id, "clearing") or ""
+    orders = ClearingView.model_validate_json(body).orders
+    return {order.order_id: order.ladder for order in orders if order.order_id}
 
 
 def _write(

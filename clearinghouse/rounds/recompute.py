@@ -16,13 +16,15 @@ from clearinghouse.log.replay import verify_replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.results import ClearingView, PriceList, StatementView, TargetView
 from clearinghouse.money import MICRO, parse_money
-from clearinghouse.rounds import clear, pricing
+from clearinghouse.rounds import decision, offers, pricing
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import pot_micro, reserve_micro
 from clearinghouse.schema import Schema
 from clearinghouse.store.records import Summary
 from matching.certificate import verify_json
 from valuation.ladders import bound
+
+WITHDRAWN = ("source.withdrawn", "grant.withdrawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def recompute(found: Published) -> list[tuple[str, str]]:
         ("frozen inputs", _frozen(found, own)),
         ("clearing", _clearing(found, own)),
         ("certificate", _certificate(found, own)),
+        ("offered again", _again(found, own)),
         ("prices", _prices(found, own)),
         ("payments", _payments(found, own)),
     ]
@@ -104,7 +107,7 @@ def _frozen(found: Published, entries: Sequence[Entry]) -> str:
     return f"{len(found.summaries)} summaries and the target give {logged[:16]}..."
 
 
-def _market(found: Published, entries: Sequence[Entry]) -> clear.Market:
+def _market(found: Published, entries: Sequence[Entry]) -> decision.Market:
     asks = {
         entry.objects["source"]: parse_money(entry.amounts["ask"], name="ask")
         for entry in entries
@@ -116,7 +119,7 @@ def _market(found: Published, entries: Sequence[Entry]) -> clear.Market:
         if entry.type == "ask.committed"
     }
     names = tuple(found.terms.source_ids)
-    return clear.Market(
+    return decision.Market(
         found.target,
         reserve_micro(found.terms),
         names,
@@ -127,18 +130,16 @@ def _market(found: Published, entries: Sequence[Entry]) -> clear.Market:
 
 def stored(view: ClearingView) -> ClearingView:
     """A clearing as it was decided, without what was delivered and paid since."""
-    nothing = {"real": None, "paid_micro": None, "disputed": ""}
-    orders = [order.model_copy(update=nothing) for order in view.orders]
-    return view.model_copy(update={"orders": orders, "offered_again": []})
+    return ClearingView.model_validate(view.decided())
 
 
 def _clearing(found: Published, entries: Sequence[Entry]) -> str:
-    again = clear.decide_all(_market(found, entries))
+    again = decision.decide_all(_market(found, entries))
     logged = _only(entries, "clearing.decided").hashes
-    allocation = clear.allocation_digest(again.view.model_copy(update={"draw_seed": None}))
+    allocation = decision.allocation_digest(again.view.model_copy(update={"draw_seed": None}))
     _need(logged["allocation"] == allocation, "clearing: the asks give another allocation")
     told = stored(found.clearing)
-    body = digest(canonical_bytes(told.model_dump()))
+    body = digest(canonical_bytes(told.decided()))
     _need(logged["clearing"] == body, "clearing: what is shown is not what was logged")
     bare = [order.model_copy(update={"order_id": None}) for order in told.orders]
     same = told.model_copy(update={"orders": bare}) == again.view
@@ -158,15 +159,51 @@ def _certificate(found: Published, entries: Sequence[Entry]) -> str:
     return "its dual prices prove the optimum, without solving anything"
 
 
+def _again(found: Published, entries: Sequence[Entry]) -> str:
+    """What was offered again follows from the asks without those that sealed no delivery."""
+    offered = [entry for entry in entries if entry.type == "order.offered"]
+    if not offered:
+        _need(found.clearing.cleared_again is None, "cleared again: the log has nothing of it")
+        return "every order was delivered"
+    told = found.clearing.cleared_again
+    if told is None:
+        raise VerificationError("cleared again: it is in the log and not shown")
+    failed = _failed(found, told, entries[: list(entries).index(offered[0])])
+    again = offers.decide(found.target, stored(found.clearing), failed)
+    _need(told == again.cleared, "cleared again: the asks give another clearing")
+    body = digest(canonical_bytes(again.cleared.decided()))
+    _need(offered[0].hashes.get("clearing") == body, "cleared again: not the one in the log")
+    plain = {"real": None, "paid_micro": None, "disputed": ""}
+    more = [o.model_copy(update={**plain, "order_id": None}) for o in found.clearing.offered_again]
+    _need(tuple(more) == again.more, "offered again: other orders are due")
+    repriced = [o.model_copy(update=plain) for o in found.clearing.repriced]
+    _need(tuple(repriced) == again.repriced, "repriced: other prices are due")
+    return f"{len(failed)} sources failed; {len(more)} orders more, {len(repriced)} repriced"
+
+
+def _failed(found: Published, told: ClearingView, before: Sequence[Entry]) -> list[str]:
+    """Sellers that were left out: all that had sealed nothing, and none that could have stayed."""
+    sealed = {e.objects["source"] for e in before if e.type == "delivery.sealed"}
+    left = {e.objects["source"] for e in found.entries if e.type in WITHDRAWN}
+    pairs = zip(found.clearing.orders, told.orders, strict=True)
+    sold = [(first.source_id, again.ask_micro is None) for first, again in pairs if first.units]
+    failed = [name for name, is_out in sold if is_out]
+    kept = {name for name, is_out in sold if not is_out}
+    _need(kept <= sealed, "cleared again: with a source that had not delivered")
+    _need(not (set(failed) & sealed) - left, "cleared again: without a source that delivered")
+    return failed
+
+
 def _prices(found: Published, entries: Sequence[Entry]) -> str:
-    body = digest(canonical_bytes(stored(found.clearing).model_dump()))
+    view = found.clearing.cleared_again or stored(found.clearing)
+    body = digest(canonical_bytes(view.decided()))
     closed = pricing.Closed(
         found.request_id,
         found.terms,
         digest(found.terms.model_dump(mode="json")),
         found.schema,
         found.target,
-        stored(found.clearing),
+        view,
         found.summaries,
         body,
         _pot(found),
@@ -193,7 +230,11 @@ def _payments(found: Published, entries: Sequence[Entry]) -> str:
     """Orders earn what the log says, within their ladders; the fee follows; all balances."""
     ladders = {
         order.order_id: order.ladder
-        for order in (*found.clearing.orders, *found.clearing.offered_again)
+        for order in (
+            *found.clearing.orders,
+            *found.clearing.offered_again,
+            *found.clearing.repriced,
+        )
     }
     owed: dict[str, int] = {}
     for entry in (entry for entry in entries if entry.type == "order.settled"):

@@ -23,6 +23,8 @@ from clearinghouse.messages.audits import (
     AuditView,
     RunAuditAnswer,
     RunAuditTask,
+    Seed,
+    SeedList,
     SentMessage,
     TranscriptView,
 )
@@ -39,7 +41,7 @@ from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Org, Request, Run
 from clearinghouse.store.store import Tx
 
-__all__ = ["ask_if_drawn", "take", "transcript"]
+__all__ = ["ask_if_drawn", "seeds", "take", "transcript"]
 
 
 def transcript(tx: Tx, caller: Org, request_id: str, run_id: str) -> TranscriptView:
@@ -76,6 +78,19 @@ def transcript(tx: Tx, caller: Org, request_id: str, run_id: str) -> TranscriptV
         counts=released.get("counts"),
         groups=released.get("groups"),
     )
+
+
+def seeds(tx: Tx, caller: Org, valset_id: str) -> SeedList:
+    """The seeds of the tests and targets of an own validation set that have ended.
+
+    Raises:
+        NotFoundError: The caller has no such set.
+    """
+    valset = tx.access.own_valset(valset_id, caller.id)
+    found = [Seed(of=run.id, seed=run.seed) for run in tx.runs.ended_targets(valset.id)]
+    if valset.verdict != "untested":
+        found.insert(0, Seed(of=valset.id, seed=valset.seed))
+    return SeedList(seeds=found)
 
 
 def take(

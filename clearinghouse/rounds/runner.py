@@ -5,10 +5,16 @@ import time
 
 from clearinghouse.errors import TryAgainError
 from clearinghouse.journal import journal
-from clearinghouse.rounds import erasure, findings, pipeline
+from clearinghouse.rounds import erasure, findings, garbage, pipeline, uploads
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.leases import Watch
 from clearinghouse.rounds.pool import Pool
+
+SWEEP_S = 60
+"""So often it looks for unfinished uploads whose time is over."""
+
+COLLECT_S = 600
+"""So often it asks whether the collector is due."""
 
 RETAIN_S = 3600
 """So often the runner looks for what was kept long enough."""
@@ -27,9 +33,10 @@ class Runner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._mistakes: dict[str, int] = {}
-        self._retained = -float(RETAIN_S)
+        self._retained = self._swept = -float(RETAIN_S)
         self.pool = Pool(desk.store, desk.settings, desk.clock, desk.job_bell, done=desk.bell.ring)
         self._watch = Watch(desk.store, desk.settings)
+        self._collector: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin; every running request is looked at first."""
@@ -37,6 +44,8 @@ class Runner:
         self.pool.start()
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
         self._thread.start()
+        self._collector = threading.Thread(target=self._collect_on, name="garbage", daemon=True)
+        self._collector.start()
 
     def close(self) -> None:
         """End for good; a job at hand is given back and done by whoever comes next."""
@@ -46,6 +55,8 @@ class Runner:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._collector is not None:
+            self._collector.join()
         self._desk.store.close()
 
     @property
@@ -76,7 +87,21 @@ class Runner:
         if time.monotonic() - self._retained > RETAIN_S:
             self._retained = time.monotonic()
             erasure.retain(self._desk)
+        if time.monotonic() - self._swept > SWEEP_S:
+            self._swept = time.monotonic()
+            uploads.sweep(self._desk)
         erasure.sweep(self._desk)
+
+    def _collect_on(self) -> None:
+        """Collect blobs that nothing names, now and then; a large store takes a while."""
+        while not self._stop.wait(COLLECT_S):
+            try:
+                if garbage.is_due(self._desk):
+                    garbage.collect(self._desk)
+            except TryAgainError as error:
+                _log.warning("again", kind=error.problem_type)
+            except Exception as error:  # noqa: BLE001  one bad round must not end the service
+                _log.error("mistake", kind=type(error).__name__, exc_info=True)
 
     def _look(self) -> None:
         """Where all workers are elsewhere and gone, nobody else would see it."""

@@ -47,6 +47,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Ended:
     closed: Closed
+    priced: Closed
+    """By the clearing that prices are firm by: without who did not deliver, if anybody did not."""
     scores: tuple[awards.Scored, ...]
     owners: dict[str, str]
 
@@ -64,14 +66,22 @@ def _ready(tx: Tx, request: Request) -> _Ended:
         grants.summaries(tx, request),
         digest(body.encode()),
     )
-    return _Ended(closed, awards.scores(tx, request), _owners(tx, request))
+    priced = _priced(closed, tx.requests.document(request.id, "cleared_again"))
+    return _Ended(closed, priced, awards.scores(tx, request), _owners(tx, request))
+
+
+def _priced(closed: Closed, again: str | None) -> Closed:
+    if again is None:
+        return closed
+    view = ClearingView.model_validate_json(again)
+    return replace(closed, clearing=view, commit_hash=digest(again.encode()))
 
 
 def _work(_desk: Desk, request: Request, found: _Ended) -> Outcome:
     shares = pot.decide(found.closed, pot_micro(request.terms), found.owners)
     return Outcome(
         awards.decide(request.terms.purse, found.scores),
-        pricing.decide(replace(found.closed, pot=shares)),
+        pricing.decide(replace(found.priced, pot=shares)),
         shares,
     )
 

@@ -258,7 +258,8 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
         return None
     view = ClearingView.model_validate_json(body)
     again = tx.requests.document(request_id, "offered_again")
-    offered = [] if again is None else OrderList.model_validate_json(again).orders
+    changed = OrderList(orders=[]) if again is None else OrderList.model_validate_json(again)
+    without = tx.requests.document(request_id, "cleared_again")
     known = {order.id: order for order in tx.orders.of(request_id)}
     paid = {
         posting.transfer.removeprefix(f"{request_id}:order:"): posting.amount_micro
@@ -281,7 +282,11 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
     return view.model_copy(
         update={
             "orders": [so_far(order) for order in view.orders],
-            "offered_again": [so_far(order) for order in offered],
+            "offered_again": [so_far(order) for order in changed.orders],
+            "repriced": [so_far(order) for order in changed.repriced],
+            "cleared_again": (
+                None if without is None else ClearingView.model_validate_json(without)
+            ),
         }
     )
 

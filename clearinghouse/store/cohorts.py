@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
@@ -196,6 +197,14 @@ class Cohorts:
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A blob of the index; `seen` is roughly when it was last announced, and only grows."""
+
+    size: int
+    seen: int
+
+
 class BlobIndex:
     """Sizes of blobs and who may read them."""
 
@@ -221,9 +230,26 @@ class BlobIndex:
         self._session.flush()
         return True
 
+    def touch(self, digest: str, now: float) -> None:
+        """Record that a blob was announced again: it is not collected for a while."""
+        row = self._session.get(BlobRow, digest)
+        if row is not None:
+            row.seen = max(row.seen, int(now))
+            self._session.flush()
+
     def readable(self, digest: str, org_id: str) -> bool:
         """Whether the organisation uploaded the blob or was sent it."""
         return self._session.get(BlobAccessRow, (digest, org_id)) is not None
+
+    def all(self) -> dict[str, Indexed]:
+        """Return every blob of the index by name."""
+        query = select(BlobRow.digest, BlobRow.size, BlobRow.seen)
+        return {name: Indexed(size, seen) for name, size, seen in self._session.exec(query)}
+
+    def find(self, digest: str) -> Indexed | None:
+        """Return a blob as the index has it, or None."""
+        row = self._session.get(BlobRow, digest)
+        return None if row is None else Indexed(row.size, row.seen)
 
     def total(self) -> tuple[int, int]:
         """Return how many blobs there are, and their bytes."""
@@ -231,7 +257,9 @@ class BlobIndex:
         return count, int(size or 0)
 
     def size(self, digest: str, org_id: str) -> int:
-        """Return the size of a blob that `org_id` uploaded or was sent.
+        """Return the size of a blob that `org_id` uploaded or was sent, and is about to name.
+
+        The collector leaves alone what was named since it looked (`Indexed.seen`).
 
         Raises:
             InputError: There is no such blob.
@@ -239,6 +267,8 @@ class BlobIndex:
         row = self._session.get(BlobRow, digest)
         if row is None or not self.readable(digest, org_id):
             raise InputError(f"blob {digest} is named before it is uploaded; PUT it first")
+        row.seen += 1
+        self._session.flush()
         return row.size
 
 

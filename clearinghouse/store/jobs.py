@@ -259,7 +259,16 @@ class Jobs:
         """End a job with a reason, and say that its request may move; False as `finish`."""
         return self._end(job, {"state": "failed", "error": error, "reason": reason}, now)
 
-    def give_back(self, job: Job, reason: str, now: float, *, most: int, counts: bool) -> bool:
+    def give_back(
+        self,
+        job: Job,
+        reason: str,
+        now: float,
+        *,
+        most: int,
+        counts: bool,
+        pause_s: float = 0.0,
+    ) -> bool:
         """Let another attempt be made, or fail the job if there were enough; False as `finish`.
 
         Args:
@@ -268,6 +277,7 @@ class Jobs:
             now: Seconds since 1970.
             most: Attempts that a job has.
             counts: Whether this one counts: a worker that is told to stop is not the job's fault.
+            pause_s: Seconds until an attempt that does not count is made again.
         """
         if counts and job.attempts >= most:
             reason = f"the job {job.kind} was tried {job.attempts} times: {reason}"
@@ -276,7 +286,7 @@ class Jobs:
         if counts:
             values["not_before"] = now + _PAUSES[min(job.attempts, len(_PAUSES)) - 1]
         else:
-            values["attempts"] = job.attempts - 1
+            values |= {"attempts": job.attempts - 1, "not_before": now + pause_s}
         return self._change(*_mine(job), values=values)
 
     # ---------------------------------------------------------------- numbers

@@ -91,6 +91,15 @@ class Orders:
         row.earned_micro, row.ground = earned_micro, ground
         self._session.flush()
 
+    def reprice(
+        self, order_id: str, ladder: tuple[tuple[int, int, int], ...], payment_micro: int
+    ) -> None:
+        """Give an order that is not settled yet other prices."""
+        row = self._row(order_id)
+        row.ladder = json.dumps(ladder, separators=(",", ":"))
+        row.payment_micro = payment_micro
+        self._session.flush()
+
     def dispute(self, order_id: str, reason: str) -> None:
         """Freeze an order's money; the first reason stays."""
         row = self._row(order_id)
@@ -152,6 +161,20 @@ class Runs:
             select(RunRow)
             .where(RunRow.request_id == request_id, RunRow.kind == kind)
             .order_by(col(RunRow.position))
+        )
+        return tuple(_run(row) for row in self._session.exec(query))
+
+    def ended_targets(self, valset_id: str) -> tuple[Run, ...]:
+        """Return the targets of a validation set that were released or failed, by id."""
+        query = (
+            select(RunRow)
+            .join(RequestRow, col(RequestRow.id) == col(RunRow.request_id))
+            .where(
+                RequestRow.valset_id == valset_id,
+                RunRow.kind == "target",
+                RunRow.state != "running",
+            )
+            .order_by(col(RunRow.id))
         )
         return tuple(_run(row) for row in self._session.exec(query))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sqlmodel import Session, col, delete, select
 
-from clearinghouse.errors import ConflictError, NotFoundError
+from clearinghouse.errors import AuthenticationError, ConflictError, NotFoundError
 from clearinghouse.store.records import Org, OrgKey
 from clearinghouse.store.tables import NonceRow, OrgKeyRow, OrgRow, ReplyRow
 
@@ -65,6 +65,15 @@ class Parties:
         if row is not None:
             row.suspended = ""
             self._session.flush()
+
+    def check_key(self, org: Org) -> None:
+        """Return if the key that an organisation called with still acts for it.
+
+        Raises:
+            AuthenticationError: It was revoked since the call's signature was checked.
+        """
+        if self.by_key(org.key_id) is None:
+            raise AuthenticationError(f"the key {org.key_id} was revoked")
 
     def by_key(self, key_id: str) -> Org | None:
         """Return the organisation that a key acts for now, with that key; None if revoked."""

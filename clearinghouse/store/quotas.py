@@ -4,7 +4,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import QuotaError
-from clearinghouse.store.tables import RequestRow, UploadRow
+from clearinghouse.store.tables import PartialRow, RequestRow, UploadRow
 
 
 class Quotas:
@@ -18,9 +18,15 @@ class Quotas:
         self._session = session
 
     def stored(self, org_id: str) -> int:
-        """Return the bytes that an organisation has uploaded and that are still here."""
-        query = select(func.coalesce(func.sum(UploadRow.size), 0)).where(UploadRow.org_id == org_id)
-        return int(self._session.exec(query).one())
+        """Return the bytes that an organisation has uploaded and that are still here.
+
+        Unfinished uploads count with all that they announced: room that is promised is taken.
+        """
+        found = 0
+        for table in (UploadRow, PartialRow):
+            query = select(func.coalesce(func.sum(table.size), 0)).where(table.org_id == org_id)
+            found += int(self._session.exec(query).one())
+        return found
 
     def store(self, org_id: str, digest: str, size: int, limit: int) -> None:
         """Count an uploaded blob against its organisation's quota, once.
@@ -32,6 +38,10 @@ class Quotas:
         if self._session.get(UploadRow, (org_id, digest)) is None:
             self._session.add(UploadRow(org_id=org_id, digest=digest, size=size))
             self._session.flush()
+
+    def has(self, org_id: str, digest: str) -> bool:
+        """Whether the organisation uploaded this blob and it is still here."""
+        return self._session.get(UploadRow, (org_id, digest)) is not None
 
     def check_stored(self, org_id: str, digest: str, size: int, limit: int) -> None:
         """Return if a blob fits, or is counted already.

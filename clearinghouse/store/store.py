@@ -23,9 +23,12 @@ from clearinghouse.store.jobs import Jobs
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.market import Asks, Orders, Runs
+from clearinghouse.store.partials import Partials
 from clearinghouse.store.parties import Guards, Parties
+from clearinghouse.store.plain import Plain
 from clearinghouse.store.quotas import Quotas
 from clearinghouse.store.readers import ApiKeys, People
+from clearinghouse.store.references import References
 from clearinghouse.store.releases import Releases
 from clearinghouse.store.requests import Requests
 from clearinghouse.store.tables import SCHEMA_VERSION, MetaRow
@@ -48,6 +51,7 @@ class Tx:
         self.apikeys, self.people = ApiKeys(session), People(session)
         self.quotas = Quotas(session)
         self.cohorts, self.blobs = Cohorts(session), BlobIndex(session)
+        self.partials, self.references = Partials(session), References(session)
         self.requests, self.tasks = Requests(session), Tasks(session)
         self.jobs, self.workers = Jobs(session), Workers(session)
         self.asks, self.orders, self.runs = Asks(session), Orders(session), Runs(session)
@@ -56,6 +60,7 @@ class Tx:
         self.disputes, self.outcomes = Disputes(session), Outcomes(session)
         self.prices = Prices(session)
         self.releases = Releases(session)
+        self.plain = Plain(session)
         self._session = session
 
     def meta(self, name: str) -> str | None:

@@ -21,7 +21,7 @@ from villains import LEVEL, ROWS, SCHEMA, Rows, collected, disguised, invented, 
 from clearinghouse import cells
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import clear as clear_step
+from clearinghouse.rounds import decision as clear_step
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.store.records import Summary

@@ -4,6 +4,7 @@ The hospital's part is written into the database; requests are moved by hand, on
 so that a withdrawal can come between any two.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from api.app import create_app
-from clearinghouse.canonical import canonical_bytes
+from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.client.developer import Developer
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party, do_task
@@ -26,11 +27,13 @@ from clearinghouse.log.replay import replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import TaskList
 from clearinghouse.rounds import grants, intake, pipeline, training
+from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.schema import parse_schema
 from clearinghouse.settings import Settings
 from clearinghouse.store.records import Org, Run, Valset
 from clearinghouse.tables import from_records
+from clearinghouse.world.check import check_world
 
 SCHEMA = parse_schema(
     {
@@ -116,7 +119,8 @@ class Market:
             None,
         )
         schema_id = self.providers["a"].schema_id
-        valset_id, blob = new_id("val"), "0" * 64
+        self.blob = blob = self.desk.blobs.put(b"ciphertext")
+        valset_id = new_id("val")
         body = {
             "schema_id": schema_id,
             "size_class": 64,
@@ -124,10 +128,10 @@ class Market:
             "layout": {},
             "keys_blob": blob,
             "upload_blobs": [blob],
-            "commitment": blob,
+            "commitment": "2" * 64,
         }
         with self.desk.store.write() as tx:
-            tx.parties.add(self.hospital)
+            tx.parties.add(self.hospital, tx.log.size())
             self.desk.record(
                 tx,
                 "org.registered",
@@ -135,7 +139,7 @@ class Market:
                 objects={"org": self.hospital.id},
                 hashes={"public_key": keystore.signing_key.verify_key.digest},
             )
-            tx.blobs.add(blob, 0, self.hospital.id)
+            tx.blobs.add(blob, len(b"ciphertext"), self.hospital.id)
             text = canonical_bytes(body).decode()
             tx.cohorts.add_valset(
                 Valset(valset_id, self.hospital.id, schema_id, text, "", "passed")
@@ -145,7 +149,7 @@ class Market:
                 "valset.sealed",
                 self.hospital,
                 objects={"valset": valset_id, "owner": self.hospital.id},
-                hashes={"manifest": "1" * 64},
+                hashes={"manifest": digest(text.encode())},
                 commit="2" * 64,
             )
         self.valset_id = valset_id
@@ -314,12 +318,13 @@ class Market:
         """Take a model as the score step does, without its bytes."""
         developer = self.developers[name]
         model = {"org_id": developer.org_id, "name": name, "kind": "logistic", "digest": "4" * 64}
+        model["nonce_commitment"] = "7" * 64
         with self.desk.store.write() as tx:
             request = tx.requests.get(self.request_id)
             place = len(tx.runs.of(request.id, "score"))
             run = Run(
-                new_id("run"), request.id, "score", place, "running", "", "0", "0", new_id("mod"),
-                model, {},
+                new_id("run"), request.id, "score", place, "running", "", "00" * 32, "00" * 16,
+                new_id("mod"), model, {},
             )  # fmt: skip
             tx.runs.add(run)
             training.taken(tx, self.desk, request, developer.org_id)
@@ -334,6 +339,7 @@ class Market:
                 },
                 hashes={"model": "4" * 64},
             )
+            record_begun(tx, self.desk, request, run)
         return run
 
     # ------------------------------------------------------------ looking
@@ -350,6 +356,17 @@ class Market:
 
     def kinds(self) -> list[str]:
         return [entry.type for entry in self.entries()]
+
+    def check_world(self) -> None:
+        """Log, ledger, budgets, blobs, receipts and jobs, recomputed from outside."""
+        owners = {
+            item.org_id: [item.keystore.ledger_place]
+            for item in self.providers.values()
+            if item.keystore.ledger_place.exists()  # unless it withdrew and forgot
+        }
+        settings = self.desk.settings
+        found = check_world(settings, self.clock.now(), ledgers=owners, grace_s=math.inf)
+        assert found.is_well, "\n".join(map(str, found.troubles))
 
     def check_log(self) -> None:
         """Nothing that the log records breaks a rule."""

@@ -7,7 +7,7 @@ from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
 from clearinghouse.messages.deliveries import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import OpenRequest, SealValset
-from clearinghouse.rounds import clear, intake, pipeline
+from clearinghouse.rounds import decision, intake, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.pool import Pool
@@ -141,8 +141,8 @@ class DeskMarket:
         )
         asks = (1 * MICRO, 2 * MICRO)
         reserve = reserve_micro(self.terms)
-        market = clear.Market(target, reserve, tuple(self.sources), asks, ("c",))
-        view = clear.decide(market)
+        market = decision.Market(target, reserve, tuple(self.sources), asks, ("c",))
+        view = decision.decide(market)
         placed = []
         for order in view.orders:
             made = Order(
@@ -151,7 +151,7 @@ class DeskMarket:
                 order.source_id,
                 tuple(order.quota),
                 order.units,
-                clear.payment_micro(order),
+                decision.payment_micro(order),
                 new_id("dlv"),
                 None,
                 None,

@@ -1,4 +1,4 @@
-"""What some tests need from the machine: a Go compiler, a PostgreSQL server, a container builder.
+"""What some tests need from the machine: a Go compiler, PostgreSQL, an S3 server, a container tool.
 
 A test module names its needs in `REQUIRES = ("go",)`. `tests/conftest.py` leaves out the tests of
 needs that this machine lacks (`leave_out`) and says so in one line of the summary (`lines`).
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+SWIFT = Path("/usr/lib/python3/dist-packages/swift/common/middleware/s3api/s3api.py")
 GO_MOD = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb")
 
 _found: dict[str, bool] = {}
@@ -29,6 +30,11 @@ def need(name: str, found: bool) -> bool:
         raise pytest.UsageError(f"REQUIRE={name}: this machine has no {name}")
     _found[name] = found
     return found
+
+
+def has(name: str) -> bool:
+    """Whether this machine has `name`."""
+    return _found.get(name, False)
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,5 +59,6 @@ def lines() -> list[str]:
 
 
 # Known to every run, also to a process that collects no tests itself.
+need("s3", SWIFT.is_file())
 need("chromium", shutil.which("chromium") is not None)
 need("go", shutil.which("go") is not None and GO_MOD.is_dir())

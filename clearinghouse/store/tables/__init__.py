@@ -8,6 +8,7 @@ from clearinghouse.store.tables.base import SCHEMA_VERSION, TEXT, MetaRow
 from clearinghouse.store.tables.cohorts import (
     BlobAccessRow,
     BlobRow,
+    PartialRow,
     SchemaRow,
     SourceRow,
     SummaryRow,
@@ -79,6 +80,7 @@ __all__ = [
     "OrgKeyRow",
     "OrgRow",
     "OutcomeRow",
+    "PartialRow",
     "PartyRow",
     "PersonRow",
     "PostingRow",

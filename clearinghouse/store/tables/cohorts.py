@@ -1,5 +1,6 @@
 """What parties bring: schemas, sources, validation sets and their bytes."""
 
+from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from clearinghouse.store.tables.base import check
@@ -61,6 +62,8 @@ class BlobRow(SQLModel, table=True):
     __table_args__ = (check("size >= 0", "size"),)
     digest: str = Field(primary_key=True)
     size: int
+    seen: int = 0
+    """Second in which it was last announced though it was here, plus one whenever it was named."""
 
 
 class BlobAccessRow(SQLModel, table=True):
@@ -79,3 +82,19 @@ class UploadRow(SQLModel, table=True):
     org_id: str = Field(primary_key=True, foreign_key="org.id")
     digest: str = Field(primary_key=True, foreign_key="blob.digest", ondelete="CASCADE")
     size: int
+
+
+class PartialRow(SQLModel, table=True):
+    """An upload that comes in pieces and is not done."""
+
+    __tablename__ = "partial"
+    __table_args__ = (
+        UniqueConstraint("org_id", "digest"),
+        check("received >= 0 AND received <= size AND size > 0", "received"),
+    )
+    id: str = Field(primary_key=True)
+    org_id: str = Field(foreign_key="org.id")
+    digest: str
+    size: int
+    received: int
+    expires: int

@@ -80,6 +80,17 @@ class Party:
         headers = self.headers("PUT", path, data)
         return self.client.put(path, content=data, headers=headers)
 
+    def begin(self, data, **changes):
+        """Announce a blob that comes in pieces."""
+        message = {"digest": hashlib.sha256(data).hexdigest(), "size": len(data), "kind": "test"}
+        return ok(self.post("/v1/uploads", message | changes))
+
+    def patch(self, upload_id, offset, piece, announced=None):
+        """Send a piece, signed over its own hash or over an announced one."""
+        path = f"/v1/uploads/{upload_id}?offset={offset}"
+        headers = self.headers("PATCH", path, announced or piece)
+        return self.client.patch(path, content=piece, headers=headers)
+
     def delete(self, path):
         headers = self.headers("DELETE", path)
         return self.client.delete(path, headers=headers)
@@ -128,8 +139,8 @@ def clock():
 
 
 @pytest.fixture
-def app(tmp_path, clock):
-    return create_app(Settings(tmp_path / "server", in_process=True, blob_bytes=2**20), clock)
+def app(server_folder, clock):
+    return create_app(Settings(server_folder, in_process=True, blob_bytes=2**20), clock)
 
 
 @pytest.fixture

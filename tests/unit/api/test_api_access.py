@@ -23,7 +23,9 @@ READS = {
     "/v1/sources/{source_id}": EVERYBODY,
     "/v1/sources/{source_id}/summary": EVERYBODY,
     "/v1/valsets/{valset_id}": INSIDE,
+    "/v1/valsets/{valset_id}/seeds": {"hospital"},
     "/v1/blobs/{digest}": {"hospital"},
+    "/v1/uploads/{upload_id}": {"hospital"},
     "/v1/sources/{source_id}/withdrawal": {"provider"},
     "/v1/grants": EVERYBODY,
     "/v1/grants/{grant_id}": {"provider"},
@@ -143,6 +145,7 @@ def ids(market, app):
         "grant_id": market.grant_id,
         "valset_id": market.valset_id,
         "digest": market.blob,
+        "upload_id": market.hospital.begin(b"in pieces")["id"],
         "request_id": request_id,
         "receipt_id": receipt_id,
         "task_id": new_id("tsk"),
@@ -177,11 +180,17 @@ WRITES = {
     ("post", "/v1/apikeys"),
     ("post", "/v1/people"),
     ("put", "/v1/blobs/{digest}"),
+    ("post", "/v1/uploads"),
+    ("patch", "/v1/uploads/{upload_id}"),
+    ("delete", "/v1/uploads/{upload_id}"),
     ("delete", "/v1/keys/{key_id}"),
     ("delete", "/v1/apikeys/{apikey_id}"),
     ("delete", "/v1/people/{email}"),
 }
 """All that changes something: signed by a key of an organisation, and by nothing else."""
+
+QUERIES = {"put": "?kind=test", "patch": "?offset=0"}
+"""What the routes that take bytes have in their URL."""
 
 SIGNED_IN_ITSELF = {("post", "/v1/log/cosignatures")}
 """What anybody may hand in, because it holds by its own signature: see `test_api_witnesses`."""
@@ -246,9 +255,9 @@ def test_an_api_key_changes_nothing(market, ids):
     token = market.hospital.tokens(list(SCOPES))
     bearer = {"Authorization": f"Bearer {token}"}
     for method, path in sorted(WRITES):
-        filled = path.format(**ids) + ("?kind=test" if method == "put" else "")
+        filled = path.format(**ids) + QUERIES.get(method, "")
         signed = market.hospital.headers(method.upper(), filled, b"{}")
-        beside = path not in ("/v1/orgs", "/v1/blobs/{digest}")
+        beside = path != "/v1/orgs" and method not in QUERIES
         for headers in (bearer, bearer | signed) if beside else (bearer,):
             answer = market.hospital.client.request(method, filled, content=b"{}", headers=headers)
             assert answer.status_code in (401, 403, 422), answer.text
@@ -260,7 +269,7 @@ def test_no_write_is_replayed_or_taken_late(market, ids, clock, problem):
     """Every route that changes something uses a nonce up and looks at the age of the signature."""
     party = market.provider
     for method, path in sorted(WRITES):
-        filled = path.format(**ids) + ("?kind=test" if method == "put" else "")
+        filled = path.format(**ids) + QUERIES.get(method, "")
         body = b"{}"
         if path == "/v1/blobs/{digest}":
             filled = f"/v1/blobs/{hashlib.sha256(body).hexdigest()}?kind=test"

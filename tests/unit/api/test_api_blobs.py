@@ -95,7 +95,7 @@ def receive_parts(app, parts):
     async def upload():
         request = Request({"type": "http", "method": "PUT", "headers": []}, receive)
         with app.state.desk.blobs.upload() as opened:
-            await blob_routes._receive(request, opened)
+            await blob_routes.receive(request, opened, app.state.desk.settings.blob_bytes)
 
     asyncio.run(upload())
 

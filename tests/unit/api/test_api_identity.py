@@ -2,11 +2,15 @@
 
 import json
 import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from api.app import at_work, create_app
 from api.limits import BURST_S, Buckets, Limits
+from clearinghouse import failpoints
 from clearinghouse.client.loopback import app_client
 from clearinghouse.errors import AuthenticationError, RateError
 from clearinghouse.log.entries import KeyHistory, parse_entry
@@ -106,29 +110,29 @@ def test_what_the_server_records_for_a_party_names_a_key_that_still_acts(make_ma
 
 
 def test_a_call_that_was_verified_before_a_revocation_changes_nothing_after_it(
-    make_market, app, monkeypatch, problem
+    make_market, app, monkeypatch, tmp_path, problem
 ):
     """The key is checked again in the transaction: between the two checks it may be revoked."""
     market = make_market()
-    old = rotated(market.provider)
-    old_self, new = old, market.provider.key
-    import api.calls
-
-    verify, done = api.calls.find_caller, []
-
-    def slow(*arguments):
-        org = verify(*arguments)
-        if org.key_id == old_self.key_id and not done:
-            done.append(True)
-            market.provider.key = new
-            assert market.provider.delete(f"/v1/keys/{old_self.key_id}").status_code == 200
-        return org
-
-    monkeypatch.setattr(api.calls, "find_caller", slow)
+    old, new = rotated(market.provider), market.provider.key
+    note = tmp_path / "note"
+    monkeypatch.setenv(failpoints.NOTE, str(note))
+    monkeypatch.setattr(failpoints, "_failures", failpoints.parse("api.verified=hold"))
+    monkeypatch.setattr(failpoints, "_reached", Counter())
     size = len(entries(app))
-    market.provider.key = old
     source = {"name": "x", "schema_id": market.schema_id, "size_class": 1}
-    answer = market.provider.post("/v1/sources", source | {"rows_root": "0" * 64, "leaves": 2})
+    source |= {"rows_root": "0" * 64, "leaves": 2}
+    market.provider.key = old
+    with ThreadPoolExecutor(1) as caller:
+        call = caller.submit(market.provider.post, "/v1/sources", source)
+        while not note.exists():  # its signature is checked, and there it waits
+            assert not call.done()
+            time.sleep(0.01)
+        market.provider.key = new
+        revoked = market.provider.delete(f"/v1/keys/{old.key_id}")
+        note.with_name("note.go").touch()
+        answer = call.result()
+    assert revoked.status_code == 200
     assert "revoked" in problem(answer, 401, "unauthenticated")
     # The market's request goes on meanwhile; of the provider there is nothing but the revocation.
     made = [entry.type for entry in entries(app)[size:] if entry.actor == market.provider.org_id]

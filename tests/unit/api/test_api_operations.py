@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import threading
 
 import jobs
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from clearinghouse import traces
+from clearinghouse.blobs import Staging
 from clearinghouse.client.loopback import app_client
 from clearinghouse.errors import TryAgainError
 from clearinghouse.rounds import queue
@@ -142,13 +142,14 @@ def test_unready_without_its_database(client, fresh, app, monkeypatch):
     assert client.get("/readyz").status_code == 200
 
 
-def test_unready_below_the_disk_reserve(client, fresh, monkeypatch):
-    usage = shutil.disk_usage("/")
-    little = usage._replace(free=2**20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: little)
-    answer = client.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["checks"]["disk"]["state"] == "down"
+def test_below_the_disk_reserve(client, app, monkeypatch):
+    """Within the reserve uploads are refused, the rest goes on; near its end nothing does."""
+    reserve = app.state.desk.settings.disk_reserve_bytes
+    for part, status, state in ((0.9, 200, "degraded"), (0.1, 503, "down"), (1.1, 200, "ok")):
+        app.state.readiness._kept = None
+        monkeypatch.setattr(Staging, "free", lambda _self, part=part: int(part * reserve))
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["checks"]["disk"]["state"]) == (status, state)
 
 
 def test_a_storm_of_probes_writes_once(client, fresh, app):

@@ -142,8 +142,29 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     assert {price["source_id"] for price in prices["prices"]} == {s["id"] for s in sources}
     check_quote(cli, providers[0], sources[0]["id"], tmp_path)
     check_dispute(cli, server_data, server, hospital, providers[0], shown)
+    check_key(shell, cli, hospital, valset["id"], told)
     for home in (hospital, developer, *providers):
         assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def check_key(shell, cli, home: Path, valset: str, told: dict[str, Any]) -> None:
+    """The hospital replays its own tests and target, then goes on under a new key."""
+    audited = ok(shell("valset", "audit", "--home", home, "--json"))
+    assert audited["valset_id"] == valset
+    assert [item["what"] for item in audited["audits"]] == ["tests", "target"]
+    assert {item["state"] for item in audited["audits"]} == {"cleared"}
+    assert audited["problem"] == ""
+    assert 0 < audited["openings_counted"] <= audited["openings_limit"] == 340, "the run's remain"
+    words = cli("valset", "audit", "--home", home).out
+    assert words.startswith("no tests or targets of this key are left to replay")
+    assert "340 openings of the key count as not replayed; runs are cleared" in words
+    again = ok(cli("valset", "reseal", "--home", home, "--json"))
+    assert (again["replaces"], again["openings_counted"]) == (valset, 0)
+    assert again["id"] != valset
+    assert ok(cli("valset", "show", "--home", home, "--json"))["id"] == again["id"]
+    spent = ok(cli("budget", "show", "--home", home, "--json"))
+    assert spent["spent"] == told["spent"] == again["spent"]
+    assert "is spent as before" in cli("valset", "reseal", "--home", home).out
 
 
 def check_quote(cli, home: Path, source_id: str, folder: Path) -> None:

@@ -81,6 +81,9 @@ class Bench:
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
+        self.parts: dict[str, bytearray] = {}
+        self.announced: dict[str, tuple[str, int]] = {}
+        self.piece_bytes = 2**23
         self.posts: list[tuple[str, dict]] = []
         self.answers: dict[str, tuple[bytes, bytes]] = {}
         self.keys: dict[str, VerifyKey] = {}
@@ -94,6 +97,8 @@ class Bench:
             routes=[
                 Route("/v1/blobs/{name}", self.put, methods=["PUT"]),
                 Route("/v1/blobs/{name}", self.get, methods=["GET"]),
+                Route("/v1/uploads", self.begin, methods=["POST"]),
+                Route("/v1/uploads/{name}", self.piece, methods=["PATCH"]),
                 Route("/v1/agent/tasks", self.open_tasks, methods=["GET"]),
                 Route("/v1/{path:path}", self.post, methods=["POST"]),
                 Route("/v1/echo", self.echo, methods=["GET"]),
@@ -135,6 +140,35 @@ class Bench:
             return self.trouble.pop(0)
         self.blobs[request.path_params["name"]] = body
         return Response(status_code=201)
+
+    async def begin(self, request):
+        body, _ = await self.checked(request)
+        message = json.loads(body)
+        name = "upl_" + message["digest"][:20]
+        self.announced[name] = (message["digest"], message["size"])
+        self.parts.setdefault(name, bytearray())
+        return self.upload(name)
+
+    async def piece(self, request):
+        body, _ = await self.checked(request)
+        name = request.path_params["name"]
+        if self.trouble:
+            return self.trouble.pop(0)
+        if int(request.query_params["offset"]) != len(self.parts[name]):
+            return self.problem("conflict", 409, "go on somewhere else")
+        self.parts[name] += body
+        digest, size = self.announced[name]
+        if len(self.parts[name]) == size:
+            self.blobs[digest] = bytes(self.parts[name])
+            assert hashlib.sha256(self.blobs[digest]).hexdigest() == digest
+        return self.upload(name)
+
+    def upload(self, name):
+        digest, size = self.announced[name]
+        view = {"digest": digest, "size": size, "received": len(self.parts[name])}
+        done = digest in self.blobs
+        view |= {"id": None if done else name, "done": done, "expires": 0}
+        return JSONResponse(view | {"piece_bytes": self.piece_bytes})
 
     async def get(self, request):
         await self.checked(request)
@@ -215,7 +249,7 @@ class Bench:
             view = {name: message[name] for name in kept}
             return {**view, "id": new_id("val"), "org_id": self.ids[signer]}
         if path == "requests":
-            return {
+            view = {
                 "id": new_id("req"),
                 "org_id": self.ids[signer],
                 "step": "match",
@@ -229,6 +263,8 @@ class Bench:
                 "step_seconds": {},
                 "message_bytes": {},
             }
+            self.documents[view["id"]] = view
+            return view
         return {}
 
 

@@ -611,7 +611,10 @@ def test_a_set_is_sealed_again_under_a_new_key_and_the_ledger_carries_on(
         assert used == len(made.noised_cells()) + 3
         assert spent == TARGET
         old = (made.directory / "he.key").read_bytes()
-        second = hospital.reseal()
+        with pytest.raises(RefusedError, match=f"{made.request} is running on this set"):
+            hospital.reseal()
+        assert (made.directory / "he.key").read_bytes() == old
+        second = hospital.reseal(abandon=True)
         assert second != first
         again = made.hospital()
         assert again.seal() == second

@@ -22,11 +22,17 @@ def build(tmp_path, clock):
         app.state.runner.pool.start()
         client = app_client(app)
         opened.append((app, client.__enter__(), client))
-        return make_market(tmp_path, opened[-1][1], app, clock, **grants)
+        markets.append(make_market(tmp_path, opened[-1][1], app, clock, **grants))
+        return markets[-1]
 
+    markets = []
     yield make
-    for app, _, client in opened:
+    for _, _, client in opened:
         client.__exit__(None, None, None)
+    for market in markets:
+        if "sqlite" in market.desk.settings.url:  # the other database is gone by now
+            market.check_world()
+    for app, _, _ in opened:
         app.state.runner.pool.close()
         app.state.desk.store.close()
 

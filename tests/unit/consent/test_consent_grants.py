@@ -55,7 +55,7 @@ def refusal(market, change, act):
             if act == "ordered":
                 assert grants.recipients(tx, market.desk, request, order) == []
             else:
-                assert grants.seal(tx, market.desk, request, order, "0" * 64) == []
+                assert grants.seal(tx, market.desk, request, order, market.blob) == []
             found += [u.reason for u in tx.grants.uses(order_id=order.id) if not u.allowed]
             entries = tx.log.entries(before, 100)
             assert len(entries) == len(found) == 2  # both developers, both logged

@@ -57,8 +57,15 @@ class Told(Market):
         return self.operator.write(
             "order.offered",
             objects={"request": self.request},
-            hashes={"orders": digest(b"o")},
+            hashes={"orders": digest(b"o"), "clearing": digest(b"c")},
             amounts={"units": 3, "orders": 1},
+        )
+
+    def reprice(self, name, raised, **objects):
+        return self.operator.write(
+            "order.repriced",
+            objects={**self.order(name), **objects},
+            amounts={"payment_micro": 95, "raised_micro": raised},
         )
 
     def freeze(self, name):
@@ -169,3 +176,30 @@ def test_undelivered_units_are_offered_once_and_before_anything_is_received():
     market = Told()
     market.entries.insert(market.at("order.settled"), market.offer())
     assert any("after deliveries were received" in text for _, text in problems(market))
+
+
+def test_kept_orders_are_repriced_once_and_their_claims_rise_with_them():
+    market = Told()
+    place = market.at("delivery.received")
+    market.entries[place:place] = [market.offer(), market.reprice("a", 5)]
+    assert [text for _, text in problems(market)] == ["settles another order than was sealed"]
+    market.put("order.settled", market.settled("a", claim_micro=75))
+    assert problems(market) == []
+    market.entries.insert(place + 2, market.reprice("a", 5))
+    assert (place + 2, f"{market.orders['a']} was repriced before") in problems(market)
+
+
+def test_no_order_is_repriced_without_a_failure_or_after_it_was_received():
+    market = Told()
+    place = market.at("delivery.received")
+    market.entries.insert(place, market.reprice("a", 0))
+    assert problems(market) == [(place, "repriced though nothing was offered again")]
+    market = Told()
+    place = market.at("delivery.received")
+    market.entries.insert(place, market.offer())
+    late = market.at("order.settled")
+    market.entries.insert(late, market.reprice("a", 0))
+    assert problems(market) == [(late, "repriced after deliveries were received")]
+    market = Told()
+    market.entries[place:place] = [market.offer(), market.reprice("a", 0, delivery=new_id("dlv"))]
+    assert any("was never sealed" in text for _, text in problems(market))

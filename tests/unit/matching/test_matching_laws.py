@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
 from clearinghouse.messages.intake import OpenRequest
-from clearinghouse.rounds import clear as clear_step
+from clearinghouse.rounds import decision as clear_step
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.schema import parse_schema
@@ -233,30 +233,49 @@ def test_ladders_of_markets_without_trade_are_empty_and_false_plans_are_refused(
         price_ladders(replace(good, quota=good.quota * 0))
 
 
-@pytest.mark.parametrize("ask", [0, 5_000_000])
-def test_a_phantom_source_sells_next_to_nothing_and_earns_nothing(ask: int) -> None:
-    """An empty table's noise at epsilon 1 among 39 sources on 48 cells, at a low and a high ask."""
-    rng = np.random.default_rng(ask)
+def sold_by_phantoms(markets: int) -> tuple[int, int, int]:
+    """An empty table among 39 sources on 48 cells at epsilon 1, one market for each draw of noise.
+
+    Returns:
+        Markets in which it was admitted, units it was ordered at a low and at a high ask, and
+        honest sources that were not admitted.
+    """
+    rng = np.random.default_rng(48)
     points = rng.random((48, 2)) * 3
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
     distances = separated(money(apart, MICRO), b"phantom")
     chance = 1 - np.exp(-1)
-    admitted, ordered = 0, 0
-    for _ in range(60):
+    admitted, ordered, barred = 0, 0, 0
+    for _ in range(markets):
         exact = rng.poisson(2.0, (40, 48))
         exact[0] = 0
         noised = exact + rng.geometric(chance, (40, 48)) - rng.geometric(chance, (40, 48))
         supplies = np.array([supply_counts(row, 1.0) for row in noised])
         target = rng.multinomial(300, np.full(48, 1 / 48))
         asks = rng.integers(MICRO, 3 * MICRO, 40)
-        asks[0] = ask
-        capped = share_cap(distances, target, supplies, 5_700_000)
-        plan = clear(distances, target, capped, asks, reserve=5_700_000)
         admitted += bool(supplies[0].any())
-        ordered += int(plan.units[0])
-        assert earned(price_ladders(plan)[0], {}) == 0
-    assert admitted <= 9  # 2% by the gate; more has odds below 1e-6, and the seed is fixed
-    assert ordered <= 60  # below one of 300 units on average
+        barred += int((~supplies[1:].any(axis=1)).sum())
+        capped = share_cap(distances, target, supplies, 5_700_000)
+        for ask in (0, 5_000_000):
+            asks[0] = ask
+            plan = clear(distances, target, capped, asks, reserve=5_700_000)
+            ordered += int(plan.units[0])
+            assert earned(price_ladders(plan)[0], {}) == 0
+    return admitted, ordered, barred
+
+
+def test_a_phantom_source_sells_nothing_and_earns_nothing() -> None:
+    admitted, ordered, barred = sold_by_phantoms(30)
+    assert (admitted, ordered) == (0, 0)
+    assert barred <= 2  # of 1,170 honest sources of about 96 rows
+
+
+@pytest.mark.long
+def test_phantoms_sell_nothing_in_2000_markets() -> None:
+    """Odds of one admission are 0.2% by the gate, and the seed is fixed."""
+    admitted, ordered, barred = sold_by_phantoms(2000)
+    assert (admitted, ordered) == (0, 0)
+    assert barred <= 78  # one in a thousand
 
 
 def test_separated_distances_move_less_than_a_tenth_of_a_cent() -> None:

@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 from clearinghouse import cells
 from clearinghouse.messages.intake import OpenRequest, Purse
 from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import awards, clear, pot, pricing, settle
+from clearinghouse.rounds import awards, decision, pot, pricing, settle
 from clearinghouse.rounds.frozen import freeze, spread, supply
 from clearinghouse.rounds.terms import budget_micro, pot_micro, reserve_micro
 from clearinghouse.rounds.turns import noise_tables
@@ -168,7 +168,7 @@ def market(rng, sources=3, places=4):
 
 def decide(target, asks, reserve=3 * MICRO):
     names = NAMES[: len(asks)]
-    return clear.decide(clear.Market(target, reserve, names, tuple(asks), ("c",)))
+    return decision.decide(decision.Market(target, reserve, names, tuple(asks), ("c",)))
 
 
 def best_by_linear_programme(target, asks, reserve):
@@ -205,7 +205,7 @@ def test_the_clearing_is_optimal_and_marginal_values_are_differences(seed):
             order.marginal_micro == view.objective_micro - decide(target, without).objective_micro
         )
         assert order.units == sum(order.quota)
-        assert clear.payment_micro(order) >= order.ask_micro * order.units
+        assert decision.payment_micro(order) >= order.ask_micro * order.units
     served = sum(order.units for order in view.orders)
     assert served + sum(view.unserved) == sum(target.wanted)
 
@@ -215,20 +215,22 @@ def test_payments_fit_into_the_escrow_and_nobody_gains_by_misreporting(seed):
     rng = np.random.default_rng(100 + seed)
     target, asks = market(rng)
     view = decide(target, asks)
-    paid = sum(clear.payment_micro(order) for order in view.orders)
+    paid = sum(decision.payment_micro(order) for order in view.orders)
     assert paid <= 3 * MICRO * sum(order.units for order in view.orders)
     for index, truth in enumerate(asks):
-        honest = clear.payment_micro(view.orders[index]) - truth * view.orders[index].units
+        honest = decision.payment_micro(view.orders[index]) - truth * view.orders[index].units
         for lie in (0, truth // 2, truth + MICRO // 3, 3 * MICRO):
             told = [lie if i == index else ask for i, ask in enumerate(asks)]
             order = decide(target, told).orders[index]
-            assert clear.payment_micro(order) - truth * order.units <= honest
+            assert decision.payment_micro(order) - truth * order.units <= honest
 
 
 def test_the_order_of_sources_changes_nothing_and_silence_sells_nothing():
     target, asks = market(np.random.default_rng(3))
     view = decide(target, asks)
-    turned = clear.decide(clear.Market(target, 3 * MICRO, NAMES[2::-1], tuple(asks[::-1]), ("c",)))
+    turned = decision.decide(
+        decision.Market(target, 3 * MICRO, NAMES[2::-1], tuple(asks[::-1]), ("c",))
+    )
     by_name = {order.source_id: order for order in view.orders}
     assert {order.source_id: order for order in turned.orders} == by_name
     silent = decide(target, [None, *asks[1:]])
@@ -243,7 +245,7 @@ def test_an_absurd_ask_only_keeps_its_own_source_out():
     assert view.objective_micro == silent.objective_micro
     assert view.orders[0].status == "unsold"
     assert view.orders[0].ask_micro == 2**53 - 1
-    assert clear.payment_micro(view.orders[0]) == 0
+    assert decision.payment_micro(view.orders[0]) == 0
     at_reserve = decide(target, [3 * MICRO, *asks[1:]])
     assert at_reserve.orders[1:] == view.orders[1:]
 
@@ -251,7 +253,9 @@ def test_an_absurd_ask_only_keeps_its_own_source_out():
 def test_the_draw_hangs_on_every_commitment():
     target, asks = market(np.random.default_rng(3))
     seeds = {
-        clear.decide(clear.Market(target, 3 * MICRO, NAMES[:3], tuple(asks), commitments)).draw_seed
+        decision.decide(
+            decision.Market(target, 3 * MICRO, NAMES[:3], tuple(asks), commitments)
+        ).draw_seed
         for commitments in (("a", "b"), ("a", "c"), ("ab",))
     }
     assert len(seeds) == 3
@@ -305,7 +309,9 @@ def test_exact_ties_share_to_the_last_micro_unit():
 
 def closed(asks=(MICRO, 2 * MICRO), **changes):
     wish, target = frozen(**changes)
-    view = clear.decide(clear.Market(target, reserve_micro(wish), NAMES[:2], tuple(asks), ("c",)))
+    view = decision.decide(
+        decision.Market(target, reserve_micro(wish), NAMES[:2], tuple(asks), ("c",))
+    )
     summaries = {
         NAMES[0]: summary(NAMES[0], ("sex",), [50, 20, 30, 40]),
         NAMES[1]: summary(NAMES[1], ("sex",), [10, 60, 20, 5]),
@@ -322,15 +328,15 @@ def test_prices_are_the_same_each_time_and_firm_where_sold():
     sold, unsold = prices
     first = case.clearing.orders[0]
     assert (sold.status, unsold.status) == ("firm", "indicative")
-    owed = clear.payment_micro(first)
+    owed = decision.payment_micro(first)
     assert abs(sold.point_micro * first.units - owed) <= first.units // 2 + 1
     assert unsold.low_micro <= unsold.point_micro <= unsold.high_micro
     absurd = pricing.decide(closed(asks=(MICRO, 2**53 - 1))).prices
     assert absurd[1].point_micro == unsold.point_micro
     assert (unsold.calls, unsold.seed) == (pricing.DRAWS, pricing.seed_of(case))
     without = [None, 6 * MICRO]
-    alone = clear.decide(
-        clear.Market(case.target, reserve_micro(case.terms), NAMES[:2], tuple(without), ("c",))
+    alone = decision.decide(
+        decision.Market(case.target, reserve_micro(case.terms), NAMES[:2], tuple(without), ("c",))
     )
     assert sold.counterfactual["objective_without_micro"] == alone.objective_micro
 

@@ -1,7 +1,10 @@
 """A whole market with real parties and ciphertexts, and markets in which somebody will not play."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from clearinghouse.cli.prices import recheck
 from clearinghouse.cli.recompute import recomputed
 from clearinghouse.client.rotation import rotate
 from clearinghouse.errors import RefusedError, VerificationError
@@ -17,6 +20,7 @@ from clearinghouse.messages.results import (
     StatementView,
     TargetView,
 )
+from clearinghouse.rounds import decision
 from valuation.ladders import bound
 
 
@@ -117,7 +121,7 @@ def check_recomputed(world):
     transport = world.providers[1].transport
     checks = recomputed(transport, world.request_id)
     assert [name for name, _ in checks] == [
-        "log", "frozen inputs", "clearing", "certificate", "prices", "payments"
+        "log", "frozen inputs", "clearing", "certificate", "offered again", "prices", "payments"
     ]  # fmt: skip
     get, get_text = transport.get, transport.get_text
 
@@ -244,9 +248,20 @@ def test_who_delivers_is_paid_and_who_does_not_is_not(world, monkeypatch):
     assert orders[shy.source_id].units > 0
     assert (orders[shy.source_id].real, orders[shy.source_id].paid_micro) == (0, 0)
     assert orders[reliable.source_id].paid_micro > 0
-    again = read(world, "clearing", ClearingView).offered_again
+    clearing = read(world, "clearing", ClearingView)
+    again = clearing.offered_again
     assert [order.source_id for order in again] == [reliable.source_id]
-    assert again[0].paid_micro == again[0].ask_micro * again[0].real > 0
+    assert again[0].paid_micro >= again[0].ask_micro * again[0].real > 0
+    # It is paid what it would have been paid had the other never been there, and anybody sees so.
+    alone = decision.payment_micro(
+        next(o for o in clearing.cleared_again.orders if o.source_id == reliable.source_id)
+    )
+    assert 0 < orders[reliable.source_id].paid_micro + again[0].paid_micro <= alone
+    told = dict(recomputed(world.hospital.transport, world.request_id))
+    assert told["offered again"].startswith("1 sources failed; 1 orders more")
+    prices = read(world, "prices", PriceList)
+    session = SimpleNamespace(transport=world.hospital.transport)
+    assert "1 firm prices are the same" in recheck(session, world.request_id, prices)
     paid = statement.balances[f"org:{reliable.org_id}"]
     assert paid == orders[reliable.source_id].paid_micro + again[0].paid_micro
     lost = orders[shy.source_id].deposit_micro

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.client.agreed import check_tables
 from clearinghouse.client.recipes import integer_model, train
 from clearinghouse.errors import ClearinghouseError, InputError, ProtocolError
@@ -108,8 +109,8 @@ def test_of_an_error_the_least_wins_if_its_upper_bound_keeps_the_threshold():
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory):
     folder = tmp_path_factory.mktemp("blobs")
-    made = WorkerProcess(folder, blob_bytes=2**26, wall_s=120, memory_bytes=6 * 2**30)
-    made.blobs = BlobStore(folder, max_bytes=2**26)
+    made = WorkerProcess(BlobPlace(folder, 2**26), wall_s=120, memory_bytes=6 * 2**30)
+    made.blobs = DiskStore(folder, max_bytes=2**26)
     yield made
     made.close()
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from jobs import WorkerCommand, wait_for
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
 from clearinghouse.store.store import Store
 
 QUICK = [("job.claimed", "sqlite"), ("job.finishing", "postgresql")]
@@ -35,7 +35,7 @@ def store(store_url):
 @pytest.fixture
 def job(store, tmp_path):
     """A queued job with a known answer."""
-    blobs = BlobStore(tmp_path / "blobs", max_bytes=2**24)
+    blobs = DiskStore(tmp_path / "blobs", max_bytes=2**24)
     return jobs.add_job(store, jobs.add_request(store), jobs.proofs(blobs), now=0.0)
 
 

@@ -9,7 +9,7 @@ from clearinghouse.cli.prices import commitment_of, compare
 from clearinghouse.errors import VerificationError
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.results import PriceList
-from clearinghouse.rounds import clear, pricing
+from clearinghouse.rounds import decision, pricing
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.schema import parse_schema
@@ -88,10 +88,10 @@ class Case:
         noised = list(told(self.target, 0.5))
         run_id = "run_" + "0" * 20
         target = freeze(run_id, self.terms, "1" * 64, SCHEMA, LEVEL, noised, summaries)
-        market = clear.Market(
+        market = decision.Market(
             target, reserve_micro(self.terms), tuple(self.names), tuple(self.asks), ("c",)
         )
-        view = clear.decide(market)
+        view = decision.decide(market)
         return pricing.Closed(
             "req_" + "0" * 20,
             self.terms,

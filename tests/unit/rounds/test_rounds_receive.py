@@ -1,4 +1,4 @@
-"""What an order earns by recipients' findings, what becomes of deposits, what is offered again."""
+"""What an order earns by recipients' findings, what becomes of deposits, what is shown."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clearinghouse.messages.deliveries import Copies, DeliveryCheck
 from clearinghouse.messages.results import TargetView
-from clearinghouse.rounds import clear, deposits, offers
+from clearinghouse.rounds import decision, deposits, offers
 from clearinghouse.rounds.deposits import GROUNDS, Conduct
 from clearinghouse.rounds.receive import Kept, decide
 from clearinghouse.store.records import Order
@@ -98,7 +98,7 @@ def test_a_deposit_is_lost_for_a_ground_and_otherwise_goes_back():
             assert deposits.decide(conduct) == ("lose", ground)
 
 
-# ---------------------------------------------------------------- offered again
+# ---------------------------------------------------------------- tags
 
 
 def market(seed, sources=6, places=5):
@@ -117,40 +117,13 @@ def market(seed, sources=6, places=5):
         frozen_digest="f" * 64,
     )
     asks = [int(ask) if rng.random() < 0.9 else None for ask in rng.integers(0, 4 * MICRO, sources)]
-    view = clear.decide(clear.Market(target, 4 * MICRO, tuple(names), tuple(asks), ("c",)))
-    sold = [order.source_id for order in view.orders if order.units]
-    failed = [name for name in sold if rng.random() < 0.4] or sold[:1]
-    return target, view, failed
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_what_is_offered_again_fits_supply_demand_and_budget(seed):
-    target, view, failed = market(seed)
-    again = offers.decide(target, view, failed)
-    first = {order.source_id: order for order in view.orders}
-    kept = sum(order.units for order in view.orders if order.source_id not in failed)
-    assert kept + sum(order.units for order in again) <= sum(target.wanted)
-    for order in again:
-        before = first[order.source_id]
-        assert order.source_id not in failed
-        assert before.ask_micro is not None
-        both = np.add(before.quota, order.quota)
-        assert (both <= target.capped[order.source_id]).all()
-        assert all(price == before.ask_micro < 4 * MICRO for _, price, _ in order.ladder)
-        assert clear.payment_micro(order) == before.ask_micro * order.units
-    assert offers.decide(target, view, failed) == again
-
-
-def test_the_units_of_who_failed_find_a_taker_where_one_has_room():
-    taken = [sum(o.units for o in offers.decide(*market(seed))) for seed in range(40)]
-    assert sum(units > 0 for units in taken) > 15
-    target, view, _ = market(3)
-    assert offers.decide(target, view, [order.source_id for order in view.orders]) == ()
+    view = decision.decide(decision.Market(target, 4 * MICRO, tuple(names), tuple(asks), ("c",)))
+    return target, view
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_tags_are_shown_of_rows_that_a_copy_could_have_sold_instead(seed):
-    target, view, _ = market(seed)
+    target, view = market(seed)
     shown = offers.shown_counts(target, view)
     opened = [order for order in view.orders if order.ask_micro is not None]
     most = np.max([order.quota for order in opened], axis=0)

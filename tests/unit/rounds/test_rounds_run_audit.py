@@ -12,6 +12,7 @@ import pytest
 
 from clearinghouse import jobs
 from clearinghouse.canonical import digest
+from clearinghouse.client.own_audits import audit_own, refuted
 from clearinghouse.client.party import do_task
 from clearinghouse.client.recipes import recipe_source
 from clearinghouse.client.run_audit import Auditor
@@ -27,7 +28,7 @@ from clearinghouse.log.audit_claim import read_audit, sign_audit
 from clearinghouse.log.entries import parse_entry
 from clearinghouse.log.receipt import parse_receipt, read_claim
 from clearinghouse.log.replay import verify_replay
-from clearinghouse.messages.audits import AuditRun, AuditView, TranscriptView
+from clearinghouse.messages.audits import AuditRun, AuditView, SeedList, TranscriptView
 from clearinghouse.messages.disputes import DisputeList
 from clearinghouse.messages.results import LogView, RunList
 from clearinghouse.messages.tasks import TaskList
@@ -229,6 +230,73 @@ def check_quota(world, developer, run):
     assert clear_audited(hospital, {key_id}) == {}, "it counts no more"
 
 
+class Hiding:
+    """A connection to a server that shows this hospital another seed, or none."""
+
+    def __init__(self, transport, change):
+        self._transport, self._change = transport, change
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def get(self, path, reply, **more):
+        found = self._transport.get(path, reply, **more)
+        return SeedList(seeds=self._change(found.seeds)) if reply is SeedList else found
+
+
+def check_own_audits(world):
+    """A hospital clears its set's tests and targets itself: by what it saw, and nothing else."""
+    hospital, quota = world.hospital, world.hospital.agent.quota
+    valset = world.view().terms.valset_id
+    path = f"/valsets/{valset}/seeds"
+    for stranger in (*world.developers, *world.providers):
+        with pytest.raises(NotFoundError, match="no validation set"):
+            stranger.transport.get(path, SeedList)
+    before = quota.reserved()
+    own = {name for name in before if not name.startswith("run_")}
+    own |= {name for name in before if name != "upload" and is_target(hospital, name)}
+    assert len(own) == 2
+    honest = hospital.transport
+    given = honest.get(path, SeedList).seeds
+    runs_of = {run.id for run in runs(world).values()}
+    assert {item.of for item in given}.isdisjoint(runs_of), "the seed of a score stays secret"
+
+    def states():
+        found = audit_own(hospital, processor=WorkerThread)
+        return {item.what: (item.state, item.message) for item in found}
+
+    def others(seeds):
+        return [item.model_copy(update={"seed": "00" * 32}) for item in seeds]
+
+    refuted_ = {"tests": ("refuted", "seed"), "target": ("refuted", "seed")}
+    for change, wanted in (
+        (others, refuted_),
+        (lambda _seeds: [], {"tests": ("open", ""), "target": ("open", "")}),
+    ):
+        hospital.transport = Hiding(honest, change)
+        assert states() == wanted
+        assert quota.reserved() == before
+    hospital.transport = honest
+    # the server sent other openings than it had to: what this hospital saw says so
+    (target,) = own - {"upload"}
+    record = hospital.agent.record(target)
+    changed_ = {**record, "blobs": {**record["blobs"], "openings": "0" * 64}}
+    hospital.agent.write_record(target, changed_)
+    found = audit_own(hospital, processor=WorkerThread)
+    assert [item.state for item in found] == ["cleared", "refuted"]
+    assert "does not follow" in refuted(found)
+    assert "valset reseal" in refuted(found)
+    hospital.agent.write_record(target, record)
+    assert states() == {"target": ("cleared", "")}
+    assert quota.used == sum(before.values()) - sum(before[name] for name in own)
+    assert audit_own(hospital, processor=WorkerThread) == ()
+    assert not hospital.keystore.path("audits/own").exists(), "no ciphertext is kept"
+
+
+def is_target(hospital, name):
+    return hospital.agent.record(name)["kind"] == "target"
+
+
 def check_log(world, found):
     texts = world.hospital.transport.get("/log/entries", LogView).entries
     entries = [parse_entry(text.encode()) for text in texts]
@@ -312,6 +380,7 @@ def test_drawn_runs_are_replayed_and_what_deviated_is_refuted(world, monkeypatch
         world, honest, found["logistic"].model_copy(update={"audit": runs(world)["logistic"].audit})
     )
     check_quota(world, honest, found["logistic"])
+    check_own_audits(world)
     check_liars(world, honest, found["logistic"])
     assert shifted.keystore.path("audits/x").parent.is_dir()
     assert not list(shifted.keystore.path("audits/x").parent.iterdir()), "no ciphertext is kept"

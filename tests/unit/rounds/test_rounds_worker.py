@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.errors import InputError, NotFoundError, ProtocolError, TryAgainError
 from clearinghouse.rows import commit_rows, write_proofs
 from clearinghouse.worker import CrashError, JobFailedError, WorkerProcess, WorkerThread
@@ -20,12 +21,12 @@ GIGABYTE = 2**30
 
 @pytest.fixture
 def blobs(tmp_path):
-    return BlobStore(tmp_path / "blobs", max_bytes=2**24)
+    return DiskStore(tmp_path / "blobs", max_bytes=2**24)
 
 
 @pytest.fixture
 def worker(blobs):
-    made = WorkerProcess(blobs.folder, blob_bytes=2**24, wall_s=60, memory_bytes=6 * GIGABYTE)
+    made = WorkerProcess(BlobPlace(blobs.folder, 2**24), wall_s=60, memory_bytes=6 * GIGABYTE)
     yield made
     made.close()
 
@@ -89,7 +90,7 @@ def _nonsense(blobs):
 
 
 def test_a_job_that_takes_too_long_is_ended(blobs):
-    slow = WorkerProcess(blobs.folder, blob_bytes=1, wall_s=0, memory_bytes=6 * GIGABYTE)
+    slow = WorkerProcess(BlobPlace(blobs.folder, 1), wall_s=0, memory_bytes=6 * GIGABYTE)
     with pytest.raises(JobFailedError, match="more than 0 s"):
         slow.run("rows.prove", proofs(blobs))
     assert slow.pid is None
@@ -98,7 +99,7 @@ def test_a_job_that_takes_too_long_is_ended(blobs):
 
 def test_a_process_that_cannot_start_fails_its_job(blobs):
     """Memory so small that it dies."""
-    small = WorkerProcess(blobs.folder, blob_bytes=1, wall_s=60, memory_bytes=2**24)
+    small = WorkerProcess(BlobPlace(blobs.folder, 1), wall_s=60, memory_bytes=2**24)
     with pytest.raises(JobFailedError, match="ended its process"):
         small.run("rows.prove", proofs(blobs))
     small.close()
@@ -118,8 +119,9 @@ def test_the_worker_dies_with_its_server(blobs):
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
+        "from clearinghouse.blobs.place import BlobPlace\n"
         "from clearinghouse.worker import WorkerProcess\n"
-        "w = WorkerProcess(Path(sys.argv[1]), blob_bytes=1, wall_s=60, memory_bytes=6 * 2**30)\n"
+        "w = WorkerProcess(BlobPlace(Path(sys.argv[1]), 1), wall_s=60, memory_bytes=6 * 2**30)\n"
         "try:\n    w.run('none', {})\nexcept Exception as e:\n    print(w.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

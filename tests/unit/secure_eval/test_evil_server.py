@@ -329,7 +329,7 @@ def test_a_plain_evaluator_gets_nothing_from_a_checked_key_holder(stage: Stage) 
         agent.characters(framing.encode(Kind.SHARES, parts[:1]), NONCES)
 
 
-def test_the_evaluator_reads_eight_residues_more_in_a_checked_run(stage: Stage) -> None:
+def test_the_evaluator_reads_eleven_residues_more_in_a_checked_run(stage: Stage) -> None:
     """Counted: everything in clear that a checked key holder ever sends."""
     stage.to_openings()
     agent = stage.agent
@@ -339,7 +339,7 @@ def test_the_evaluator_reads_eight_residues_more_in_a_checked_run(stage: Stage) 
         Kind.REPLIES: agent.replies(stage.messages["openings"]),
     }
     residues = sum(len(parts_of(data, kind)[0]) // 4 for kind, data in clear.items())
-    assert residues == OPENINGS + 6, f"measured {residues} residues; bound cells + 8"
+    assert residues == OPENINGS + 9, f"measured {residues} residues; bound cells + 11"
 
 
 def test_another_model_under_the_same_seed_meets_other_masks(played: object) -> None:

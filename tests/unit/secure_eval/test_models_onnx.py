@@ -500,6 +500,37 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         graph([node("Gemm", "x", "w")], {"w": np.array([[np.nan], [1]], np.float32)}),
         "not finite",
     ),
+    "infinite weights": (
+        graph([node("Gemm", "x", "w")], {"w": np.array([[np.inf], [1]], np.float32)}),
+        "a weight is not finite",
+    ),
+    "bins of two features": (
+        graph([node("LessOrEqual", "e", "x", out="b"), node("ArgMax", "b", axis=1)], {"e": C}),
+        "expected one feature to compare",
+    ),
+    "features that are no bins": (
+        graph([node("ArgMax", "x", axis=1)]),
+        "only bins of one feature can be numbered",
+    ),
+    "a bin without a score": (
+        graph(
+            [
+                node("Gather", "x", "i", out="a", axis=1),
+                node("LessOrEqual", "e", "a", out="b"),
+                node("Mul", "b", "r", out="m"),
+                node("ArgMax", "m", out="n", axis=1),
+                node("GatherND", "s", "n"),
+            ],
+            {
+                "i": np.array([0]),
+                "e": np.array([-np.inf, 0.0], np.float32),
+                "r": np.array([0.0, 1.0], np.float32),
+                "s": np.array([0.5], np.float32),
+            },
+        ),
+        "a bin's number is outside 0 to 0",
+    ),
+    "sum of features": (graph([node("ReduceSum", "x", "i")], {"i": np.array([1])}), "added up"),
     "infinite attribute": (
         graph([ml("LinearRegressor", ["x"], ["z"], coefficients=[np.inf, 1.0])]),
         "not finite",
@@ -578,7 +609,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         graph([ml("OneHotEncoder", ["x"], ["z"], cats_strings=["a"])]),
         "attribute 'cats_strings'",
     ),
-    "many nodes": (graph([node("Identity", "x", out=f"y{i}") for i in range(201)]), "at most 200"),
+    "many nodes": (graph([node("Identity", "x", out=f"y{i}") for i in range(401)]), "at most 400"),
     "doubling": (
         graph(
             [node("Concat", "x", "x", out="y0", axis=1)]

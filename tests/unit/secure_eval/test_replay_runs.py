@@ -13,6 +13,8 @@ from evil import COMMITMENTS, NONCES, SEED, Stage, Thief, parts_of, rewritten
 from secure_eval import framing
 from secure_eval.agent_target import AgentTarget
 from secure_eval.arbiter import check_noise, check_target_noise
+from secure_eval.checked_agent import AgentUpload
+from secure_eval.checks import Checks
 from secure_eval.encrypted_noise import encrypted_noise
 from secure_eval.evaluator import Opened
 from secure_eval.framing import Kind
@@ -24,12 +26,15 @@ from secure_eval.opening import OpeningBatch
 from secure_eval.replay import (
     TargetTranscript,
     Transcript,
+    UploadTranscript,
     Verdict,
     replay,
     seed_commitment,
 )
 from secure_eval.replay_target import replay_target
+from secure_eval.replay_upload import replay_upload
 from secure_eval.target import TargetOpening
+from secure_eval.upload_checks import UploadChecks
 
 SENT = ("score", "early_checks", "shares", "final_checks", "openings")
 
@@ -414,6 +419,45 @@ def test_a_target_is_reproduced_and_deviations_are_refuted(
     refused = replace(honest, messages=wrong, log={**log, **hashes(wrong)}, released=None)
     assert found(replay_target(refused)) == (True, "replies", "key holder")
     assert found(replay_target(replace(refused, released=counts)))[2] == "evaluator"
+
+
+# ------------------------------------------------------------------------- tests of an upload
+
+
+def test_tests_of_an_upload_are_reproduced_and_deviations_are_refuted(
+    key_holder: KeyHolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = key_holder.seal([[1], [2], [3]], [0, 1, 1], 2, [0, 1, 1], 2)
+    inputs = (key_holder.public_keys(), sealed.layout, sealed.blobs, SEED, "val")
+    checks = UploadChecks(*inputs).message()
+    replies = AgentUpload(key_holder).replies(checks)
+    # a server that opens a column of rows in place of its first test
+    column, test_of = Upload(sealed.layout, sealed.blobs).ciphertext(0, 0), Checks.zero
+    with monkeypatch.context() as patch:
+        patch.setattr(Checks, "zero", lambda self, test, _total: test_of(self, test, column))
+        reading = UploadChecks(*inputs).message()
+    assert reading != checks
+    log = {**hashes({"checks": checks, "replies": replies}), "seed": seed_commitment(SEED)}
+    honest = UploadTranscript(*inputs, {"replies": replies}, log)
+    assert found(replay_upload(honest)) == (True, None, None)
+    assert found(replay_upload(replace(honest, messages={}))) == (True, None, None)
+    bad = bytearray(replies)
+    bad[-1] ^= 1
+    wrong = {"replies": bytes(bad)}
+    for changes, verdict in (
+        ({"log": {**log, **hashes({"checks": reading})}}, (False, "checks", "evaluator")),
+        ({"log": without(log, "checks")}, (False, "checks", "evaluator")),
+        ({"seed": bytes(32)}, (False, "seed", "evaluator")),
+        ({"log": without(log, "seed"), "seed": bytes(32)}, (False, "checks", "evaluator")),
+        ({"check_id": "other"}, (False, "checks", "evaluator")),
+        ({"relations": [{0: 1}]}, (False, "checks", "evaluator")),
+        ({"messages": wrong}, (False, "replies", "record")),
+        (
+            {"messages": wrong, "log": {**log, **hashes(wrong)}},
+            (True, "replies", "key holder"),
+        ),
+    ):
+        assert found(replay_upload(replace(honest, **changes))) == verdict
 
 
 def test_the_arbiter_rebuilds_a_targets_noise(key_holder: KeyHolder) -> None:

@@ -1,0 +1,84 @@
+"""Blobs: what is named is there, with its bytes; what is not named does not stay."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from clearinghouse.log.entries import Entry
+from clearinghouse.store.store import Tx
+from clearinghouse.world.trouble import Trouble
+
+GRACE_S = 86_400.0
+"""So long bytes may lie on the disk that nothing names: an upload whose row is not written yet."""
+
+_CHUNK = 2**20
+_NAME = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+def check(
+    tx: Tx, entries: Sequence[Entry], folder: Path, now_s: float, grace_s: float
+) -> Iterator[Trouble]:
+    """Yield blobs that are missing, changed, or left over."""
+    indexed = {row["digest"]: row["size"] for row in tx.plain.rows("blob")}
+    doomed = {row["digest"] for row in tx.plain.rows("doomed")}
+    for digest, size in indexed.items():
+        path = folder / digest[:2] / digest
+        if not path.is_file():
+            yield _wrong(f"{digest} is in the index and not on the disk")
+        elif path.stat().st_size != size or _hash(path) != digest:
+            yield _wrong(f"{digest} has other bytes on the disk")
+    for digest, who in _named(tx, entries).items():
+        if digest not in indexed:
+            yield _wrong(f"{digest} is named by {who} and not in the index")
+    at_work = _at_work(tx)
+    for path in sorted(folder.glob("[0-9a-f][0-9a-f]/*")):
+        is_known = path.name in indexed or path.name in doomed or path.name in at_work
+        if not is_known and path.stat().st_mtime < now_s - grace_s:
+            yield _wrong(f"{path.name} lies on the disk and nothing names it")
+    for path in sorted((folder / "incoming").glob("*")):
+        if path.stat().st_mtime < now_s - grace_s:
+            yield _wrong(f"incoming/{path.name} is an upload that nobody finished")
+
+
+def _hash(path: Path) -> str:
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            whole.update(chunk)
+    return whole.hexdigest()
+
+
+def _named(tx: Tx, entries: Sequence[Entry]) -> dict[str, str]:
+    """Blobs that must be there, with who names them; of erased requests and sources none must."""
+    found: dict[str, str] = {}
+    for row in tx.plain.rows("valset"):
+        body = json.loads(row["body"])
+        for digest in (body["keys_blob"], *body["upload_blobs"]):
+            found[digest] = row["id"]
+    erased = {row["request_id"] for row in tx.plain.rows("document") if row["kind"] == "swept"}
+    erased |= {item.objects["request"] for item in entries if item.type == "request.erased"}
+    withdrawn = {row["source_id"] for row in tx.plain.rows("withdrawal")}
+    withdrawn |= {row["source_id"] for row in tx.plain.rows("grants") if row["withdrawn"]}
+    orders = {row["id"]: row for row in tx.plain.rows("orders")}
+    lost = {name for name, row in orders.items() if row["source_id"] in withdrawn}
+    for row in tx.plain.rows("message"):
+        may_be_gone = row["kind"].startswith("deliver") and withdrawn
+        if row["request_id"] not in erased and not may_be_gone:
+            found[row["digest"]] = row["request_id"]
+    for name, row in orders.items():
+        digest, request = row["sealed_blob"], row["request_id"]
+        if digest and name not in lost and request not in erased:
+            found[digest] = name
+    return found
+
+
+def _at_work(tx: Tx) -> set[str]:
+    """Blobs that jobs have made, whose move is not made yet."""
+    texts = (f"{row['arguments']} {row['result']}" for row in tx.plain.rows("job"))
+    return {name for text in texts for name in _NAME.findall(text)}
+
+
+def _wrong(words: str) -> Trouble:
+    return Trouble("blobs", words)
