@@ -54,7 +54,7 @@ app.add_typer(log_app, name="log")
 commands_party.declare(app, schema_app)
 commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
-commands_consent.declare(app, commands_market.source_app)
+commands_consent.declare(app, commands_market.source_app, commands_market.delivery_app)
 commands_results.declare(app, commands_market.model_app)
 commands_settle.declare(
     app, commands_results.price_app, commands_party.org_app, commands_market.request_app

@@ -47,9 +47,10 @@ class HospitalTerms:
         size_class: Power of two not above its rows, stated without looking at them; None to
             release a noised number of rows instead.
         epsilon_target_micro: What opening a target will cost; fixes the strata level.
-        limit_micro: Most epsilon these patients may ever cost.
+        limit_micro: Most epsilon these patients may ever cost in the pure lane.
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
         opening_limit: Most openings of one key that no replay has cleared.
+        rho_limit_micro: Most rho they may ever cost in the zCDP lane (`runs.plan_lanes`).
     """
 
     size_class: int | None
@@ -57,6 +58,7 @@ class HospitalTerms:
     limit_micro: int
     epsilon_size_micro: int = 0
     opening_limit: int = OPENING_LIMIT
+    rho_limit_micro: int = 0
 
 
 class SealedRows(Party):
@@ -72,7 +74,7 @@ class SealedRows(Party):
     ) -> None:
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = open_budget(keystore, table, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro, terms.rho_limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()
         self._size: sizes.PublicSize | None = None

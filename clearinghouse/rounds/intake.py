@@ -28,7 +28,7 @@ from clearinghouse.rounds import budgets, views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.terms import budget_micro
-from clearinghouse.rounds.turns import noise_tables
+from clearinghouse.rounds.turns import check_rho, noise_tables
 from clearinghouse.schema import Schema
 from clearinghouse.score_cards import PURSE_METRICS, purse_metrics, task_of
 from clearinghouse.signing import VerifyKey
@@ -268,6 +268,7 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
             "escrow_micro": budget,
             "runs": message.most_runs,
             "most_epsilon_micro": message.most_epsilon_micro,
+            **({"rho_run_micro": message.rho_score_micro} if message.rho_score_micro else {}),
         },
     )
     tx.requests.enter(request.id, "match", now)
@@ -284,7 +285,8 @@ def _check_request(
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
     groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
     classes = schema.label.n_classes if task_of(schema.label) == "classes" else 1
-    noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law, classes)
+    tables = noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law, classes)
+    check_rho(message, [table.coins for table in tables])
     check_purse(message.purse, sealed, schema)
     check_size(message, float(cells.codebook(schema, sealed.level).distances().max()))
     return (*(source.org_id for source in sources), *(org.id for org in developers))

@@ -151,6 +151,10 @@ def nurse(folder):
 
     for module in ("api.app", "clearinghouse.jobs", "clearinghouse.client.hospital"):
         __import__(module)
+    warm = folder / "warm"
+    warm.mkdir()
+    for name in ("h", "a", "d"):  # what is imported at first use is imported once, too
+        party_of(warm, name, 1)
     mother, pending = os.getpid(), b""
     children = {}
     while True:

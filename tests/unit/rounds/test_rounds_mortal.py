@@ -63,7 +63,7 @@ def live(folder, deaths, url="", **options):
     """One market from its first registration to its end."""
     market = Mortals(folder, deaths, url, **options)
     try:
-        view = market.finish(market.open(), 380)
+        view = market.finish(market.open(400), 480)
     finally:
         market.close()
     return market, view
