@@ -31,7 +31,7 @@ DISCLOSURE = (
 )
 """What a provider is told before it gives a grant."""
 
-Act = Literal["ordered", "sealed", "read", "trained"]
+Act = Literal["ordered", "sealed", "read", "passed", "trained"]
 """The points of use, in order."""
 
 

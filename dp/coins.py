@@ -34,21 +34,21 @@ def standard_deviation(coins: int) -> float:
 def delta_of(coins: int, epsilon_micro: int) -> Decimal:
     """Return the exact delta of one table at an epsilon in millionths.
 
-    delta = sum over k of max(0, P(k) - exp(epsilon) P(k - 1)) for P of Binomial(coins, 1/2).
+    delta = sum over k of max(0, P(k) - exp(epsilon) P(k - 1)) for P of Binomial(coins, 1/2). As
+    P(k) / P(k - 1) = (coins - k + 1) / k falls with k, the positive terms are the first ones, so
+    that the sum is of whole numbers but for one product.
     """
     count = _checked(coins)
     if epsilon_micro < 0:
         raise ValueError(f"epsilon: expected millionths from 0, got {epsilon_micro}")
     grow = _CONTEXT.exp(_CONTEXT.divide(Decimal(epsilon_micro), Decimal(_MICRO)))
-    total = Decimal(0)
-    before = 0
-    for coefficient in _coefficients(count):
-        gap = _CONTEXT.subtract(Decimal(coefficient), _CONTEXT.multiply(grow, Decimal(before)))
-        if gap <= 0:
-            break  # P(k) / P(k - 1) = (coins - k + 1) / k falls with k
-        total = _CONTEXT.add(total, gap)
-        before = coefficient
-    return _CONTEXT.divide(total, Decimal(1 << count))
+    last = int(_CONTEXT.divide(Decimal(count + 1), _CONTEXT.add(grow, Decimal(1))))
+    below, value = 0, 1
+    for k in range(last):
+        below += value
+        value = value * (count - k) // (k + 1)
+    lost = _CONTEXT.multiply(grow, Decimal(below))
+    return _CONTEXT.divide(_CONTEXT.subtract(Decimal(below + value), lost), Decimal(1 << count))
 
 
 def epsilon_of(coins: int, delta_micro_micro: int = DELTA_MICRO_MICRO) -> int:
@@ -67,7 +67,7 @@ def epsilon_of(coins: int, delta_micro_micro: int = DELTA_MICRO_MICRO) -> int:
     return low
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def coins_of(epsilon_micro: int, delta_micro_micro: int = DELTA_MICRO_MICRO) -> int:
     """Return the least even number of coins that makes one table (epsilon, delta)-DP.
 
@@ -75,12 +75,14 @@ def coins_of(epsilon_micro: int, delta_micro_micro: int = DELTA_MICRO_MICRO) -> 
         ValueError: more than 8,192 are needed: they do not fit a ciphertext.
     """
     delta = Decimal(delta_micro_micro) / Decimal(10**12)
-    if delta_of(MOST_COINS, epsilon_micro) > delta:
-        raise ValueError(
-            f"coins: an epsilon of {epsilon_micro} millionths a table needs more than "
-            f"{MOST_COINS} coins a cell; choose a larger epsilon or the geometric law"
-        )
-    low, high = 1, MOST_COINS // 2
+    low, high = 1, 16
+    while delta_of(2 * high, epsilon_micro) > delta:  # doubled: large numbers are slow to try
+        low, high = high + 1, 2 * high
+        if 2 * high > MOST_COINS:
+            raise ValueError(
+                f"coins: an epsilon of {epsilon_micro} millionths a table needs more than "
+                f"{MOST_COINS} coins a cell; choose a larger epsilon or the geometric law"
+            )
     while low < high:
         middle = (low + high) // 2
         enough = delta_of(2 * middle, epsilon_micro) <= delta
@@ -92,11 +94,3 @@ def _checked(coins: int) -> int:
     if not 1 <= coins <= MOST_COINS:
         raise ValueError(f"coins: expected 1 to {MOST_COINS}, got {coins}")
     return coins
-
-
-def _coefficients(coins: int) -> list[int]:
-    found, value = [], 1
-    for k in range(coins // 2 + 2):
-        found.append(value)
-        value = value * (coins - k) // (k + 1)
-    return found

@@ -8,33 +8,39 @@ declared numbers: no row, no draw.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
-from dp.cost import MICRO, Cost, epsilon_of
+from dp.coins import coins_of
+from dp.cost import MICRO, Cost, epsilon_of, lanes
 
 LawName = Literal["geometric", "coins"]
-
-COINS = 128
-"""Fair coins a cell."""
 
 ORDER = 16.0
 """Largest Renyi order for which coins are accounted; at 128 coins the extreme outcomes, which a
 bell curve does not have, begin to count above it."""
 
 DELTA = 1e-6
+ENDS = 1e-9
+"""The part of delta kept for the coins' ends: outcomes that one of two neighbours cannot give."""
+
+LEAST_COINS = 64
+"""A cell in the zCDP lane: a million tables have ends of less than `ENDS` with as many."""
+
 HISTOGRAM_PERCENT = 60
 """The histogram's part of a run's epsilon; the subgroups share the rest equally."""
 
 LEAST_PART_MICRO = 1_000
 """No table is released at less than a thousandth of epsilon."""
 
-_GRID = 1.001
+_STEP_MICRO = 5_000
+"""A run's epsilon under coins is a multiple of this."""
+
+_GRID = 1.01
 _FIRST = 1.0001
 
 
@@ -46,6 +52,8 @@ class Law:
         name: "geometric" or "coins".
         runs: Runs that the budget is divided among.
         sd: Standard deviation of the noise of one cell of the histogram.
+        each_micro: Millionths of epsilon of one run alone, at `delta` for each of its tables; its
+            tables' parts sum to it.
         cost: Taken from the ledger for each run.
         epsilon: What all runs mean together, at `delta`.
         delta: 0 for geometric noise.
@@ -54,6 +62,7 @@ class Law:
     name: LawName
     runs: int
     sd: float
+    each_micro: int
     cost: Cost
     epsilon: float
     delta: float
@@ -66,8 +75,8 @@ def geometric_sd(epsilon: float) -> float:
     return math.sqrt(2 * math.exp(-epsilon)) / -math.expm1(-epsilon)
 
 
-@lru_cache(maxsize=16)
-def coins_micro_rho(coins: int = COINS) -> int:
+@lru_cache(maxsize=4096)
+def coins_micro_rho(coins: int) -> int:
     """Millionths of rho of one table of committed coins, rounded up.
 
     Guarantee:
@@ -94,17 +103,17 @@ def coins_micro_rho(coins: int = COINS) -> int:
         raise ValueError(f"a cell needs at least {ORDER:.0f} coins, got {coins}")
     x = np.arange(1, coins + 1)
     log_p = gammaln(coins + 1) - gammaln(x + 1) - gammaln(coins - x + 1) - coins * math.log(2)
-    log_q = gammaln(coins + 1) - gammaln(x) - gammaln(coins - x + 2) - coins * math.log(2)
+    log_ratio = np.log((coins - x + 1) / x)
     steps = math.ceil(math.log((ORDER - 1) / (_FIRST - 1)) / math.log(_GRID))
     orders = 1 + np.minimum((_FIRST - 1) * _GRID ** np.arange(steps + 1), ORDER - 1)
     lost = -math.log1p(-(2.0**-coins))
-    sums = logsumexp(orders[:, None] * log_p + (1 - orders[:, None]) * log_q, axis=1) + lost
-    divergence = sums / (orders - 1)
+    sums = np.exp((orders[:, None] - 1) * log_ratio + log_p).sum(axis=1)
+    divergence = (np.log(sums) + lost) / (orders - 1)
     before = np.concatenate([[1.0], orders[:-1]])
     return math.ceil(float((divergence / before).max()) * MICRO)
 
 
-def coins_epsilon(tables: int, coins: int = COINS, delta: float = DELTA) -> float:
+def coins_epsilon(tables: int, coins: int, delta: float = DELTA) -> float:
     """An epsilon such that so many tables of coins together are (epsilon, delta)-DP.
 
     Raises:
@@ -116,65 +125,127 @@ def coins_epsilon(tables: int, coins: int = COINS, delta: float = DELTA) -> floa
     return epsilon_of(tables * coins_micro_rho(coins) / MICRO, delta - ends, ORDER)
 
 
-def geometric_law(runs: int, total_micro: int, groups: int) -> Law:
+def parts(epsilon_micro: int, groups: int, histograms: int = 1) -> tuple[list[int], int]:
+    """How the tables of a run share its epsilon: each histogram's part, and every subgroup table's.
+
+    The parts sum to the run's epsilon exactly.
+
+    Args:
+        epsilon_micro: Of the run.
+        groups: Subgroup attributes.
+        histograms: One, or one a class; the subgroup tables are as many for each.
+    """
+    percent = 100 - HISTOGRAM_PERCENT if groups else 0
+    part = epsilon_micro * percent // 100 // max(1, groups * histograms)
+    whole = epsilon_micro - part * groups * histograms
+    own = [whole // histograms] * (histograms - 1)
+    return [*own, whole - sum(own)], part
+
+
+def run_micro_rho(epsilon_micro: int, groups: int, histograms: int = 1) -> int:
+    """Millionths of rho of one run whose tables have the fewest coins for their parts.
+
+    Raises:
+        ValueError: A table's part is too small for coins, or so large that it needs too few.
+    """
+    own, part = parts(epsilon_micro, groups, histograms)
+    tables = [*own, *[part] * (groups * histograms)]
+    coins = [coins_of(each) for each in tables]
+    if min(coins) < LEAST_COINS:
+        raise ValueError(f"a table of {min(coins)} coins a cell is not accounted in rho")
+    return sum(coins_micro_rho(number) for number in coins)
+
+
+def geometric_law(runs: int, total_micro: int, groups: int, histograms: int = 1) -> Law:
     """Each run gets an equal part of the total, and its tables share it.
 
     Raises:
         ValueError: A table would get less than a thousandth of epsilon.
     """
     each = total_micro // runs
-    part = each * (100 - HISTOGRAM_PERCENT) // 100 // groups if groups else 0
-    histogram = each - part * groups
-    if min(histogram, part if groups else histogram) < LEAST_PART_MICRO:
+    own, part = parts(each, groups, histograms)
+    if min(own[0], part if groups else own[0]) < LEAST_PART_MICRO:
         raise ValueError(
             f"{runs} runs leave each table less than epsilon {LEAST_PART_MICRO / MICRO:g}"
         )
-    sd = geometric_sd(histogram / MICRO)
-    return Law("geometric", runs, sd, Cost(each, 0), runs * each / MICRO, 0.0)
+    sd = geometric_sd(own[0] / MICRO)
+    return Law("geometric", runs, sd, each, Cost(each, 0), runs * each / MICRO, 0.0)
 
 
-def coins_law(runs: int, groups: int, coins: int = COINS, delta: float = DELTA) -> Law:
-    """Every table of every run gets the same coins, whatever the total."""
-    tables = 1 + groups
-    cost = Cost(0, tables * coins_micro_rho(coins))
-    epsilon = coins_epsilon(runs * tables, coins, delta)
-    return Law("coins", runs, math.sqrt(coins) / 2, cost, epsilon, delta, coins)
+def rho_lane(total_micro: int, pure_micro: int, delta: float = DELTA) -> Cost:
+    """Both lanes of a ledger whose runs get coins: what pure releases cost, the rest in rho.
+
+    Guarantee:
+        What is spent within both lanes is (total_micro / 10**6, delta)-DP together, with the coins'
+        ends: `ENDS` of delta is kept for them.
+
+    Raises:
+        ValueError: Pure releases need more than the total, or delta is not above `ENDS`.
+    """
+    if not delta > ENDS:
+        raise ValueError(f"coins need a delta above {ENDS:g}, not {delta:g}")
+    return lanes(total_micro, delta - ENDS, pure_micro, ORDER)
+
+
+def coins_law(
+    runs: int, total_micro: int, groups: int, histograms: int = 1, delta: float = DELTA
+) -> Law:
+    """The fewest coins with which so many runs fit: rho adds, so a cell needs as many as runs.
+
+    Raises:
+        ValueError: No number of coins fits, or so few would do that coins are no use.
+    """
+    lane = rho_lane(total_micro, 0, delta).micro_rho
+    low, high = 0, total_micro // _STEP_MICRO
+    while low < high:  # the largest epsilon a run that fits; rho grows with it
+        middle = (low + high + 1) // 2
+        try:
+            fits = runs * run_micro_rho(middle * _STEP_MICRO, groups, histograms) <= lane
+        except ValueError:  # too many coins, which is far too small an epsilon, or too few
+            fits = middle * _STEP_MICRO < MICRO // 2
+        low, high = (middle, high) if fits else (low, middle - 1)
+    each = low * _STEP_MICRO
+    rho = run_micro_rho(each, groups, histograms)
+    if runs * rho > lane:
+        raise ValueError(f"{runs} runs of coins do not fit epsilon {total_micro / MICRO:g}")
+    coins = coins_of(parts(each, groups, histograms)[0][0])
+    epsilon = epsilon_of(runs * rho / MICRO, delta - ENDS, ORDER)
+    return Law("coins", runs, math.sqrt(coins) / 2, each, Cost(0, rho), epsilon, delta, coins)
 
 
 def choose(
-    runs: int,
-    total_micro: int,
-    *,
-    labels: int,
-    bins: int,
-    groups: int = 0,
-    coins: Sequence[int] = (COINS,),
-    delta: float = DELTA,
+    runs: int, total_micro: int, *, groups: int = 0, histograms: int = 1, delta: float = DELTA
 ) -> Law:
     """The law with the smaller noise for so many runs; geometric where they are equal.
 
     Args:
-        runs: Fixed when the request is opened.
+        runs: Fixed when the set is sealed or the request is opened.
         total_micro: Millionths of epsilon for all runs together.
-        labels: Label classes.
-        bins: Published bins; the histogram has labels x bins cells.
-        groups: Subgroup tables of each run, besides the histogram.
-        coins: Numbers of coins a cell that the market offers; none for geometric noise only.
+        groups: Subgroup attributes that each run releases a table of, besides the histogram.
+        histograms: Of each run: one, or one a class.
         delta: That coins may use; 0 rules them out.
 
     Raises:
         ValueError: Nothing fits, or an argument is below 1.
     """
-    if min(runs, total_micro, labels, bins) < 1 or groups < 0:
-        raise ValueError("runs, total, labels and bins must be at least 1")
-    tossed = [coins_law(runs, groups, number, delta) for number in coins if delta]
-    laws = [law for law in tossed if law.epsilon <= total_micro / MICRO]
+    if min(runs, total_micro, histograms) < 1 or groups < 0:
+        raise ValueError("runs, total and histograms must be at least 1")
+    plain, refusal = None, ValueError()
     try:
-        laws.insert(0, geometric_law(runs, total_micro, groups))
+        plain = geometric_law(runs, total_micro, groups, histograms)
+    except ValueError as error:
+        refusal = error
+    if not delta or (plain is not None and plain.sd <= math.sqrt(LEAST_COINS) / 2):
+        if plain is None:
+            raise refusal
+        return plain  # no number of coins is as quiet
+    try:
+        tossed = coins_law(runs, total_micro, groups, histograms, delta)
     except ValueError:
-        if not laws:
-            raise
-    return min(laws, key=lambda law: law.sd)
+        if plain is None:
+            raise refusal from None
+        return plain
+    return tossed if plain is None or tossed.sd < plain.sd else plain
 
 
 def supported_runs(room_micro: int, run_micro: int) -> int:

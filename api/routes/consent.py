@@ -5,18 +5,22 @@ from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import CallOf
+from clearinghouse.errors import NoGrantError
 from clearinghouse.messages.base import Id
 from clearinghouse.messages.consent import (
     DeliveryList,
     GiveGrant,
     GrantList,
     GrantView,
+    OnwardList,
+    OnwardTransfer,
+    OnwardView,
     Training,
     TrainingView,
     Withdraw,
     WithdrawalView,
 )
-from clearinghouse.rounds import erasure, grants, training, withdrawal
+from clearinghouse.rounds import erasure, grants, onward, training, withdrawal
 
 router = APIRouter(tags=["consent"])
 
@@ -69,6 +73,28 @@ def get_withdrawal(call: CallOf, source_id: str) -> WithdrawalView:
     """What taking a source, or grants of it, back did so far; for its owner."""
     with call.desk.store.read() as tx:
         return withdrawal.view(tx, tx.access.own_source(source_id, call.org.id))
+
+
+@router.post(
+    "/requests/{request_id}/onward",
+    openapi_extra=takes(OnwardTransfer),
+)
+def pass_on(call: CallOf, request_id: str) -> OnwardView:
+    """Pass received records on; refused unless a grant lets the caller send to that recipient."""
+    message = call.message(OnwardTransfer)
+    with call.desk.store.write() as tx:
+        request = tx.access.request(request_id, call.org.id)
+        view = onward.pass_on(tx, call.desk, call.org, request, message)
+    if view.reason:  # after the refusal is in the log
+        raise NoGrantError(view.reason)
+    return view
+
+
+@router.get("/onward")
+def list_onward(call: CallOf) -> OnwardList:
+    """What was passed on to the caller, and what it passed on."""
+    with call.desk.store.read() as tx:
+        return onward.listing(tx, call.org)
 
 
 @router.get("/deliveries")

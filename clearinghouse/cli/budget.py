@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from clearinghouse.cli.epsilon import auc_half_width, meaning
-from clearinghouse.cli.files import public_size_class
+from clearinghouse.cli.files import public_size_class, pure_limit
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import open_keys, read_profile
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.runs import MARKET_COINS, supported
+from clearinghouse.client.runs import supported
 from clearinghouse.errors import InputError, RefusedError, TryAgainError
 from clearinghouse.money import MICRO, format_money
+from clearinghouse.noise_laws import epsilon_of_rho
 from clearinghouse.score_bins import published_bins
-from dp.laws import HISTOGRAM_PERCENT, Law, choose
+from dp.coins import standard_deviation
+from dp.laws import DELTA, HISTOGRAM_PERCENT, Law, choose
 from dp.ledger import Entry, Ledger, LedgerError, Unavailable
 
 LIMITS = {"hospital": "valset-terms", "provider": "source-terms"}
@@ -46,6 +48,19 @@ class Books:
     limit: int
     entries: tuple[Entry, ...]
     size_class: int
+    rho_spent: int = 0
+    rho_limit: int = 0
+    """The zCDP lane; 0 where the pure lane is all."""
+
+    @property
+    def meant(self) -> int:
+        """Epsilon of all that was spent: what rho means at delta 1e-6 comes on top."""
+        return self.spent + (epsilon_of_rho(self.rho_spent) if self.rho_spent else 0)
+
+    @property
+    def meant_limit(self) -> int:
+        """Epsilon of all that may ever be spent."""
+        return self.limit + (epsilon_of_rho(self.rho_limit) if self.rho_limit else 0)
 
 
 def budget(home: Path) -> Result:
@@ -67,14 +82,41 @@ def budget(home: Path) -> Result:
         "spent": format_money(books.spent),
         "limit": format_money(books.limit),
         "size_class": books.size_class,
-        "guess_at_most": _guess(books.spent),
-        "guess_at_limit": _guess(books.limit),
+        "lanes": _lanes(books),
+        "guess_at_most": _guess(books.meant),
+        "guess_at_limit": _guess(books.meant_limit),
         "releases": [_release(entry, tables, books.size_class) for entry in books.entries],
     }
-    if profile.role == "hospital":
+    if profile.role == "hospital" and "run_terms" in terms:
+        value["sealed_for"] = sealed_for(books, terms)
+    elif profile.role == "hospital":
         groups = value["subgroups"] = subgroups_of(keystore)
         value["runs"] = plans(books, int(terms["epsilon_target_micro"]), groups)
     return value, _words(home, books, value)
+
+
+def _lanes(books: Books) -> dict[str, dict[str, str]]:
+    """Both lanes of the ledger, which are never converted into each other."""
+    return {
+        "epsilon": {"spent": format_money(books.spent), "limit": format_money(books.limit)},
+        "rho": {"spent": format_money(books.rho_spent), "limit": format_money(books.rho_limit)},
+    }
+
+
+def sealed_for(books: Books, terms: dict[str, Any]) -> dict[str, Any]:
+    """What a set that was sealed for many runs has left for them."""
+    run = terms["run_terms"]
+    rho, each = int(run["rho_score_micro"]), int(run["epsilon_score_micro"])
+    left = books.rho_limit - books.rho_spent if rho else books.limit - books.spent
+    return {
+        "runs": int(terms["runs"]),
+        "left": supported(left, 0, 0 if rho else int(terms["epsilon_target_micro"]), rho or each),
+        "law": run["noise_law"],
+        "sd": terms["sd"],
+        "geometric_sd": terms["geometric_sd"],
+        "lane": "rho" if rho else "epsilon",
+        "each": format_money(rho or each),
+    }
 
 
 def read_books(keystore: Keystore, terms: dict[str, Any]) -> Books:
@@ -85,12 +127,16 @@ def read_books(keystore: Keystore, terms: dict[str, Any]) -> Books:
         TryAgainError: Its database does not answer.
     """
     place, known = keystore.ledger_words, keystore.recall("unit") or {}
-    limit = int(terms["limit_micro"])
+    limit, rho_limit = pure_limit(terms), int(terms.get("rho_limit_micro", 0))
     try:
         ledger = Ledger.open(
-            keystore.ledger_place, limit_micro=limit, unit=str(known.get("unit", ""))
+            keystore.ledger_place,
+            limit_micro=limit,
+            rho_limit_micro=rho_limit,
+            unit=str(known.get("unit", "")),
         )
         spent, _ = ledger.balance()
+        rho_spent, _ = ledger.balance("rho")
         entries = ledger.entries()
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
@@ -101,7 +147,8 @@ def read_books(keystore: Keystore, terms: dict[str, Any]) -> Books:
             f"{place} is damaged ({error}): nothing can be released from this "
             "table any more. Take the newest backup only if nothing was released since"
         ) from None
-    return Books(spent, limit, entries, public_size_class(terms) or 1)
+    size = public_size_class(terms) or 1
+    return Books(spent, limit, entries, size, rho_spent, rho_limit)
 
 
 def _guess(epsilon_micro: int) -> str:
@@ -111,41 +158,68 @@ def _guess(epsilon_micro: int) -> str:
 # ---------------------------------------------------------------- what a release means
 
 
-def _tables(keystore: Keystore) -> dict[str, list[tuple[str, int]]]:
+@dataclass(frozen=True, slots=True)
+class CountTable:
+    """A released table: its epsilon, and its committed coins a cell, 0 for geometric noise."""
+
+    name: str
+    epsilon_micro: int
+    coins: int
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the noise of a count."""
+        return standard_deviation(self.coins) if self.coins else meaning(self.epsilon_micro).sd
+
+    @property
+    def half_width(self) -> int:
+        """9 of 10 counts are at most so wrong; coins are near a bell curve."""
+        return math.ceil(1.645 * self.sd) if self.coins else meaning(self.epsilon_micro).half_width
+
+
+def _tables(keystore: Keystore) -> dict[str, list[CountTable]]:
     """By run: what a score's tables count, with the epsilon of each; they share the run's."""
     found = {}
-    for path in sorted(keystore.directory.glob("private/runs/run_*.json")):
-        record = keystore.recall(f"private/runs/{path.stem}")
-        if record["kind"] == "score":
+    for folder, names in (("private/runs", "run_*"), ("private/onsite/tables", "onsite.*")):
+        for path in sorted(keystore.directory.glob(f"{folder}/{names}.json")):
+            record = keystore.recall(f"{folder}/{path.stem}")
+            if record["kind"] != "score":
+                continue
             found[path.stem] = [
-                (str(table["name"]).replace("group:", "subgroup "), int(table["epsilon_micro"]))
+                CountTable(
+                    str(table["name"]).replace("group:", "subgroup "),
+                    int(table["epsilon_micro"]),
+                    int(table.get("coins", 0)),
+                )
                 for table in record["tables"]
             ]
     return found
 
 
-def _release(
-    entry: Entry, tables: dict[str, list[tuple[str, int]]], size_class: int
-) -> dict[str, Any]:
+def _release(entry: Entry, tables: dict[str, list[CountTable]], size_class: int) -> dict[str, Any]:
     """One release: its cost, how wrong its counts are at this n, how much it gives away."""
+    in_rho = entry.lane == "rho"
+    meant = epsilon_of_rho(entry.cost_micro) if in_rho else entry.cost_micro
     shown: dict[str, Any] = {
         "purpose": entry.purpose,
-        "epsilon": format_money(entry.cost_micro),
+        "lane": entry.lane,
+        "epsilon": "0.00" if in_rho else format_money(entry.cost_micro),
+        "rho": format_money(entry.cost_micro) if in_rho else "0.00",
         "state": entry.state,
-        "guess_at_most": _guess(entry.cost_micro if entry.state != "voided" else 0),
+        "guess_at_most": _guess(meant if entry.state != "voided" else 0),
         "counts": [],
     }
     if entry.state != "answered":
         return shown
-    for name, cost in tables.get(entry.key, [(entry.purpose, entry.cost_micro)]):
-        found = meaning(cost)
+    whole = [CountTable(entry.purpose, entry.cost_micro, 0)]
+    for table in tables.get(entry.key, whole):
         shown["counts"].append(
             {
-                "what": name,
-                "epsilon": format_money(cost),
-                "half_width_90": found.half_width,
-                "sd": f"{found.sd:.2f}",
-                "percent_of_patients": f"{100 * found.half_width / size_class:.1f}",
+                "what": table.name,
+                "epsilon": format_money(table.epsilon_micro),
+                "half_width_90": table.half_width,
+                "sd": f"{table.sd:.2f}",
+                "percent_of_patients": f"{100 * table.half_width / size_class:.1f}",
             }
         )
     return shown
@@ -154,18 +228,21 @@ def _release(
 # ---------------------------------------------------------------- how many runs the set supports
 
 
-def plans(books: Books, target_micro: int, groups: int) -> dict[str, Any]:
+def plans(books: Books, target_micro: int, groups: int, *, fresh: bool = False) -> dict[str, Any]:
     """Runs that what is left pays for, and what each plan of N runs would show at this n.
 
-    What is left after one more target is divided among N runs; the law is the one with less noise.
+    What is left after one more target is divided among N runs. The law of a set that is not sealed
+    yet (`fresh`) is the one with less noise for N; one that was sealed without a number of runs has
+    a pure lane only, so its noise is geometric.
     """
+    delta = DELTA if fresh else 0.0
     room = books.limit - books.spent - target_micro
     bins = published_bins(books.size_class)
     laid_out: list[dict[str, Any]] = []
     useful = 0
     for runs in range(1, PLANS[-1] + 1) if room > 0 else ():
         try:
-            law = choose(runs, room, labels=2, bins=bins, groups=groups, coins=MARKET_COINS)
+            law = choose(runs, room, groups=groups, delta=delta)
         except ValueError:  # a table would get next to nothing
             break
         auc = auc_half_width(max(2, books.size_class), bins, law.sd)
@@ -175,7 +252,8 @@ def plans(books: Books, target_micro: int, groups: int) -> dict[str, Any]:
                 {
                     "runs": runs,
                     "law": law.name,
-                    "epsilon_each": format_money(int(law.epsilon * MICRO) // runs),
+                    "epsilon_each": format_money(law.each_micro),
+                    "sd": f"{law.sd:.2f}",
                     "count_half_width_90": _half_width(law, groups),
                     "auc_half_width_90": f"{auc:.3f}",
                 }
@@ -211,23 +289,43 @@ def _words(home: Path, books: Books, value: dict[str, Any]) -> str:
     lines = [
         f"{home}: epsilon {spent} of {limit} spent, for life, on about {books.size_class} patients"
     ]
+    if books.rho_limit:
+        rho = value["lanes"]["rho"]
+        lines.append(
+            f"and rho {rho['spent']} of {rho['limit']} for scores; together that means epsilon "
+            f"{format_money(books.meant)} of {format_money(books.meant_limit)} at delta 1e-6"
+        )
     if value["releases"]:
         lines.append(_table_words(value["releases"]))
         lines.append(
             "+- holds for 9 of 10 counts; 'right guesses' is the most that someone who knows all "
             "but one patient can be right about that one"
         )
-    lines.append(_promise("all is spent" if books.spent == books.limit else "so far", books.spent))
-    if books.spent < books.limit:
-        lines.append(_promise("once all is spent", books.limit))
+    all_spent = books.meant == books.meant_limit
+    lines.append(_promise("all is spent" if all_spent else "so far", books.meant))
+    if not all_spent:
+        lines.append(_promise("once all is spent", books.meant_limit))
+    if "sealed_for" in value:
+        lines.append(sealed_words(value["sealed_for"]))
     lines += plan_words(value["runs"]) if "runs" in value else []
     return "\n".join(lines)
 
 
+def sealed_words(found: dict[str, Any]) -> str:
+    """What a set that was sealed for many runs has left, and with which noise."""
+    other = found["geometric_sd"]
+    beside = f" (geometric noise: {other})" if other not in (None, found["sd"]) else ""
+    return (
+        f"sealed for {found['runs']} runs, {found['left']} left, each {found['lane']} "
+        f"{found['each']}: {found['law']} noise of standard deviation {found['sd']} a count{beside}"
+    )
+
+
 def _table_words(releases: Sequence[dict[str, Any]]) -> str:
-    rows = [["release", "epsilon", "state", "right guesses", "a count of", "+-", "of patients"]]
+    rows = [["release", "costs", "state", "right guesses", "a count of", "+-", "of patients"]]
     for item in releases:
-        head = [item["purpose"], item["epsilon"], item["state"]]
+        costs = f"rho {item['rho']}" if item["lane"] == "rho" else f"epsilon {item['epsilon']}"
+        head = [item["purpose"], costs, item["state"]]
         head.append(f"{100 * float(item['guess_at_most']):.1f}%")
         counts = item["counts"] or [{}]
         for count in counts:
@@ -257,10 +355,11 @@ def plan_words(runs: dict[str, Any]) -> list[str]:
         f"{most} {'run keeps' if useful == 1 else 'runs keep'} an AUC within +-{USEFUL_AUC:g}"
     ]
     if runs["plans"]:
-        rows = [["divided among", "epsilon a run", "a count +-", "an AUC +-"]]
+        rows = [["divided among", "noise", "epsilon a run", "a count +-", "an AUC +-"]]
         rows += [
             [
                 f"{plan['runs']} {'runs' if plan['runs'] > 1 else 'run'}",
+                plan["law"],
                 plan["epsilon_each"],
                 str(plan["count_half_width_90"]),
                 plan["auc_half_width_90"],

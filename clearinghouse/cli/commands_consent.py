@@ -20,8 +20,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")
 Data = Annotated[Path, typer.Option("--data", help="The server's folder.")]
 
 
-def declare(app: typer.Typer, source_app: typer.Typer) -> None:
+def declare(app: typer.Typer, source_app: typer.Typer, delivery_app: typer.Typer) -> None:
     """Add the commands to the application."""
+    delivery_app.command("pass")(delivery_pass)
+    delivery_app.command("passed")(delivery_passed)
     app.add_typer(grant_app, name="grant")
     app.add_typer(retention_app, name="retention")
     source_app.command("withdraw")(source_withdraw)
@@ -52,6 +54,10 @@ def grant_give(
         typer.Option("--column", help="Repeatable; all of the schema if left out."),
     ] = None,
     days: Annotated[int, typer.Option("--days", help="How long it lasts.")] = 365,
+    sender: Annotated[
+        str | None,
+        typer.Option("--sender", help="org_... that may pass records on; the owner if left out."),
+    ] = None,
     yes: Yes = False,
     home: Home = DEFAULT_HOME,
     server: Server = None,
@@ -64,7 +70,7 @@ def grant_give(
 
     with session(home, server, role="provider") as opened, alone(opened.keystore):
         confirm(yes, DISCLOSURE)
-        emit(as_json, *give(opened, recipient, purpose, column or (), days))
+        emit(as_json, *give(opened, recipient, purpose, column or (), days, sender))
 
 
 @grant_app.command("list")
@@ -90,6 +96,43 @@ def grant_withdraw(
 
     with session(home, server, role="provider") as opened:
         emit(as_json, *withdraw(opened, grant_id))
+
+
+def delivery_pass(
+    order_id: Annotated[str, typer.Argument(help="ord_... that was opened here.")],
+    request_id: Annotated[str, typer.Option("--request", help="req_... of the order.")],
+    recipient: Annotated[str, typer.Option("--to", help="org_... of another developer.")],
+    purpose: Annotated[
+        str, typer.Option("--purpose", help=f"One of: {', '.join(PURPOSES)}.")
+    ] = PURPOSES[0],
+    yes: Yes = False,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Pass received records on; refused unless their owner granted exactly that."""
+    from clearinghouse.cli.onward import pass_records
+    from clearinghouse.cli.profile import session
+
+    with session(home, server, role="developer") as opened:
+        confirm(yes, "Whoever gets the records reads them in clear.")
+        emit(as_json, *pass_records(opened, order_id, request_id, recipient, purpose))
+
+
+def delivery_passed(
+    folder: Annotated[
+        Path | None, typer.Option("--open", help="Read what was passed on to here into a folder.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """List records that were passed on to this home, or by it."""
+    from clearinghouse.cli.onward import passed
+    from clearinghouse.cli.profile import session
+
+    with session(home, server, role="developer") as opened:
+        emit(as_json, *passed(opened, folder))
 
 
 def source_withdraw(

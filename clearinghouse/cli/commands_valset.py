@@ -41,6 +41,12 @@ def valset_seal(
     limit: Annotated[
         str | None, typer.Option("--limit", help="Most epsilon ever, fixed for life; 3.0.")
     ] = None,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            "--runs", min=1, max=1000, help="Scores ever; picks the noise law with the least noise."
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: Json = False,
@@ -49,7 +55,7 @@ def valset_seal(
     """Encrypt the rows, upload and register them, once."""
     from clearinghouse.cli.hospital import SealOptions
 
-    options = SealOptions(table, schema, size_class, epsilon_target, limit, epsilon_size)
+    options = SealOptions(table, schema, size_class, epsilon_target, limit, epsilon_size, runs)
     _seal(options, home, server, as_json, no_progress)
 
 

@@ -50,6 +50,11 @@ def size_class(fields: Fields) -> int | None:
     return size
 
 
+def pure_limit(terms: Mapping[str, Any]) -> int:
+    """The pure lane of a home's ledger: all of its budget, unless it was sealed for many runs."""
+    return int(terms.get("pure_limit_micro", terms["limit_micro"]))
+
+
 def public_size_class(terms: Mapping[str, Any]) -> int | None:
     """The size class that others know of a home's table: declared, or after a noised release."""
     known = terms.get("public_size_class", terms["size_class"])

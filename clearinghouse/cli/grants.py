@@ -85,6 +85,7 @@ def grant_value(terms: GrantTerms) -> dict[str, Any]:
         "purpose": terms.purpose,
         "attributes": list(terms.attributes),
         "days": terms.days,
+        "sender": terms.sender,
     }
 
 
@@ -96,7 +97,8 @@ def grant_words(value: dict[str, Any]) -> str:
         else (value["recipient"])
     )
     what = ", ".join(value["attributes"]) or "all columns"
-    return f"{who} may '{value['purpose']}' with {what} for {value['days']} days"
+    sent = f", passed on by {value['sender']}," if value.get("sender") else ""
+    return f"{who} may '{value['purpose']}' with {what}{sent} for {value['days']} days"
 
 
 # ---------------------------------------------------------------- open requests
@@ -161,9 +163,14 @@ def _consents(session: Session) -> tuple[Consents, str]:
 
 
 def give(
-    session: Session, recipient: str, purpose: str, attributes: Sequence[str], days: int
+    session: Session,
+    recipient: str,
+    purpose: str,
+    attributes: Sequence[str],
+    days: int,
+    sender: str | None = None,
 ) -> Result:
-    """Give one more grant of this home's source.
+    """Give one more grant of this home's source; with a sender, one to pass its records on.
 
     Raises:
         InputError: Recipient, purpose or days are none.
@@ -171,13 +178,15 @@ def give(
     """
     if recipient != DEVELOPERS:
         check_id(recipient, "org", "organisation")
+    if sender is not None:
+        check_id(sender, "org", "organisation")
     if purpose not in PURPOSES:
         raise InputError(f"--purpose must be one of: {', '.join(PURPOSES)}; not {shown(purpose)}")
     if not 1 <= days <= MOST_DAYS:
         raise InputError(f"--days must be 1 to {MOST_DAYS}, not {days}")
     consents, source_id = _consents(session)
     consents.check_here(source_id)
-    terms = GrantTerms(recipient, purpose, tuple(attributes), days)
+    terms = GrantTerms(recipient, purpose, tuple(attributes), days, sender)
     view = consents.give(source_id, terms, secrets.token_hex(16))
     words = f"{view.id}: {grant_words(grant_value(terms))}\n{DISCLOSURE}"
     return {**view.model_dump(), "disclosure": DISCLOSURE}, words

@@ -8,13 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from clearinghouse.cli.files import choose_size_class
+from clearinghouse.cli.files import choose_size_class, pure_limit
 from clearinghouse.cli.loop import Say, Worker
 from clearinghouse.cli.options import Result
-from clearinghouse.cli.profile import Session, check_id
+from clearinghouse.cli.profile import Session, agreed_schema, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
+from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.own_audits import audit_own, refuted
-from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO
+from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO, plan_lanes
 from clearinghouse.client.trusted_audits import clear_audited
 from clearinghouse.documents import exact_number, shown
 from clearinghouse.errors import (
@@ -25,7 +26,9 @@ from clearinghouse.errors import (
 )
 from clearinghouse.messages.intake import RequestView, ValsetView
 from clearinghouse.money import format_money, micro_epsilon
-from clearinghouse.schema import MAX_LABELS
+from clearinghouse.schema import MAX_LABELS, Schema
+from clearinghouse.score_cards import task_of
+from clearinghouse.subgroups import left_out_words, published_subgroups
 from clearinghouse.tables import Table, read_table
 
 TERMS = "valset-terms"
@@ -45,6 +48,7 @@ class SealOptions:
     epsilon_target: str | None
     limit: str | None
     epsilon_size: str | None = None
+    runs: int | None = None
 
 
 def epsilon_option(text: str, option: str) -> int:
@@ -74,7 +78,7 @@ def seal(session: Session, options: SealOptions) -> Result:
         ProtocolError: The table is not the one that was sealed.
     """
     known = session.keystore.recall(TERMS)
-    terms, table = _terms(session, options, known)
+    terms, table = terms_of(session.home, session.keystore, options, known)
     session.join(table.schema)
     session.keystore.remember(TERMS, terms)
     hospital = make_hospital(session, terms, table)
@@ -84,14 +88,18 @@ def seal(session: Session, options: SealOptions) -> Result:
     return show(session, None)
 
 
-def _terms(
-    session: Session, options: SealOptions, known: dict[str, Any] | None
+def terms_of(
+    home: Path, keystore: Keystore, options: SealOptions, known: dict[str, Any] | None
 ) -> tuple[dict[str, Any], Table]:
-    """The terms of the set and its table; only the table's place may differ from before."""
+    """The terms of the set and its table; only the table's place may differ from before.
+
+    Raises:
+        InputError: Table, schema or an option is wrong, or differs from what was said before.
+    """
     path = options.table or (Path(known["table"]) if known else None)
     if path is None:
         raise InputError("clearinghouse valset seal needs the TABLE of the validation rows")
-    schema = session.schema(options.schema)
+    schema = agreed_schema(home, keystore, options.schema)
     if schema.label.n_classes > MAX_LABELS:
         raise InputError(
             f"{path}: the label '{schema.label.name}' has {schema.label.n_classes} levels, and at "
@@ -121,16 +129,58 @@ def _terms(
         if limit is None
         else epsilon_option(limit, "--limit"),
     }
-    # the ledger fixes its limit when it is made; the rest may change until the set is sealed
-    is_sealed = session.keystore.recall("valset") is not None
+    runs = old.get("runs") if options.runs is None else options.runs
+    if runs is not None:
+        terms |= _run_terms(terms, schema, int(runs))
+    # the ledger fixes its limits when it is made; the rest may change until the set is sealed
+    is_sealed = keystore.recall("valset") is not None
     public = ("size_class", "epsilon_size_micro", "epsilon_target_micro") if is_sealed else ()
-    for key in ("limit_micro", *public):
-        if old and old.get(key, 0) != terms[key]:
+    for key in ("limit_micro", "runs", "pure_limit_micro", "rho_limit_micro", *public):
+        if old and old.get(key, 0) != terms.get(key, 0):
             raise InputError(
                 f"this home sealed with {key} {old.get(key)}, not {terms[key]}. "
                 "Leave the option out, or use another --home for another set"
             )
     return terms, table
+
+
+def _run_terms(terms: dict[str, Any], schema: Schema, runs: int) -> dict[str, Any]:
+    """What a set that is sealed for so many runs remembers: the law's terms, and its lanes."""
+    label, size = schema.label, terms["size_class"]
+    if size is None:
+        raise InputError(
+            "--runs needs a declared --size-class: the law follows from public numbers"
+        )
+    plan = plan_lanes(
+        terms["limit_micro"],
+        terms["epsilon_target_micro"] + terms["epsilon_size_micro"],
+        runs,
+        groups=len(published_subgroups(schema, size)),
+        histograms=label.n_classes if task_of(label) == "classes" else 1,
+    )
+    return {
+        "runs": runs,
+        "pure_limit_micro": plan.lanes.micro_epsilon,
+        "rho_limit_micro": plan.lanes.micro_rho,
+        "run_terms": plan.terms,
+        "sd": f"{plan.law.sd:.2f}",
+        "geometric_sd": None if plan.other_sd is None else f"{plan.other_sd:.2f}",
+    }
+
+
+def _run_words(terms: dict[str, Any]) -> str:
+    """Which law a set that is sealed for many runs has, and why."""
+    law, each = terms["run_terms"]["noise_law"], terms["run_terms"]["epsilon_score_micro"]
+    if law == "geometric":
+        why = "which is less than coins would have for as few"
+    elif terms["geometric_sd"] is None:
+        why = "geometric noise does not fit as many"
+    else:
+        why = f"geometric noise would have {terms['geometric_sd']}"
+    return (
+        f"sealed for {terms['runs']} runs of epsilon {format_money(each)}: {law} noise of standard "
+        f"deviation {terms['sd']} a count, {why}"
+    )
 
 
 def make_hospital(session: Session, terms: dict[str, Any], table: Table) -> Hospital:
@@ -143,7 +193,8 @@ def make_hospital(session: Session, terms: dict[str, Any], table: Table) -> Hosp
         HospitalTerms(
             size_class=terms["size_class"],
             epsilon_target_micro=int(terms["epsilon_target_micro"]),
-            limit_micro=int(terms["limit_micro"]),
+            limit_micro=pure_limit(terms),
+            rho_limit_micro=int(terms.get("rho_limit_micro", 0)),
             epsilon_size_micro=int(terms.get("epsilon_size_micro", 0)),
         ),
     )
@@ -193,6 +244,10 @@ def show(session: Session, valset_id: str | None) -> Result:
             f"{len(commitment['uploads'])} encrypted blocks and the public keys are uploaded; "
             "the secret key is in this home only"
         )
+        if "runs" in terms:
+            lines.append(_run_words(terms))
+        lost = left_out_words(session.schema(), view.size_class)
+        lines += [lost] if lost else []
         lines.append("next: clearinghouse request open REQUEST.yaml, clearinghouse agent run")
     return value, "\n".join(lines)
 

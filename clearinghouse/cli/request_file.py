@@ -1,6 +1,7 @@
 """REQUEST.yaml: a hospital's wish, in the words of market.yaml, read strictly."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,12 +37,15 @@ class RequestFile:
     developer_ids: tuple[str, ...]
 
 
-def read_request_file(path: Path, epsilon_target_micro: int) -> RequestFile:
+def read_request_file(
+    path: Path, epsilon_target_micro: int, run_terms: Mapping[str, Any] | None = None
+) -> RequestFile:
     """Read REQUEST.yaml; files with ids are relative to it.
 
     Args:
         path: The file.
         epsilon_target_micro: What the validation set was sealed for: the default.
+        run_terms: Law, epsilon and rho of a run that it was sealed for, if it was for many.
 
     Raises:
         InputError: A key is missing, unknown or malformed.
@@ -51,7 +55,7 @@ def read_request_file(path: Path, epsilon_target_micro: int) -> RequestFile:
     if not (fields.has("sources") and fields.raw("sources") == "all"):
         sources = _ids(fields, "sources", "src", path.parent)
     found = RequestFile(
-        _terms(fields, epsilon_target_micro),
+        _terms(fields, epsilon_target_micro, run_terms or {}),
         sources,
         _ids(fields, "developers", "org", path.parent),
     )
@@ -59,12 +63,22 @@ def read_request_file(path: Path, epsilon_target_micro: int) -> RequestFile:
     return found
 
 
-def _terms(fields: Fields, epsilon_target_micro: int) -> dict[str, Any]:
+def _terms(
+    fields: Fields, epsilon_target_micro: int, run_terms: Mapping[str, Any]
+) -> dict[str, Any]:
     costs = _part(fields, "epsilon")
     sealed_for = Fraction(epsilon_target_micro, MICRO)
     target = micro_epsilon(epsilon(costs, "target", sealed_for))
-    score = micro_epsilon(epsilon(costs, "score", Fraction(1)))
+    sealed_score = int(run_terms.get("epsilon_score_micro", MICRO))
+    score = micro_epsilon(epsilon(costs, "score", Fraction(sealed_score, MICRO)))
     costs.close()
+    if run_terms and score != sealed_score:
+        raise costs.fail(
+            "score",
+            f"the epsilon a run that the validation set was sealed for ({sealed_score / MICRO:g})",
+            costs.raw("score"),
+            "Leave it out",
+        )
     if target != epsilon_target_micro:
         raise costs.fail(
             "target",
@@ -85,6 +99,7 @@ def _terms(fields: Fields, epsilon_target_micro: int) -> dict[str, Any]:
         "fairness_pot_micro": _share(fields, "fairness_pot", "0", 0, Fraction(1, 10)),
         "epsilon_target_micro": target,
         "epsilon_score_micro": score,
+        **run_terms,
         **({"runs": fields.integer("runs", least=1)} if fields.has("runs") else {}),
         "purse": read_purse(fields).wire,
         "purpose": _purpose(fields),

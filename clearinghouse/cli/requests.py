@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clearinghouse.cli.hospital import open_hospital
+from clearinghouse.cli.hospital import TERMS, open_hospital
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, pick_request
 from clearinghouse.cli.request_file import read_request_file
@@ -28,7 +28,9 @@ def open_request(session: Session, path: Path) -> Result:
         RefusedError: No validation set is sealed, or the server refuses the terms.
     """
     hospital = open_hospital(session)
-    found = read_request_file(path, hospital.terms.epsilon_target_micro)
+    sealed = session.keystore.recall(TERMS) or {}
+    run_terms = sealed.get("run_terms")
+    found = read_request_file(path, hospital.terms.epsilon_target_micro, run_terms)
     sources = found.source_ids
     if sources is None:
         query = f"schema_id={hospital.schema_id}"
@@ -128,7 +130,11 @@ def show_award(session: Session, request_id: str | None) -> Result:
         ]
         for item in award["considered"]
     ]
-    return dict(award), f"{award['kind']} purse: {award['reason']}\n{columns(rows)}"
+    words = f"{award['kind']} purse: {award['reason']}\n{columns(rows)}"
+    for ruling in award.get("ruled", ()):
+        for run_id, amount in sorted(ruling["prizes"].items()):
+            words += f"\nby {ruling['dispute']}: {format_money(int(amount))} to {run_id}"
+    return dict(award), words
 
 
 def _maybe(session: Session, path: str, reply: type[ClearingView]) -> ClearingView | None:

@@ -103,10 +103,12 @@ def _runs(patients: int, home: Path) -> dict[str, Any]:
         terms = keystore.recall("valset-terms")
         if terms is not None and public_size_class(terms) == patients:
             found = budget.read_books(keystore, terms)
+            if "run_terms" in terms:
+                return {"sealed_for": budget.sealed_for(found, terms)}
             groups = budget.subgroups_of(keystore)
             return budget.plans(found, int(terms["epsilon_target_micro"]), groups)
     fresh = budget.Books(0, DEFAULT_LIMIT_MICRO, (), patients)
-    return budget.plans(fresh, DEFAULT_TARGET_MICRO, 0)
+    return budget.plans(fresh, DEFAULT_TARGET_MICRO, 0, fresh=True)
 
 
 def _rule(item: Simulation) -> dict[str, Any]:
@@ -159,7 +161,8 @@ def _words(value: dict[str, Any], found: dict[str, Simulation], tender: Tender) 
         chance = f"{100 * wins:.0f}% +-{200 * item.error:.0f}"
         effort = f"{float(item.effort[0]):.2f}"
         rows.append([name, chance, f"{item.top_band_size:.1f}", *share, effort])
-    runs = "\n".join(budget.plan_words(value["runs"]))
+    sealed = value["runs"].get("sealed_for")
+    runs = budget.sealed_words(sealed) if sealed else "\n".join(budget.plan_words(value["runs"]))
     return (
         f"{runs}\n\n"
         f"{value['developers']} models, true accuracy {value['best']:g} and each {value['gap']:g} "

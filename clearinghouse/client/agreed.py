@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from clearinghouse.errors import ProtocolError
 from clearinghouse.messages.tasks import NoiseTable
-from clearinghouse.noise_laws import NoiseLaw, coins_for
+from clearinghouse.noise_laws import NoiseLaw, coins_for, rho_of
 from secure_eval.layout import Layout
 from secure_eval.noise import MIN_EPSILON_MICRO
 from secure_eval.nonces import check_nonces
 
-__all__ = ["HISTOGRAM", "check_opened", "check_tables", "runs_in"]
+__all__ = ["HISTOGRAM", "check_opened", "check_rho", "check_tables", "runs_in"]
 
 HISTOGRAM = "histogram"
 MOST_BINS = 64
@@ -67,6 +67,19 @@ def check_tables(
                 f"the table {table.name} has {table.coins} coins a cell; the request's noise law "
                 f"is {law}, which gives it {coins_for(law, table.epsilon_micro)}"
             )
+
+
+def check_rho(tables: Sequence[NoiseTable], rho_micro: int) -> None:
+    """Check that a run that the zCDP lane pays for costs what the request says.
+
+    Raises:
+        ProtocolError: Its coins cost something else.
+    """
+    cost = rho_of([table.coins for table in tables]) if rho_micro else 0
+    if cost != rho_micro:
+        raise ProtocolError(
+            f"the run's coins cost {cost} millionths of rho; the request says {rho_micro}"
+        )
 
 
 def runs_in(tables: Sequence[str]) -> int:

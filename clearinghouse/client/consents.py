@@ -34,12 +34,15 @@ class GrantTerms:
         purpose: One of the market's list.
         attributes: Columns; none means all of the schema.
         days: How long, from when it is given.
+        sender: Who may send; the owner itself if None. Another one may then pass records that it
+            has received on to the recipient.
     """
 
     recipient: str = DEVELOPERS
     purpose: Purpose = "train models"
     attributes: tuple[str, ...] = ()
     days: int = 365
+    sender: str | None = None
 
 
 def record_columns(schema: Schema) -> tuple[str, ...]:
@@ -187,6 +190,7 @@ class Consents:
             attributes=sorted(terms.attributes) or list(self.columns),
             purpose=terms.purpose,
             expires=int(self.transport.clock.now()) + terms.days * DAY_S,
+            sender=terms.sender,
         )
 
     def _send(self, key: str, message: GiveGrant, known: dict[str, Any]) -> GrantView:

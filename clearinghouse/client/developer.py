@@ -112,6 +112,9 @@ class Developer(Party):
             return None
 
     def _open(self, ref: DeliveryRef) -> Opened:
+        self.keystore.remember(
+            f"orders/{ref.order_id}", {"sealed_blob": ref.sealed_blob, "source_id": ref.source_id}
+        )
         try:
             sealed = self.transport.get_blob(ref.sealed_blob)
         except NotFoundError:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_tables, runs_in
+from clearinghouse.client.agreed import HISTOGRAM, check_opened, check_rho, check_tables, runs_in
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.opening_quota import OPENING_LIMIT, UPLOAD, OpeningQuota
@@ -24,6 +24,7 @@ from clearinghouse.messages.tasks import (
     TargetCommitTask,
     TargetNoiseTask,
 )
+from clearinghouse.noise_laws import run_cost
 from secure_eval.agent_target import AgentTarget
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
 from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
@@ -33,6 +34,7 @@ from secure_eval.layout import MAC_OPENINGS, Layout
 from secure_eval.noise import Table
 
 UPLOAD_STATE = "private/states/upload.state"
+_PREPARED_AT_ONCE = 16
 
 Integers = NDArray[np.int64]
 AgentSide = CheckedAgentRun | ClassesAgentRun
@@ -223,6 +225,10 @@ class KeyAgent:
             agent.restore(state)
         return agent
 
+    def prepare(self) -> int:
+        """Make some encryptions of zero ahead; return how many. A batch takes about 50 ms."""
+        return self._secrets.holder.prepare(_PREPARED_AT_ONCE)
+
     # ---------------------------------------------------------------- score
 
     def score_digits(
@@ -238,6 +244,7 @@ class KeyAgent:
         """
         self._check_run(request_id, terms, task)
         check_tables(task.tables, self._secrets.layout, terms.epsilon_score_micro, terms.noise_law)
+        check_rho(task.tables, terms.rho_score_micro)
         if len(task.nonce_commitments) != 2:
             raise ProtocolError("a run's noise needs the commitments to two nonces")
         cells = sum(table.cells for table in task.tables)
@@ -277,7 +284,8 @@ class KeyAgent:
             "tables": [table.model_dump() for table in task.tables],
             "nonces": list(task.nonce_commitments),
         }
-        self._budget.release(task.run_id, asked, terms.epsilon_score_micro, draw, "score")
+        cost = run_cost(terms.epsilon_score_micro, terms.rho_score_micro)
+        self._budget.release(task.run_id, asked, cost, draw, "score")
         return self._run(task.run_id).digits(score, *agreed)
 
     def _check_run(self, request_id: str, terms: OpenRequest, task: ScoreDigitsTask) -> None:

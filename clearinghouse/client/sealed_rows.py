@@ -21,6 +21,7 @@ from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import RequestView, SealValset, ValsetView
+from clearinghouse.subgroups import published_subgroups
 from clearinghouse.tables import Table
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.layout import Layout
@@ -47,9 +48,10 @@ class HospitalTerms:
         size_class: Power of two not above its rows, stated without looking at them; None to
             release a noised number of rows instead.
         epsilon_target_micro: What opening a target will cost; fixes the strata level.
-        limit_micro: Most epsilon these patients may ever cost.
+        limit_micro: Most epsilon these patients may ever cost in the pure lane.
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
         opening_limit: Most openings of one key that no replay has cleared.
+        rho_limit_micro: Most rho they may ever cost in the zCDP lane (`runs.plan_lanes`).
     """
 
     size_class: int | None
@@ -57,6 +59,7 @@ class HospitalTerms:
     limit_micro: int
     epsilon_size_micro: int = 0
     opening_limit: int = OPENING_LIMIT
+    rho_limit_micro: int = 0
 
 
 class SealedRows(Party):
@@ -72,7 +75,7 @@ class SealedRows(Party):
     ) -> None:
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
-        self.budget = open_budget(keystore, table, terms.limit_micro)
+        self.budget = open_budget(keystore, table, terms.limit_micro, terms.rho_limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()
         self._size: sizes.PublicSize | None = None
@@ -246,7 +249,7 @@ class SealedRows(Party):
                 self.schema.stratum_codes(self.table, name),
                 len(self.schema.stratum_names(name)),
             )
-            for name in self.schema.subgroups
+            for name in published_subgroups(self.schema, self.size.size_class)
         }
         return holder.seal(
             model_columns.encode(self.schema, self.table),

@@ -4,6 +4,7 @@
 |---|---|
 | grants | by the owner of a registered source that was not withdrawn; withdrawn once, by it |
 | uses | name a grant of that source for that recipient, columns and purpose, not expired, not withdrawn, while the request is open; sealed after ordered, read after sealed, trained after read |
+| passing on | by who has read it itself, under a grant that lets it send; read after that under the same |
 | deliveries | are sealed for somebody who may have them; who confirms records has read them |
 | after a withdrawal | nothing of the source is asked, sealed or used; it is erased once |
 """  # noqa: E501  a table row is one line
@@ -21,6 +22,7 @@ Problems = Iterator[str]
 AFTER_CLOSE = frozenset(
     {
         "use.read",
+        "use.passed",
         "use.trained",
         "use.refused",
         "deletion.confirmed",
@@ -72,6 +74,8 @@ class Consents:
         self.erased: set[str] = set()
         self.done: set[tuple[str, str, str, str]] = set()
         """(act, request, source, recipient) of every use."""
+        self.passed: dict[tuple[str, str, str], str] = {}
+        """By (request, source, recipient): who passed records on to it."""
         self.last_left = -1
         """Index of the last entry by which a source or a grant left."""
 
@@ -142,6 +146,9 @@ class Consents:
         """A use of a source's records; `owner` is who registered the source."""
         source, recipient = entry.objects["source"], entry.objects["recipient"]
         yield from self.gone(source)
+        request = entry.objects["request"]
+        if entry.type == "use.passed":
+            yield from self._passed(entry)
         actor = {"use.sealed": owner, "use.read": recipient, "use.trained": recipient}
         if entry.type in actor and entry.actor != actor[entry.type]:
             yield f"made by {entry.actor}, who is not the one that does this"
@@ -150,9 +157,10 @@ class Consents:
             yield f"{entry.objects['grant']} was never given: a use without a grant"
         else:
             yield from self._covered(entry, grant, owner)
-        request = entry.objects["request"]
-        place = USES.index(entry.type)
+        place = USES.index(entry.type) if entry.type in USES else 0
         before = USES[max(place - 1, 0)]
+        if before == "use.sealed" and (request, source, recipient) in self.passed:
+            before = "use.passed"
         if place and (before, request, source, recipient) not in self.done:
             yield f"{recipient} was not '{before}' before"
         self.done.add((entry.type, request, source, recipient))
@@ -161,8 +169,11 @@ class Consents:
         name, recipient = entry.objects["grant"], entry.objects["recipient"]
         if grant.source != entry.objects["source"]:
             yield f"{name} is about {grant.source}"
-        if grant.sender != owner:
-            yield f"{name} lets {grant.sender} send, not the source's owner"
+        place = (entry.objects["request"], entry.objects["source"], recipient)
+        sender = self.passed.get(place, owner)
+        if grant.sender != sender:
+            who = "the source's owner" if sender == owner else sender
+            yield f"{name} lets {grant.sender} send, not {who}"
         if grant.recipient not in (None, recipient):
             yield f"{name} names {grant.recipient}, not {recipient}"
         if grant.attributes != entry.hashes["attributes"]:
@@ -173,6 +184,13 @@ class Consents:
             yield f"{name} has expired"
         if grant.is_over:
             yield f"{name} was withdrawn before"
+
+    def _passed(self, entry: Entry) -> Problems:
+        """That who passes records on has read them itself."""
+        request, source = entry.objects["request"], entry.objects["source"]
+        if ("use.read", request, source, entry.actor) not in self.done:
+            yield f"{entry.actor} passes on records of {source} that it never read under a grant"
+        self.passed.setdefault((request, source, entry.objects["recipient"]), entry.actor)
 
     def gone(self, source: str) -> Problems:
         """That nothing of a withdrawn source is used."""

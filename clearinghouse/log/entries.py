@@ -66,6 +66,7 @@ CONSENT_TYPES: Mapping[str, EntryType] = {
     "use.ordered": EntryType("deliver", _USE, _TERMS),
     "use.sealed": EntryType("deliver", _USE, _TERMS),
     "use.read": EntryType("deliver", _USE, _TERMS),
+    "use.passed": EntryType("deliver", _USE, _TERMS),
     "use.trained": EntryType("score", _USE, _TERMS),
     "use.refused": EntryType("deliver", ("source", "request", "order", "recipient"), ("reason",)),
     "deletion.confirmed": EntryType("deliver", ("request", "source"), (), ("records",)),
@@ -205,8 +206,13 @@ class Entry:
 
     @property
     def epsilon_micro(self) -> int:
-        """Privacy spent by this entry, in millionths; 0 if it is no release."""
+        """What this entry spent of its owner's pure lane, in millionths; 0 if it is no release."""
         return int(self.amounts["epsilon_micro"]) if is_release(self.type) else 0
+
+    @property
+    def rho_micro(self) -> int:
+        """What this entry spent of its owner's zCDP lane, in millionths; 0 for the pure lane."""
+        return int(self.amounts.get("rho_micro", 0)) if is_release(self.type) else 0
 
 
 def is_release(entry_type: str) -> bool:
@@ -270,7 +276,7 @@ def is_timestamp(text: object) -> bool:
 
 
 def epsilon_by_owner(entries: Iterable[Entry]) -> dict[str, int]:
-    """Sum the epsilon of all releases by the organisation whose data paid, in millionths."""
+    """Sum what all releases took of the pure lane of the organisation whose data paid."""
     spent: dict[str, int] = {}
     for entry in entries:
         if is_release(entry.type):

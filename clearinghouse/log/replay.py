@@ -17,6 +17,7 @@ operator, so an auditor's answer does not depend on what the operator's server s
 | begun | seeds and nonces committed once, before a release; of the request's own set |
 | bids | committed with their model, opened after the last score, as committed |
 | runs | of a model submitted to that request, as begun; one release each; no more than were fixed |
+| rho | of a run: what the request fixed for each, and nothing of the pure lane beside it |
 | receipts | name a run that was released, with its model and set; one each |
 | audits | of a begun run that has ended, by its model's owner, once; also after the end |
 | orders, deposits | see `replay_orders` |
@@ -59,14 +60,16 @@ class Replay:
     """What the entries amount to.
 
     Attributes:
-        epsilon_by_owner: Privacy spent by organisation, in millionths.
-        epsilon_by_data: Privacy spent by source or validation set, in millionths.
+        epsilon_by_owner: Taken from pure lanes by organisation, in millionths.
+        epsilon_by_data: The same by source or validation set.
+        rho_by_data: Taken from zCDP lanes by validation set, in millionths; only where any was.
         requests: Every request's story.
         violations: Rules that are broken, in order; at most `MAX_VIOLATIONS`.
     """
 
     epsilon_by_owner: Mapping[str, int]
     epsilon_by_data: Mapping[str, int]
+    rho_by_data: Mapping[str, int]
     requests: Mapping[str, RequestStory]
     violations: tuple[Violation, ...]
 
@@ -77,6 +80,7 @@ def replay(entries: Iterable[Entry]) -> Replay:
     violations: list[Violation] = []
     by_owner: dict[str, int] = {}
     by_data: dict[str, int] = {}
+    rho: dict[str, int] = {}
     for index, entry in enumerate(entries):
         for problem in state.apply(index, entry):
             if len(violations) < MAX_VIOLATIONS:
@@ -86,7 +90,9 @@ def replay(entries: Iterable[Entry]) -> Replay:
             data = entry.objects.get("source") or entry.objects.get("valset") or owner
             by_owner[owner] = by_owner.get(owner, 0) + entry.epsilon_micro
             by_data[data] = by_data.get(data, 0) + entry.epsilon_micro
-    return Replay(by_owner, by_data, state.requests, tuple(violations))
+            if entry.rho_micro:
+                rho[data] = rho.get(data, 0) + entry.rho_micro
+    return Replay(by_owner, by_data, rho, state.requests, tuple(violations))
 
 
 def verify_replay(entries: Iterable[Entry]) -> Replay:
@@ -152,7 +158,7 @@ class _State(RunRules):
             "award.decided": self._award,
             "statement.settled": self._statement,
             "request.closed": self._close,
-            **dict.fromkeys((*consents.USES, "use.refused"), self._use),
+            **dict.fromkeys((*consents.USES, "use.passed", "use.refused"), self._use),
         }
 
     def apply(self, index: int, entry: Entry) -> Problems:
@@ -227,7 +233,10 @@ class _State(RunRules):
             escrow = 0
         runs = entry.amounts.get("runs")
         most = runs if isinstance(runs, int) else None
-        self.requests[request] = RequestStory(owner, valset, escrow, index, most_runs=most)
+        rho = entry.amounts.get("rho_run_micro", 0)
+        self.requests[request] = RequestStory(
+            owner, valset, escrow, index, most_runs=most, rho_run_micro=int(rho)
+        )
 
     # ------------------------------------------------------------ consent
 

@@ -67,6 +67,10 @@ class RunRules:
         if story.most_runs is not None and len(story.runs) >= story.most_runs:
             yield f"is released after all {story.most_runs} runs of the request were"
         yield from self._release_of(entry, story)
+        if entry.rho_micro != story.rho_run_micro:
+            yield f"takes {entry.rho_micro} of rho; the request says {story.rho_run_micro} a run"
+        elif entry.rho_micro and entry.epsilon_micro:
+            yield "is paid from both lanes of the owner's ledger"
         # A failed run costs epsilon and is logged, but there is nothing to give a receipt for.
         failed = entry.hashes["release"] == digest({"run": run, "failed": True})
         story.runs.setdefault(run, None if failed else model)

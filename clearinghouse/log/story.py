@@ -28,6 +28,7 @@ class RequestStory:
         purse_micro: What the award pays out.
         failed: How it ended; None while it runs.
         most_runs: Scoring runs fixed at opening; None where an old log does not say.
+        rho_run_micro: What each run takes of the zCDP lane; 0 if the pure lane pays.
     """
 
     owner: str
@@ -63,3 +64,4 @@ class RequestStory:
     closed: int | None = None
     failed: bool | None = None
     most_runs: int | None = None
+    rho_run_micro: int = 0

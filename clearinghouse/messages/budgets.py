@@ -12,6 +12,8 @@ class ReleaseView(Message):
 
     kind: ReleaseKind
     epsilon_micro: Micro
+    rho_micro: Micro = 0
+    """Taken from the zCDP lane of the owner's ledger instead of epsilon from the pure one."""
     request_id: Id | None
     run_id: Id | None
     entry: Count
@@ -25,7 +27,9 @@ class DataBudget(Message):
     data_id: Id
     size_class: Count
     epsilon_micro: Micro
-    """Sum of its releases: they are about the same patients."""
+    """Sum of its releases, which are about the same patients; with what `rho_micro` means."""
+    rho_micro: Micro = 0
+    """Sum of the zCDP lane; at delta 1e-6 it means the rest of `epsilon_micro`."""
     promised_micro: Micro
     """What open requests may still cost it."""
     releases: list[ReleaseView]

@@ -141,6 +141,41 @@ class TrainingView(Message):
     refused: dict[str, str]
 
 
+class OnwardTransfer(Message):
+    """POST /v1/requests/{id}/onward: a recipient passes records on; needs a grant of its own.
+
+    The body was opened under the sender's own grant and is sealed again to the new recipient.
+    """
+
+    order_id: Id
+    recipient: Id
+    purpose: Purpose
+    sealed_blob: Sha256
+
+
+class OnwardView(Message):
+    """A passing on, as sender and recipient see it."""
+
+    order_id: Id
+    request_id: Id
+    source_id: Id
+    sender: Id
+    recipient: Id
+    grant_id: Id | None
+    """The grant that covers it; None where it was refused."""
+    sealed_blob: Sha256
+    at: Seconds
+    reason: str
+    """Why it was refused; empty if it was not."""
+
+
+class OnwardList(Message):
+    """GET /v1/onward: what was passed on to the caller, and what it passed on."""
+
+    received: list[OnwardView]
+    sent: list[OnwardView]
+
+
 class WantedPlace(Message):
     """A cell of an open request, with the records it wants there."""
 

@@ -18,6 +18,7 @@ from clearinghouse.messages.base import (
     SignedCount,
 )
 from clearinghouse.messages.jobs import JobView
+from clearinghouse.noise_laws import NoiseLaw, epsilon_of_rho
 
 Role = Literal["hospital", "provider", "developer", "auditor"]
 
@@ -225,8 +226,11 @@ class OpenRequest(Message):
     epsilon_score_micro: Annotated[int, Field(gt=0, le=100_000_000)]
     runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Scoring runs that the set's budget pays for, fixed here; None for one a developer."""
-    noise_law: Literal["geometric", "coins"] = "geometric"
+    noise_law: NoiseLaw = "geometric"
     """Law of the scores' noise; a target is one release and always geometric."""
+    rho_score_micro: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    """Millionths of rho of each run, where the zCDP lane of the set's ledger pays for the runs: so
+    their noise need only grow with the root of their number. 0: the pure lane pays."""
     purse: Purse
     purpose: Purpose = "train models"
     """What delivered records are for; only sources that granted this take part."""
@@ -248,6 +252,8 @@ class OpenRequest(Message):
     @property
     def most_epsilon_micro(self) -> int:
         """What the request can cost the hospital's patients: the target and every run."""
+        if self.rho_score_micro:
+            return self.epsilon_target_micro + epsilon_of_rho(self.most_runs * self.rho_score_micro)
         return self.epsilon_target_micro + self.most_runs * self.epsilon_score_micro
 
 

@@ -6,10 +6,13 @@ campaign of the same organisation looks like a fresh start; where the operator s
 request is opened beyond it.
 """
 
+from collections.abc import Sequence
+
 from clearinghouse.errors import RefusedError
 from clearinghouse.messages.budgets import BudgetView, DataBudget, ReleaseView
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.money import format_money
+from clearinghouse.noise_laws import epsilon_of_rho
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Org, Release
 from clearinghouse.store.store import Tx
@@ -25,7 +28,8 @@ def show(tx: Tx, desk: Desk, owner: Org) -> BudgetView:
         DataBudget(
             data_id=data_id,
             size_class=_size_class(tx, data_id),
-            epsilon_micro=sum(item.epsilon_micro for item in by_data.get(data_id, [])),
+            epsilon_micro=_meant(by_data.get(data_id, [])),
+            rho_micro=sum(item.rho_micro for item in by_data.get(data_id, [])),
             promised_micro=promised.get(data_id, 0),
             releases=[_view(item) for item in by_data.get(data_id, [])],
         )
@@ -61,15 +65,22 @@ def check_quota(tx: Tx, desk: Desk, owner: Org, message: OpenRequest) -> None:
 
 def _promised(tx: Tx, owner: Org) -> dict[str, int]:
     """By validation set: what open requests may cost, less what they released already."""
-    spent: dict[str, int] = {}
+    released: dict[str, list[Release]] = {}
     for release in tx.releases.of(owner.id):
         if release.request_id is not None:
-            spent[release.request_id] = spent.get(release.request_id, 0) + release.epsilon_micro
+            released.setdefault(release.request_id, []).append(release)
     found: dict[str, int] = {}
     for request in tx.requests.running_of(owner.id):
-        rest = max(0, request.terms.most_epsilon_micro - spent.get(request.id, 0))
+        rest = max(0, request.terms.most_epsilon_micro - _meant(released.get(request.id, [])))
         found[request.valset_id] = found.get(request.valset_id, 0) + rest
     return found
+
+
+def _meant(releases: Sequence[Release]) -> int:
+    """Epsilon of releases about the same patients: the pure lane's sum and what rho means."""
+    rho = sum(item.rho_micro for item in releases)
+    pure = sum(item.epsilon_micro for item in releases)
+    return pure + (epsilon_of_rho(rho) if rho else 0)
 
 
 def _size_class(tx: Tx, data_id: str) -> int:
@@ -82,6 +93,7 @@ def _view(release: Release) -> ReleaseView:
     return ReleaseView(
         kind=release.kind.removesuffix(".released"),  # type: ignore[arg-type]
         epsilon_micro=release.epsilon_micro,
+        rho_micro=release.rho_micro,
         request_id=release.request_id,
         run_id=release.run_id,
         entry=release.position,

@@ -277,6 +277,24 @@ def record(tx: Tx, desk: Desk, request: Request, use: UseRecord) -> bool:
     return True
 
 
+def record_passed(
+    tx: Tx, desk: Desk, request: Request, use: UseRecord, actor: Org, purpose: str
+) -> bool:
+    """Store and log a use under a grant for onward transfer; False if it was there before."""
+    if not tx.grants.use(use):
+        return False
+    objects = {
+        "source": use.source_id,
+        "request": use.request_id,
+        "order": use.order_id,
+        "recipient": use.org_id,
+        "grant": str(use.grant_id),
+    }
+    hashes = _terms(attributes_of(tx, request), purpose)
+    desk.record(tx, f"use.{use.act}", actor, objects=objects, hashes=hashes)
+    return True
+
+
 def recipients(tx: Tx, desk: Desk, request: Request, order: Order) -> list[Recipient]:
     """The developers that an order may be sealed to, by which grant; an order to nobody ends here.
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from clearinghouse.canonical import digest
 from clearinghouse.messages.tasks import TargetCommitAnswer
+from clearinghouse.noise_laws import run_cost
 from clearinghouse.rounds import disputes
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Request, Run
 from clearinghouse.store.store import Tx
+from dp.cost import Cost
 
 _FIRST = {"target": "target.noise", "score": "score.digits"}
 
@@ -51,13 +53,19 @@ def record_release(
     if run.kind == "score":
         objects["model"] = run.model_id
         hashes["model"] = str(run.model["digest"])
-        entry_type, epsilon = "run.released", request.terms.epsilon_score_micro
+        terms = request.terms
+        entry_type, cost = (
+            "run.released",
+            run_cost(terms.epsilon_score_micro, terms.rho_score_micro),
+        )
     else:
-        entry_type, epsilon = "target.released", request.terms.epsilon_target_micro
+        entry_type, cost = "target.released", Cost(request.terms.epsilon_target_micro, 0)
         for task in tx.tasks.of(request.id, "target.commit", subject=run.id):
             if isinstance(task.answer, TargetCommitAnswer):
                 hashes["noise"] = task.answer.noise_commitment
-    amounts = {"epsilon_micro": epsilon}
+    amounts = {"epsilon_micro": cost.micro_epsilon}
+    if cost.micro_rho:
+        amounts["rho_micro"] = cost.micro_rho
     desk.record(tx, entry_type, desk.org, objects=objects, hashes=hashes, amounts=amounts)
     return release, transcript
 

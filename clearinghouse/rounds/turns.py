@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from clearinghouse import cells
+from clearinghouse.errors import InputError
+from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import NoiseTable
-from clearinghouse.noise_laws import NoiseLaw, coins_for
+from clearinghouse.noise_laws import NoiseLaw, coins_for, rho_of
 from clearinghouse.rounds.submissions import schema_of, sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
 from clearinghouse.store.store import Tx
-from dp.laws import HISTOGRAM_PERCENT
+from clearinghouse.subgroups import published_subgroups
+from dp.laws import parts
 
 ROUNDS = {
     "score.digits": ("digits", "digits_blob"),
@@ -49,11 +52,7 @@ def noise_tables(
         law: Under committed coins each table has the fewest that give it its epsilon.
         classes: Histograms of the run.
     """
-    percent = 100 - HISTOGRAM_PERCENT if groups else 0
-    part = epsilon_micro * percent // 100 // max(1, len(groups) * classes)
-    whole = epsilon_micro - part * len(groups) * classes
-    own = [whole // classes] * (classes - 1)
-    own.append(whole - sum(own))
+    own, part = parts(epsilon_micro, len(groups), classes)
     found = []
     for k, histogram in enumerate(own):
         place = f":{k}" if classes > 1 else ""
@@ -64,6 +63,19 @@ def noise_tables(
         NoiseTable(name=name, cells=size, epsilon_micro=epsilon, coins=coins_for(law, epsilon))
         for name, size, epsilon in found
     ]
+
+
+def check_rho(terms: OpenRequest, coins: Sequence[int]) -> None:
+    """Check that a request whose runs are paid in rho names what its coins cost.
+
+    Raises:
+        InputError: It names another amount, or its law has no coins.
+    """
+    if terms.rho_score_micro and terms.rho_score_micro != rho_of(coins):
+        raise InputError(
+            f"rho_score_micro is {terms.rho_score_micro}, and the coins of a run cost "
+            f"{rho_of(coins)}: name that"
+        )
 
 
 # ---------------------------------------------------------------- the messages of a run
@@ -90,7 +102,8 @@ def _tasks(tx: Tx, request: Request, run: Run) -> dict[str, TaskRecord]:
 def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord]) -> Turn:
     """All that came for a run so far."""
     sealed, schema = sealed_set(tx, request), schema_of(tx, request)
-    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    kept = published_subgroups(schema, sealed.size_class)
+    groups = [(name, len(schema.stratum_names(name))) for name in kept]
     model = run.model
     edges = model["edges"]
     histograms = model.get("histograms")

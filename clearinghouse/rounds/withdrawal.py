@@ -15,7 +15,7 @@ All of it happens in one transaction, so from its commit on nobody gets what was
 from clearinghouse.errors import NoGrantError, NotFoundError
 from clearinghouse.messages.consent import DeleteAnswer, DeleteTask, WithdrawalView
 from clearinghouse.messages.deliveries import DeliverTask
-from clearinghouse.rounds import grants, training
+from clearinghouse.rounds import grants, onward, training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Order, Org, Request, Source
 from clearinghouse.store.store import Tx
@@ -93,23 +93,30 @@ def _retract(tx: Tx, desk: Desk, request: Request, source: Source, order: Order)
     for use in uses:
         if use.org_id not in lost:
             continue
-        if use.act == "sealed":
+        if use.act in ("sealed", "passed"):
             tx.erasure.close_blob(use.blob, use.org_id)
+            if use.act == "passed":  # sealed to this recipient alone
+                tx.erasure.doom([use.blob])
         elif use.act == "read":
             _ask_deletion(tx, desk, request, source, order, use.org_id)
         elif use.act == "trained":
             training.flag(tx, desk, request, order, use.org_id, "its source was withdrawn since")
     if not lost and not source.withdrawn:
         return
-    if lost == holders or source.withdrawn:
+    direct = holders - {use.org_id for use in uses if use.act == "passed"}
+    if direct <= lost or source.withdrawn:
         _void(tx, request, order)
     else:
         _readdress(tx, request, order, lost)
 
 
 def _covered(tx: Tx, desk: Desk, request: Request, order: Order, org_id: str) -> bool:
+    passed = onward.passed_to(tx, order.id, org_id)
     try:
-        grants.check(tx, request, order.source_id, org_id, desk.clock.now())
+        if passed is not None:
+            onward.still_covered(tx, desk, passed)
+        else:
+            grants.check(tx, request, order.source_id, org_id, desk.clock.now())
     except NoGrantError:
         return False
     return True

@@ -19,6 +19,7 @@ from clearinghouse.store.tables import (
     StepRow,
     SummaryRow,
     TaskRow,
+    UseRow,
     ValsetRow,
     WithdrawalRow,
 )
@@ -135,6 +136,10 @@ class Erasure:
         """Return sealed bodies and proofs that came for these orders."""
         sealed = select(OrderRow.sealed_blob).where(col(OrderRow.id).in_(order_ids))
         found = {digest for digest in self._session.exec(sealed) if digest is not None}
+        passed = select(UseRow.blob).where(
+            col(UseRow.order_id).in_(order_ids), UseRow.act == "passed", UseRow.blob != ""
+        )
+        found.update(self._session.exec(passed))
         tasks = select(TaskRow.answer).where(
             TaskRow.kind == "deliver", col(TaskRow.subject).in_(order_ids)
         )

@@ -166,12 +166,18 @@ class Grants:
         order = (col(UseRow.at), col(UseRow.order_id), col(UseRow.org_id), col(UseRow.act))
         return tuple(_use(row) for row in self._session.exec(query.order_by(*order)))
 
+    def under(self, grant_ids: Sequence[str]) -> tuple[UseRecord, ...]:
+        """Return what was done under these grants, in time."""
+        query = select(UseRow).where(col(UseRow.grant_id).in_(grant_ids))
+        order = (col(UseRow.at), col(UseRow.order_id), col(UseRow.org_id), col(UseRow.act))
+        return tuple(_use(row) for row in self._session.exec(query.order_by(*order)))
+
     def sealed_to(self, blob: str, org_id: str) -> UseRecord | None:
         """Return the delivery that these bytes are for this recipient, if they are one."""
         query = select(UseRow).where(
             UseRow.blob == blob,
             UseRow.org_id == org_id,
-            UseRow.act == "sealed",
+            col(UseRow.act).in_(("sealed", "passed")),
             col(UseRow.allowed),
         )
         row = self._session.exec(query).first()

@@ -276,6 +276,7 @@ class Release:
     run_id: str | None
     epsilon_micro: int
     time: str
+    rho_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Releases:
                 request_id=objects.get("request"),
                 run_id=objects.get("run"),
                 epsilon_micro=entry.epsilon_micro,
+                rho_micro=entry.rho_micro,
                 time=entry.time,
             )
         )
@@ -48,6 +49,7 @@ class Releases:
                 row.run_id,
                 row.epsilon_micro,
                 row.time,
+                row.rho_micro,
             )
             for row in self._session.exec(query)
         )

@@ -17,7 +17,7 @@ class ReleaseRow(SQLModel, table=True):
     """A release of an owner's data: what its log entry says, for sums by owner."""
 
     __tablename__ = "release"
-    __table_args__ = (check("epsilon_micro >= 0", "epsilon"),)
+    __table_args__ = (check("epsilon_micro >= 0", "epsilon"), check("rho_micro >= 0", "rho"))
     position: int = Field(
         primary_key=True,
         foreign_key="entry.position",
@@ -29,6 +29,7 @@ class ReleaseRow(SQLModel, table=True):
     request_id: str | None = None
     run_id: str | None = None
     epsilon_micro: int
+    rho_micro: int = 0
     time: str
 
 

@@ -296,18 +296,37 @@ def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp
     refused(cli(*known, "--limit", "much"), 2, "--limit")
     refused(cli(*known, "--epsilon-target", "0"), 2, "--epsilon-target")
     assert not (mine / "he.key").exists()
-    assert cli(*known, "--limit", "2").code == 0
+    refused(cli(*known, "--runs", 900, "--limit", "0.6"), 2, "900 runs", "Seal for fewer")
+    assert not (mine / "he.key").exists()
+    sealed = cli(*known, "--limit", "2", "--runs", 20)
+    assert sealed.code == 0
+    assert "sealed for 20 runs" in sealed.out
+    assert "coins noise" in sealed.out
+    told = cli("budget", "show", "--home", mine, "--json").value
+    assert (told["sealed_for"]["left"], told["sealed_for"]["lane"]) == (20, "rho")
+    assert float(told["sealed_for"]["sd"]) < float(told["sealed_for"]["geometric_sd"])
+    assert told["lanes"]["epsilon"] == {"spent": "0.00", "limit": "0.50"}
+    assert float(told["lanes"]["rho"]["limit"]) > 0
+    words = cli("budget", "show", "--home", mine).out
+    assert "20 left" in words
+    assert "at delta 1e-6" in words
     request = tmp_path / "request.yaml"
     ids = {"sources": ["src_" + UNKNOWN], "developers": ["org_" + UNKNOWN], "tariff": "1"}
     for terms, words in (
         ({"records": 10**8}, "records"),
         ({"records": 1, "deadlines": {"ask": 10**9}}, "deadlines.ask_s"),
+        ({"records": 1, "epsilon": {"score": 1}}, "sealed for"),
         ({"records": 1}, "src_" + UNKNOWN),
     ):
         request.write_text(yaml.safe_dump({**ids, **terms}))
         found = cli("request", "open", request, "--home", mine)
         refused(found, 4 if words.startswith("src") else 2, words)
-    for option, value in (("--limit", "3"), ("--size-class", "64"), ("--epsilon-target", "1")):
+    for option, value in (
+        ("--limit", "3"),
+        ("--size-class", "64"),
+        ("--epsilon-target", "1"),
+        ("--runs", "21"),
+    ):
         refused(cli(*seal, option, value), 2, "this home sealed with")
     refused(cli("valset", "seal", files / "cleveland.csv", "--home", mine), 3, "not the one")
     other = {**schema, "name": "other"}

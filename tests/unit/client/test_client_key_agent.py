@@ -9,11 +9,13 @@ import pytest
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.key_agent import KeyAgent, Secrets
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.errors import BudgetExceededError, ProtocolError, RefusedError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import ScoreDigitsTask
 from clearinghouse.rounds.turns import noise_tables
+from dp.cost import Cost
+from dp.laws import coins_micro_rho
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
 from secure_eval.framing import Kind, decode, encode
@@ -69,7 +71,7 @@ class Bench:
 
     @property
     def agent(self):
-        budget = Budget(self.folder / "ledger.sqlite", 2_000_000)
+        budget = Budget(self.folder / "ledger.sqlite", 2_000_000, self.rho_limit)
         keystore = Keystore.open(self.folder / "home")
         return KeyAgent(self.secrets, keystore, budget, self.limit)
 
@@ -78,6 +80,7 @@ class Bench:
         return UploadChecks(keys, self.sealed.layout, self.sealed.blobs, seed, "valset")
 
     law: str = "geometric"
+    rho_limit: int = 0
 
     def begin(self):
         """(run id, server) after the digits."""
@@ -240,6 +243,29 @@ def test_coins_are_drawn_when_the_request_says_coins_and_never_else(bench):
     bench.law = "geometric"
     with pytest.raises(ProtocolError, match="0 coins a cell; the request's noise law is coins"):
         bench.begin()
+
+
+def test_what_is_made_ahead_while_idle_is_used_for_the_next_digits(bench):
+    assert bench.agent.prepare() == 16
+    holder = bench.agent._secrets.holder
+    bench.begin()
+    assert holder._zeros == []
+    assert bench.agent.prepare() == 16
+
+
+def test_coins_are_paid_in_rho_only_at_the_rho_that_was_agreed(bench):
+    rho = coins_micro_rho(402)
+    bench.law, bench.rho_limit = "coins", 2 * rho - 1
+    for wrong in (rho - 1, rho + 1):
+        bench.terms = TERMS.model_copy(update={"noise_law": "coins", "rho_score_micro": wrong})
+        with pytest.raises(ProtocolError, match=f"cost {rho} millionths of rho"):
+            bench.begin()
+    bench.terms = TERMS.model_copy(update={"noise_law": "coins", "rho_score_micro": rho})
+    bench.begin()
+    assert bench.agent._budget.left == Cost(2_000_000, rho - 1)
+    with pytest.raises(BudgetExceededError):
+        bench.begin()
+    assert bench.agent._budget.left == Cost(2_000_000, rho - 1)
 
 
 # ---------------------------------------------------------------- openings of a key

@@ -4,11 +4,11 @@ import pytest
 
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.runs import budget_lanes, plan_runs, supported
-from clearinghouse.errors import BudgetExceededError
+from clearinghouse.client.runs import plan_lanes, plan_runs, supported
+from clearinghouse.errors import BudgetExceededError, InputError
 from clearinghouse.ids import new_id
+from clearinghouse.noise_laws import epsilon_of_rho
 from dp.cost import Cost
-from dp.laws import coins_micro_rho
 
 MICRO = 1_000_000
 
@@ -39,12 +39,32 @@ def test_the_default_budget_supports_two_runs_beside_a_target():
 
 
 def test_lanes_follow_the_law_that_the_runs_get():
-    shape = {"labels": 2, "bins": 8, "groups": 0}
-    assert budget_lanes(5 * MICRO, 0, 2, coins=(128,), **shape) == Cost(5 * MICRO, 0)
-    many = budget_lanes(6 * MICRO, MICRO, 25, coins=(128,), **shape)
-    assert many.micro_epsilon == MICRO
-    assert many.micro_rho >= 25 * coins_micro_rho()
-    assert budget_lanes(6 * MICRO, MICRO, 25, **shape) == Cost(6 * MICRO, 0)
+    few = plan_lanes(3 * MICRO, MICRO // 2, 2, groups=0)
+    assert few.lanes == Cost(3 * MICRO, 0)
+    assert few.terms == {
+        "noise_law": "geometric",
+        "epsilon_score_micro": 1_250_000,
+        "rho_score_micro": 0,
+    }
+    many = plan_lanes(3 * MICRO, MICRO // 2, 20, groups=2)
+    assert many.lanes.micro_epsilon == MICRO // 2
+    assert many.lanes.micro_rho >= 20 * many.law.cost.micro_rho
+    assert MICRO // 2 + epsilon_of_rho(many.lanes.micro_rho) <= 3 * MICRO
+    assert many.terms["rho_score_micro"] == many.law.cost.micro_rho
+    with pytest.raises(InputError, match="Seal for fewer runs"):
+        plan_lanes(MICRO, MICRO, 2, groups=0)
+
+
+def test_runs_in_rho_fit_as_the_zcdp_lane_says(tmp_path):
+    keystore = Keystore.open(tmp_path / "many")
+    budget = Budget(keystore.ledger_path, MICRO // 2, 100_000)
+    wanted = terms(9, rho_score_micro=30_000)
+    assert plan_runs(keystore, budget, wanted) == 3
+    with pytest.raises(BudgetExceededError, match=r"rho 0.10 is left .* pays 3 runs of rho 0.03"):
+        plan_runs(keystore, budget, terms(9, rho_score_micro=30_000, runs=4))
+    budget.release("t", {}, 1, lambda: b"x", "target")  # too little is left for another target
+    with pytest.raises(BudgetExceededError, match="pays 0 runs"):
+        plan_runs(keystore, budget, terms(9, rho_score_micro=30_000, runs=1))
 
 
 def test_a_run_a_developer_as_far_as_the_budget_goes(keystore, budget):

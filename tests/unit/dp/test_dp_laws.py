@@ -12,9 +12,9 @@ from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from scipy.stats import binom
 
+from dp.coins import coins_of
 from dp.cost import MICRO, Cost, epsilon_of, lanes
 from dp.laws import (
-    COINS,
     DELTA,
     ORDER,
     choose,
@@ -23,8 +23,13 @@ from dp.laws import (
     coins_micro_rho,
     geometric_law,
     geometric_sd,
+    parts,
+    rho_lane,
+    run_micro_rho,
     supported_runs,
 )
+
+COINS = 128
 
 # ---------------------------------------------------------------- conversions
 
@@ -49,10 +54,10 @@ def test_many_gaussian_releases_add_their_rho() -> None:
     assert tight <= whole <= 1.12 * tight
 
 
-def coin_losses():
+def coin_losses(coins=COINS):
     """The exact pair of laws of one cell and its neighbour."""
-    x = np.arange(COINS + 1)
-    log_p = binom(COINS, 0.5).logpmf(x)
+    x = np.arange(coins + 1)
+    log_p = binom(coins, 0.5).logpmf(x)
     lower = dict(zip(x.tolist(), log_p.tolist(), strict=True))
     upper = {value + 1: mass for value, mass in lower.items()}
     return privacy_loss_distribution.from_two_probability_mass_functions(
@@ -66,12 +71,12 @@ def test_coins_cost_what_their_exact_loss_distribution_says_and_a_little_more() 
     assert one == pytest.approx(0.757, abs=1e-3)
     for tables in (1, 3, 9, 24):
         tight = exact.self_compose(tables).get_epsilon_for_delta(DELTA)
-        assert tight <= coins_epsilon(tables) <= 1.25 * tight
+        assert tight <= coins_epsilon(tables, COINS) <= 1.25 * tight
 
 
 def test_coins_rho_bounds_every_order() -> None:
     """At 4,000 orders that are no points of its grid, in exact fractions of whole numbers."""
-    rho = coins_micro_rho() / MICRO
+    rho = coins_micro_rho(COINS) / MICRO
     x = np.arange(1, COINS + 1)
     p = [Fraction(math.comb(COINS, int(k)), 2**COINS) for k in x]
     ratio = [Fraction(COINS - int(k) + 1, int(k)) for k in x]
@@ -130,44 +135,72 @@ def test_a_truncated_guarantee_converts_with_its_orders_only() -> None:
 
 
 def test_few_runs_take_geometric_noise_and_many_take_coins() -> None:
-    few = choose(3, 5 * MICRO, labels=2, bins=8)
-    many = choose(23, 5 * MICRO, labels=2, bins=8)
+    few = choose(3, 2_500_000)
+    many = choose(20, 2_500_000)
     assert (few.name, few.coins, few.delta) == ("geometric", 0, 0.0)
-    assert few.sd == pytest.approx(geometric_sd(1.666666))
-    assert (many.name, many.coins, many.delta) == ("coins", COINS, DELTA)
-    assert many.sd == pytest.approx(math.sqrt(32))
-    assert many.cost == Cost(0, coins_micro_rho())
+    assert few.sd == pytest.approx(geometric_sd(0.833333))
+    assert (many.name, many.delta) == ("coins", DELTA)
+    assert many.sd == math.sqrt(many.coins) / 2
+    assert many.cost == Cost(0, coins_micro_rho(many.coins))
+    assert many.each_micro % 5_000 == 0
+    assert many.coins == coins_of(many.each_micro)
 
 
 def test_the_choice_is_the_least_noise_among_what_fits() -> None:
-    """Against all laws, one by one, on a grid of runs, totals and subgroups."""
-    offered = (128, 256, 512)
-    seen = set()
-    for runs in (1, 2, 5, 10, 20, 40, 80):
-        for total in (1, 3, 5, 8):
-            for groups in (0, 2):
-                found = choose(runs, total * MICRO, labels=2, bins=8, groups=groups, coins=offered)
-                laws = [geometric_law(runs, total * MICRO, groups)]
-                laws += [coins_law(runs, groups, coins) for coins in offered]
-                fitting = [law for law in laws if law.epsilon <= total]
-                assert found.sd == min(law.sd for law in fitting)
-                assert found.epsilon <= total
-                seen.add(found.name)
-    assert seen == {"geometric", "coins"}
+    """Against both laws by hand; the crossing is where the docs say: 13 runs, 7 with a subgroup."""
+    crossing = {}
+    for groups in (0, 1):
+        for runs in (1, 2, 6, 7, 12, 13, 20):
+            found = choose(runs, 2_500_000, groups=groups)
+            laws = [geometric_law(runs, 2_500_000, groups), coins_law(runs, 2_500_000, groups)]
+            assert found.sd == min(law.sd for law in laws)
+            assert found.epsilon <= 2.5
+            if found.name == "coins":
+                crossing.setdefault(groups, runs)
+    assert crossing == {0: 13, 1: 7}
 
 
-def test_all_runs_together_fit_the_lane_that_was_split_off_for_them() -> None:
-    law = choose(23, 5 * MICRO, labels=2, bins=8)
-    lane = lanes(5 * MICRO, DELTA, 0, ORDER)
+@pytest.mark.parametrize("groups", [0, 2])
+def test_all_runs_together_fit_the_lane_that_was_split_off_for_them(groups) -> None:
+    law = coins_law(20, 2_500_000, groups)
+    lane = rho_lane(3 * MICRO, 500_000)
+    assert lane.micro_epsilon == 500_000
     assert law.runs * law.cost.micro_rho <= lane.micro_rho
+    # and no larger epsilon a run would: the search stops at the edge
+    wider = run_micro_rho(law.each_micro + 5_000, groups)
+    assert law.runs * wider > lane.micro_rho
 
 
-def test_at_the_default_total_geometric_noise_wins_at_every_number_of_runs() -> None:
-    """128 coins are noisier than what (3, 1e-6) leaves each of the few runs that it can pay."""
-    for runs in range(1, 100):
-        for groups in (0, 1, 2, 3):
-            law = choose(runs, 3 * MICRO, labels=2, bins=8, groups=groups)
-            assert law.name == "geometric"
+def test_many_runs_of_coins_mean_no_more_than_their_exact_loss_distributions_say() -> None:
+    """The whole of twenty runs with a subgroup table, composed exactly, is within the total."""
+    law = coins_law(20, 2_500_000, 1)
+    own, part = parts(law.each_micro, 1)
+    tables = [coins_of(own[0]), coins_of(part)]
+    exact = coin_losses(tables[0]).self_compose(20)
+    exact = exact.compose(coin_losses(tables[1]).self_compose(20))
+    assert exact.get_epsilon_for_delta(DELTA) <= law.epsilon <= 2.5
+
+
+def test_without_a_delta_or_with_next_to_none_there_are_no_coins() -> None:
+    assert choose(20, 2_500_000, delta=0).name == "geometric"
+    with pytest.raises(ValueError, match="delta above"):
+        rho_lane(3 * MICRO, 0, 1e-9)
+
+
+def test_coins_carry_on_where_geometric_noise_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="leave each table less"):
+        geometric_law(1000, 2_500_000, 3)
+    with pytest.raises(ValueError, match="leave each table less"):
+        choose(1000, 2_500_000, groups=3, delta=0)
+
+
+def test_the_parts_of_a_run_sum_to_it_whatever_its_tables() -> None:
+    for epsilon in (1_000_000, 465_000, 999_999):
+        for groups in (0, 1, 3):
+            for histograms in (1, 3):
+                own, part = parts(epsilon, groups, histograms)
+                assert len(own) == histograms
+                assert sum(own) + part * groups * histograms == epsilon
 
 
 def test_the_tables_of_a_run_share_its_epsilon() -> None:
@@ -179,10 +212,12 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="leave each table less"):
         geometric_law(10_000, MICRO, 3)
     with pytest.raises(ValueError, match="leave each table less"):
-        choose(10_000, MICRO, labels=2, bins=8)
-    for bad in ({"runs": 0}, {"total_micro": 0}, {"labels": 0}, {"bins": 0}):
+        choose(10_000, MICRO, delta=0)
+    for bad in ({"runs": 0}, {"total_micro": 0}, {"histograms": 0}, {"groups": -1}):
         with pytest.raises(ValueError, match="at least 1"):
-            choose(**{"runs": 1, "total_micro": MICRO, "labels": 2, "bins": 8, **bad})
+            choose(**{"runs": 1, "total_micro": MICRO, **bad})
+    with pytest.raises(ValueError, match="not accounted in rho"):
+        run_micro_rho(2_000_000, 0)
     with pytest.raises(ValueError, match="coins"):
         coins_micro_rho(8)
     with pytest.raises(ValueError, match="delta"):

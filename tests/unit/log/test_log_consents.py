@@ -39,6 +39,48 @@ def test_a_use_that_its_grant_does_not_cover(market, act, wrong):
     assert words in named(market, place)
 
 
+def onward(market, **changes):
+    """The log goes on: the developer passes records on under a grant for that; someone reads."""
+    other = Author()
+    given = market.grant("a", recipient=other)
+    lets = changes.pop("sender", market.developer.org)
+    objects = {**given.objects, "grant": new_id("grt"), "sender": lets}
+    given = replace(given, objects=objects)
+    grant = objects["grant"]
+    passed = market.use("passed", "a", grant=grant, recipient=other.org)
+    read = replace(
+        market.use("read", "a", grant=changes.get("read_under", grant), recipient=other.org),
+        actor=other.org,
+        key=other.register().key,
+    )
+    return [given, passed, read]
+
+
+def test_records_that_are_passed_on_under_a_grant_for_that_break_no_rule(market):
+    market.entries.extend(onward(market))
+    assert verify_replay(market.entries).violations == ()
+
+
+def test_records_passed_on_or_read_without_such_a_grant_are_named(market):
+    size = len(market.entries)
+    owner = market.sellers["a"].org
+    for changes, place, words in (
+        ({"sender": owner}, size + 1, f"lets {owner} send, not {market.developer.org}"),
+        ({"read_under": market.grants["a"]}, size + 2, "lets "),
+    ):
+        market.entries[size:] = onward(market, **changes)
+        found = {item.index: item.problem for item in replay(market.entries).violations}
+        assert words in found[place], found
+    entries = onward(market)
+    market.entries[size:] = [entries[0], entries[2]]  # read, and nobody passed it on
+    problems = " ".join(item.problem for item in replay(market.entries).violations)
+    assert "was not 'use.sealed' before" in problems
+    thief = replace(entries[1], actor=market.hospital.org)
+    market.entries[size:] = [entries[0], thief]
+    problems = " ".join(item.problem for item in replay(market.entries).violations)
+    assert "passes on records of" in problems
+
+
 WRONG_GRANTS = {
     "of another recipient": (
         lambda m: m.grant("a", recipient=Author()),

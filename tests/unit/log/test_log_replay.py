@@ -123,6 +123,15 @@ def one_run_fixed(market: Market) -> int:
     return first + 1
 
 
+def paid_in_rho(market: Market, **cost: int) -> int:
+    """Runs are fixed at 500 millionths of rho each; the released one costs something else."""
+    opened, run = market.at("request.opened"), market.at("run.released")
+    amounts = {**market.entries[opened].amounts, "rho_run_micro": 500}
+    market.entries[opened] = replace(market.entries[opened], amounts=amounts)
+    market.entries[run] = replace(market.entries[run], amounts=cost)
+    return run
+
+
 PLANTED: dict[str, tuple[Plant, str]] = {
     # intake
     "source registered twice": (
@@ -147,6 +156,18 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         "is no source or sealed set",
     ),
     "a run beyond those that were fixed": (one_run_fixed, "after all 1 runs"),
+    "a run paid in the other lane": (
+        lambda m: paid_in_rho(m, epsilon_micro=750_000),
+        "takes 0 of rho; the request says 500 a run",
+    ),
+    "a run paid at another rho": (
+        lambda m: paid_in_rho(m, epsilon_micro=0, rho_micro=501),
+        "takes 501 of rho",
+    ),
+    "a run paid in both lanes": (
+        lambda m: paid_in_rho(m, epsilon_micro=1, rho_micro=500),
+        "from both lanes",
+    ),
     "set sealed twice": (
         after("valset.sealed", lambda m: m.entries[m.at("valset.sealed")]),
         "is sealed already",

@@ -84,6 +84,7 @@ class World:
     events: list = field(default_factory=list)
     recipes: tuple = ("logistic",)
     attempts: int = 8
+    limits: HospitalTerms = field(default_factory=lambda: HospitalTerms(64, 500_000, 5_000_000))
 
     def connect(self, name):
         keystore = Keystore.open(self.folder / name)
@@ -102,8 +103,7 @@ class World:
                 Developer(recipe, *self.connect(f"dev-{recipe}"), self.schema, make)
             )
         table = make_table(self.folder, self.schema, "h", 100, 3, seed=5)
-        limits = HospitalTerms(64, 500_000, 5_000_000)
-        self.hospital = Hospital("h", *self.connect("h"), table, limits)
+        self.hospital = Hospital("h", *self.connect("h"), table, self.limits)
         for provider in self.providers:
             provider.publish()
         for developer in self.developers:
@@ -153,12 +153,12 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, server_folder):
     """A market around a server in this process."""
-    app = create_app(Settings(tmp_path / "server", in_process=True))
+    app = create_app(Settings(server_folder, in_process=True))
     with at_work(app.state.runner), app_client(app) as client:
         made = World(tmp_path, client, "http://testserver", make_schema(tmp_path))
-        made.desk = app.state.desk
+        made.app, made.desk = app, app.state.desk
         yield made
 
 

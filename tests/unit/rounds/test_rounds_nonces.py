@@ -6,13 +6,18 @@ import pytest
 from evil import Thief, rewritten
 
 from clearinghouse.client import key_agent
+from clearinghouse.client.hospital import HospitalTerms
+from clearinghouse.client.runs import plan_lanes
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.log.entries import epsilon_by_owner, parse_entry
 from clearinghouse.log.replay import verify_replay
+from clearinghouse.messages.budgets import BudgetView
 from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.results import LogView, RunList
 from clearinghouse.messages.tasks import NonceRevealAnswer
+from clearinghouse.noise_laws import epsilon_of_rho
 from clearinghouse.rounds.begun import committed_nonce, committed_seed
+from dp.cost import Cost
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.nonces import nonce_commitment
@@ -189,6 +194,33 @@ def test_a_market_of_coins_opens_exact_counts_and_binomial_noise(world):
     assert json.dumps(run.scorecard["intervals"])
 
 
+def test_a_set_sealed_for_many_runs_pays_them_in_rho_and_everybody_counts_it(world):
+    """Twenty runs: coins are quieter than geometric noise, and the zCDP lane pays for each."""
+    plan = plan_lanes(3_000_000, 500_000, 20, groups=1)
+    assert plan.law.name == "coins"
+    assert plan.law.sd < plan.other_sd
+    lanes = plan.lanes
+    world.limits = HospitalTerms(64, 500_000, lanes.micro_epsilon, rho_limit_micro=lanes.micro_rho)
+    world.gather(**plan.terms)
+    view = world.work(world.everybody)
+    assert view.state == "done", world.events
+    (run,) = runs(world)
+    assert run.receipt
+    rho = plan.law.cost.micro_rho
+    budget = world.hospital.budget
+    assert budget.spent == 500_000
+    assert budget.left == Cost(0, lanes.micro_rho - rho)
+    entries = log(world)
+    (released,) = of(entries, "run.released")
+    assert released.amounts == {"epsilon_micro": 0, "rho_micro": rho}
+    assert verify_replay(entries).rho_by_data == {view.terms.valset_id: rho}
+    shown = world.hospital.transport.get("/budgets", BudgetView)
+    (data,) = shown.data
+    assert (data.rho_micro, data.releases[-1].rho_micro) == (rho, rho)
+    assert data.epsilon_micro == 500_000 + epsilon_of_rho(rho)
+    assert view.terms.most_epsilon_micro <= 3_000_000
+
+
 def test_coins_for_too_small_an_epsilon_are_refused_when_the_request_is_opened(world):
     world.gather()
     terms = world.view().terms.model_copy(
@@ -196,3 +228,7 @@ def test_coins_for_too_small_an_epsilon_are_refused_when_the_request_is_opened(w
     )
     with pytest.raises(InputError, match="choose a larger epsilon or the geometric law"):
         world.hospital.transport.post("/requests", terms, RequestView)
+    for law in ("coins", "geometric"):  # nor a rho that the coins do not cost, nor one without any
+        wrong = world.view().terms.model_copy(update={"noise_law": law, "rho_score_micro": 7})
+        with pytest.raises(InputError, match="rho"):
+            world.hospital.transport.post("/requests", wrong, RequestView)
