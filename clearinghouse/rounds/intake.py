@@ -26,6 +26,7 @@ from clearinghouse.schema import Schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
+from clearinghouse.subgroups import published_subgroups
 from dp import size
 from secure_eval.params import PARAMETERS
 
@@ -203,7 +204,10 @@ def check_layout(schema: Schema, message: SealValset) -> None:
         "columns": len(columns(schema)),
         "labels": cells.n_labels(schema),
         "cells": cells.codebook(schema, message.level).n_cells,
-        "groups": [[name, len(schema.stratum_names(name))] for name in schema.subgroups],
+        "groups": [
+            [name, len(schema.stratum_names(name))]
+            for name in published_subgroups(schema, message.size_class)
+        ],
     }
     for name, value in expected.items():
         if message.layout.get(name) != value:
