@@ -34,6 +34,7 @@ from clearinghouse.score_cards import PURSE_METRICS, purse_metrics, task_of
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.store import Tx
+from clearinghouse.subgroups import left_out_words, published_subgroups
 from dp import size
 from secure_eval.params import PARAMETERS
 
@@ -217,7 +218,10 @@ def check_layout(schema: Schema, message: SealValset) -> None:
         "columns": len(columns(schema)),
         "labels": cells.n_labels(schema),
         "cells": cells.codebook(schema, message.level).n_cells,
-        "groups": [[name, len(schema.stratum_names(name))] for name in schema.subgroups],
+        "groups": [
+            [name, len(schema.stratum_names(name))]
+            for name in published_subgroups(schema, message.size_class)
+        ],
     }
     for name, value in expected.items():
         if message.layout.get(name) != value:
@@ -283,7 +287,8 @@ def _check_request(
     developers = [tx.parties.get(org_id) for org_id in message.developer_ids]
     check_terms(message, valset, sources, developers)
     schema = read_schema(tx.cohorts.schema(valset.schema_id))
-    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    kept = published_subgroups(schema, sealed.size_class)
+    groups = [(name, len(schema.stratum_names(name))) for name in kept]
     classes = schema.label.n_classes if task_of(schema.label) == "classes" else 1
     tables = noise_tables(message.epsilon_score_micro, 2, 1, groups, message.noise_law, classes)
     check_rho(message, [table.coins for table in tables])
@@ -352,12 +357,14 @@ def check_purse(purse: Purse, sealed: SealValset, schema: Schema) -> None:
                 "decides between good models. Give several prizes, such as 50, 30, 20"
             )
     if purse.fairness is not None:
-        name = purse.fairness.attribute
-        if name not in schema.subgroups or name not in sealed.level:
-            known = [group for group in schema.subgroups if group in sealed.level]
+        kept = published_subgroups(schema, sealed.size_class)
+        known = [group for group in kept if group in sealed.level]
+        if purse.fairness.attribute not in known:
+            why = left_out_words(schema, sealed.size_class)
             raise InputError(
                 "the fairness floor's attribute must be a subgroup that the sealed set's strata "
                 f"level tells apart: one of {', '.join(known) or 'none here'}"
+                + (f"; {why}" if why else "")
             )
 
 
