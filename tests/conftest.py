@@ -80,7 +80,7 @@ def ready_postgres(postgres: databases.PostgresServer, postgres_template: str) -
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database without rows, SQLite and PostgreSQL in turn."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
+        return databases.fresh_sqlite(tmp_path / "test.db")
     url: str = request.getfixturevalue("ready_postgres")
     return url
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from databases import fresh_sqlite
 
 from api.app import at_work, create_app
 from clearinghouse.apikeys import make_token, prefix_of, token_digest
@@ -140,6 +141,7 @@ def clock():
 
 @pytest.fixture
 def app(tmp_path, clock):
+    fresh_sqlite(tmp_path / "server" / "clearinghouse.db")
     return create_app(Settings(tmp_path / "server", in_process=True, blob_bytes=2**20), clock)
 
 

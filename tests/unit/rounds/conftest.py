@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from databases import fresh_sqlite
 
 from api.app import at_work, create_app
 from clearinghouse.client.developer import Developer
@@ -155,6 +156,7 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     """A market around a server in this process."""
+    fresh_sqlite(tmp_path / "server" / "clearinghouse.db")
     app = create_app(Settings(tmp_path / "server", in_process=True))
     with at_work(app.state.runner), app_client(app) as client:
         made = World(tmp_path, client, "http://testserver", make_schema(tmp_path))
