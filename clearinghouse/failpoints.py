@@ -66,6 +66,7 @@ POINTS: Mapping[str, str] = {
     "party.answered": "a party's answer is acknowledged",
     "agent.sealed": "the hospital has sealed its rows and uploaded them, not yet registered them",
     "agent.charged": "the key agent has debited epsilon, nothing is drawn",
+    "onsite.released": "an on-site release is drawn and stored, not yet given to its developer",
     "hospital.sealed": "a hospital has sealed its rows, not yet uploaded them",
     "agent.drawn": "the key agent has drawn, its ledger has not stored the answer",
     "agent.opened": "the key agent has opened ciphertexts, its state is not yet stored",

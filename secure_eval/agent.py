@@ -203,7 +203,7 @@ class AgentRun:
         )
 
     def digits(self, score: bytes, tables: Sequence[Table], commitments: Sequence[bytes]) -> bytes:
-        """Return message 2 for message 1 (section 2): low digits, flags and coins, if any.
+        """Return message 2 for message 1 (section 2): low digits, flags, tops and coins, if any.
 
         Args:
             score: message 1.
@@ -229,7 +229,7 @@ class AgentRun:
             self._tops[block] = share.top
             for radix, digit in zip(self._grid.radices, share.digits, strict=True):
                 answer += [self._holder.encrypted(digit == value) for value in range(radix - 1)]
-            answer.append(self._holder.encrypted(share.flag))
+            answer += [self._holder.encrypted(share.flag), self._holder.encrypted(share.top)]
         self._tables, self._commitments = tables, tuple(map(bytes, commitments))
         if self._plan is not None:
             coins = self._plan.drawn(self._noise_key, self._run_id)

@@ -5,12 +5,16 @@ agent that sends constants instead of one-hot digits reads a linear model out of
 nothing is answered before the early checks passed; the histogram is opened last.
 
 Early: digits are one-hot or all zero (the last value), the flag is 0/1 and 1 only where u = p - 1,
-committed coins are 0/1.
+low digits, flag and top give the masked score back in every slot, u = low + flag + D top; committed
+coins are 0/1.
 Final: characters are those of one residue per slot or all zero, with sum over labels equal to the
 uploaded valid mask and each label's part equal to the uploaded label times the whole; the residue
-a, the returned share e and the low digits give u back: D (a + e) + low + flag = u or u + 32 D; the
-share is the one that was sent (per-slot authenticator). What is left: a row within half a score
-unit of a hidden edge can be moved by one bin (a non-canonical code moves u by 1).
+a, the returned share e and the top agree, a + e = top or top + B in valid rows; the share is the
+one that was sent (per-slot authenticator). What is left: a row within half a score unit of a hidden
+edge can be moved by one bin (a non-canonical code moves u by 1).
+
+The masked score of a tree already has two products behind it and bears no third under the flooding.
+So it enters one linear test only; everything else is said of the key holder's own ciphertexts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval import framing
-from secure_eval.checks import ZERO_TESTS, Checks, combination
+from secure_eval.checks import SCORE_TESTS, ZERO_TESTS, Checks, combination
 from secure_eval.evaluator import ScoringRun, refusing
 from secure_eval.framing import Kind
 from secure_eval.layout import seeded_parts
@@ -79,10 +83,11 @@ class CheckedScoringRun(ScoringRun):
 
     def _digit_rows(
         self, block: int, parts: Sequence[memoryview]
-    ) -> tuple[list[list[Ciphertext]], Ciphertext]:
+    ) -> tuple[list[list[Ciphertext]], Ciphertext, Ciphertext]:
+        """Return a block's one-hot digits by place, its flag and its top."""
         loaded = self._digits(block, parts)
         rows = [[next(loaded) for _ in range(radix - 1)] for radix in self._grid.radices]
-        return rows, next(loaded)
+        return rows, next(loaded), next(loaded)
 
     @refusing("DIGITS")
     def early_checks(self, digits: bytes) -> bytes:
@@ -94,26 +99,45 @@ class CheckedScoringRun(ScoringRun):
         parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
         prg = self._prg.child("early checks", self._only("DIGITS", digits))
         count = self._shapes.first_coin - 1 + self._shapes.coins
-        checks = Checks(self._keys, prg, noise_bits(count))
+        checks = Checks(self._keys, prg, noise_bits(count), SCORE_TESTS)
         for block in range(self._layout.n_blocks):
-            rows, flag = self._digit_rows(block, parts)
-            above = self._masked_score(block)
-            seal().evaluator.add_plain_inplace(above, seal().constant(1))
+            rows, flag, top = self._digit_rows(block, parts)
+            coded = self._coded(rows, flag, top)
+            difference = seal().minus(self._masked_score(block), coded)
+            for test in range(SCORE_TESTS):
+                checks.small(test, difference)
+            seal().evaluator.add_plain_inplace(coded, seal().constant(1))
             for test in range(ZERO_TESTS):
                 for row in rows:
                     checks.one_hot(test, row)
                 # the flag times u + 1 vanishes, and s times its square minus itself
                 weight = max(1, int(checks.scalars(1)[0]))
-                factor = seal().copied(above)
+                factor = seal().copied(coded)
                 factor = seal().add_scaled(factor, flag, weight)
                 checks.product_equals(test, flag, factor, [flag], np.array([weight]))
-            checks.noise([*(ciphertext for row in rows for ciphertext in row), flag])
+            checks.noise([*(ciphertext for row in rows for ciphertext in row), flag, top])
         for coin in self._coins(parts):
             for test in range(ZERO_TESTS):
                 checks.product_equals(test, coin, coin, [coin], np.ones(1, np.int64))
             checks.noise([coin])
         self._early, self._digit_parts = checks, parts
         return checks.message(Kind.EARLY_CHECKS)
+
+    def _coded(
+        self, rows: Sequence[Sequence[Ciphertext]], flag: Ciphertext, top: Ciphertext
+    ) -> Ciphertext:
+        """Return low + flag + D top, which is u in every slot."""
+        tools = seal()
+        total, constant, weight = tools.copied(flag), 0, 1
+        for row, radix in zip(rows, self._grid.radices, strict=True):
+            # the last value is the default; each other value is so much less
+            for value, ciphertext in enumerate(row):
+                total = tools.add_scaled(total, ciphertext, (value + 1 - radix) * weight)
+            constant += (radix - 1) * weight
+            weight *= radix
+        total = tools.add_scaled(total, top, self._grid.width)
+        tools.evaluator.add_plain_inplace(total, tools.constant(constant))
+        return total
 
     def accept_early(self, replies: bytes) -> None:
         """Accept the replies to the early checks.
@@ -184,25 +208,14 @@ class CheckedScoringRun(ScoringRun):
         checks.noise([share, proof])
 
     def _wrapped(self, block: int, share: Ciphertext, whole: Sequence[Ciphertext]) -> Ciphertext:
-        """Return X (X + B D) for X = u - low - flag - D (a + e), 0 in every valid slot."""
-        tools, grid = seal(), self._grid
-        rows, flag = self._digit_rows(block, self._digit_parts)
-        total, constant, weight = self._masked_score(block), 0, 1
-        for row, radix in zip(rows, grid.radices, strict=True):
-            # the last value is the default; each other value is so much less
-            for value, ciphertext in enumerate(row):
-                less = (radix - 1 - value) * weight
-                total = tools.add_scaled(total, ciphertext, less)
-            constant -= (radix - 1) * weight
-            weight *= radix
-        total = tools.add_scaled(total, flag, -1)
-        total = tools.add_scaled(total, share, -grid.width)
-        residues = self._transform(np.arange(grid.bins) * grid.width)
-        for ciphertext, value in zip(whole, residues, strict=True):
-            total = tools.add_scaled(total, ciphertext, -int(value))
-        tools.evaluator.add_plain_inplace(total, tools.constant(constant))
+        """Return Y (Y - B) for Y = a + e - top, 0 in every valid slot."""
+        tools, bins = seal(), self._grid.bins
+        _, _, top = self._digit_rows(block, self._digit_parts)
+        total = tools.minus(share, top)
+        for ciphertext, value in zip(whole, self._transform(np.arange(bins)), strict=True):
+            total = tools.add_scaled(total, ciphertext, int(value))
         other = tools.copied(total)
-        tools.evaluator.add_plain_inplace(other, tools.constant(grid.bins * grid.width))
+        tools.evaluator.sub_plain_inplace(other, tools.constant(bins))
         return tools.relinearised(tools.times(total, other), self._relin_keys)
 
     def _transform(self, values: Integers) -> Integers:

@@ -4,7 +4,7 @@ import numpy as np
 
 from secure_eval import framing
 from secure_eval.agent import AgentRun, Rounds
-from secure_eval.checks import ZERO_TESTS
+from secure_eval.checks import SCORE_TESTS, ZERO_TESTS
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
 from secure_eval.packing import OPENING_BYTES
@@ -47,7 +47,9 @@ class CheckedAgentRun(AgentRun):
         return self._rounds.answer(
             "early_replies",
             checks,
-            lambda: check_replies(self._holder, checks, Kind.EARLY_CHECKS, Kind.EARLY_REPLIES),
+            lambda: check_replies(
+                self._holder, checks, Kind.EARLY_CHECKS, Kind.EARLY_REPLIES, SCORE_TESTS
+            ),
         )
 
     def final_replies(self, checks: bytes) -> bytes:

@@ -4,14 +4,25 @@ The wire format is walked first, message by message, without building objects: a
 otherwise unfold into gigabytes of empty messages. Nothing is ever executed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 16 << 20
-MAX_FIELDS = 450_000
-MAX_MESSAGES = 50_000
-MAX_NODES = 400
 MAX_NESTING = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a file may be: its bytes, its protobuf fields and messages, its graph's nodes."""
+
+    n_bytes: int
+    fields: int
+    messages: int
+    nodes: int
+
+
+IMPORT_LIMITS = Limits(16 << 20, 450_000, 50_000, 400)
+"""For models that become integer models."""
 REFUSED_FIELDS = {
     "functions": "local functions are not supported; export without them",
     "training_info": "training graphs are not supported; export for inference",
@@ -30,8 +41,12 @@ FOREIGN = {
 }
 
 
-def load(source: str | Path | bytes) -> Any:
+def load(source: str | Path | bytes, limits: Limits = IMPORT_LIMITS) -> Any:
     """Return the parsed ModelProto of a path or of bytes.
+
+    Args:
+        source: path or bytes of the file.
+        limits: how large it may be.
 
     Raises:
         ValueError: too large, not ONNX, or with parts that are refused.
@@ -43,12 +58,12 @@ def load(source: str | Path | bytes) -> Any:
         raise ImportError("from_onnx needs the package onnx (the extra named onnx)") from error
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    data = _read(source)
+    data = _read(source, limits.n_bytes)
     for magic, name in FOREIGN.items():
         if data.startswith(magic):
             raise ValueError(f"this is {name}, not an ONNX model; export the model to ONNX")
     descriptor = onnx.ModelProto.DESCRIPTOR
-    _Walk().message(memoryview(data), descriptor, 0)
+    _Walk(limits).message(memoryview(data), descriptor, 0)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -56,26 +71,27 @@ def load(source: str | Path | bytes) -> Any:
         raise ValueError("the file is not an ONNX model: its bytes cannot be read") from error
     if not model.graph.node:
         raise ValueError("the file is not an ONNX model: it has no graph")
-    if len(model.graph.node) > MAX_NODES:
-        raise ValueError(f"the graph has {len(model.graph.node)} nodes; at most {MAX_NODES}")
+    if len(model.graph.node) > limits.nodes:
+        raise ValueError(f"the graph has {len(model.graph.node)} nodes; at most {limits.nodes}")
     return model
 
 
-def _read(source: str | Path | bytes) -> bytes:
+def _read(source: str | Path | bytes, most: int) -> bytes:
     if isinstance(source, bytes):
         data = source
     else:
         with Path(source).open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"the file is larger than {MAX_BYTES} bytes; use a smaller model")
+            data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"the file is larger than {most} bytes; use a smaller model")
     return data
 
 
 class _Walk:
     """Counts the fields of nested protobuf messages and refuses forbidden ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._fields = self._messages = 0
         self._known: dict[str, dict[int, Any]] = {}
 
@@ -84,15 +100,18 @@ class _Walk:
         if depth > MAX_NESTING:
             raise ValueError("the file is not an ONNX model: messages are nested too deeply")
         self._messages += 1
-        if self._messages > MAX_MESSAGES:
-            raise ValueError(f"the file has more than {MAX_MESSAGES} messages; use a smaller model")
+        if self._messages > self._limits.messages:
+            raise ValueError(
+                f"the file has more than {self._limits.messages} messages; use a smaller model"
+            )
         known = self._known.setdefault(descriptor.full_name, dict(descriptor.fields_by_number))
         position, size = 0, len(data)
         while position < size:
             self._fields += 1
-            if self._fields > MAX_FIELDS:
+            if self._fields > self._limits.fields:
                 raise ValueError(
-                    f"the file has more than {MAX_FIELDS} fields; use fewer or smaller trees"
+                    f"the file has more than {self._limits.fields} fields; use fewer or smaller "
+                    "trees"
                 )
             key = data[position]
             position += 1

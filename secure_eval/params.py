@@ -23,9 +23,9 @@ class Parameters:
         opening_primes: what reaches the key holder is switched down to this many primes.
         flood_bits: noise added before anything reaches the key holder is uniform in +-2^flood_bits.
             At two primes a budget of 66 bits less the result's own noise is left; measured on
-            linear models, trees of depth 3 and 4, shares, openings and checks: 57 bits or more, so
-            noise of 2^9, hidden to 49 bits in each flooded coefficient. At least 44 are required
-            (36 bits of hiding). 7 bits of budget remain after flooding.
+            every kind of model, for scores, shares, openings and zero tests: noise of 2^11 at most,
+            hidden to 47 bits in each flooded coefficient. At least 44 are promised. 7 bits of
+            budget remain after flooding.
         minimum_budget: the key holder refuses to decrypt with fewer bits of noise budget left.
     """
 

@@ -180,9 +180,11 @@ class CountTable:
 def _tables(keystore: Keystore) -> dict[str, list[CountTable]]:
     """By run: what a score's tables count, with the epsilon of each; they share the run's."""
     found = {}
-    for path in sorted(keystore.directory.glob("private/runs/run_*.json")):
-        record = keystore.recall(f"private/runs/{path.stem}")
-        if record["kind"] == "score":
+    for folder, names in (("private/runs", "run_*"), ("private/onsite/tables", "onsite.*")):
+        for path in sorted(keystore.directory.glob(f"{folder}/{names}.json")):
+            record = keystore.recall(f"{folder}/{path.stem}")
+            if record["kind"] != "score":
+                continue
             found[path.stem] = [
                 CountTable(
                     str(table["name"]).replace("group:", "subgroup "),

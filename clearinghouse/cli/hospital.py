@@ -11,8 +11,9 @@ from typing import Any
 from clearinghouse.cli.files import choose_size_class, pure_limit
 from clearinghouse.cli.loop import Say, Worker
 from clearinghouse.cli.options import Result
-from clearinghouse.cli.profile import Session, check_id
+from clearinghouse.cli.profile import Session, agreed_schema, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
+from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.own_audits import audit_own, refuted
 from clearinghouse.client.runs import DEFAULT_LIMIT_MICRO, DEFAULT_TARGET_MICRO, plan_lanes
 from clearinghouse.client.trusted_audits import clear_audited
@@ -77,7 +78,7 @@ def seal(session: Session, options: SealOptions) -> Result:
         ProtocolError: The table is not the one that was sealed.
     """
     known = session.keystore.recall(TERMS)
-    terms, table = _terms(session, options, known)
+    terms, table = terms_of(session.home, session.keystore, options, known)
     session.join(table.schema)
     session.keystore.remember(TERMS, terms)
     hospital = make_hospital(session, terms, table)
@@ -87,14 +88,18 @@ def seal(session: Session, options: SealOptions) -> Result:
     return show(session, None)
 
 
-def _terms(
-    session: Session, options: SealOptions, known: dict[str, Any] | None
+def terms_of(
+    home: Path, keystore: Keystore, options: SealOptions, known: dict[str, Any] | None
 ) -> tuple[dict[str, Any], Table]:
-    """The terms of the set and its table; only the table's place may differ from before."""
+    """The terms of the set and its table; only the table's place may differ from before.
+
+    Raises:
+        InputError: Table, schema or an option is wrong, or differs from what was said before.
+    """
     path = options.table or (Path(known["table"]) if known else None)
     if path is None:
         raise InputError("clearinghouse valset seal needs the TABLE of the validation rows")
-    schema = session.schema(options.schema)
+    schema = agreed_schema(home, keystore, options.schema)
     if schema.label.n_classes > MAX_LABELS:
         raise InputError(
             f"{path}: the label '{schema.label.name}' has {schema.label.n_classes} levels, and at "
@@ -128,7 +133,7 @@ def _terms(
     if runs is not None:
         terms |= _run_terms(terms, schema, int(runs))
     # the ledger fixes its limits when it is made; the rest may change until the set is sealed
-    is_sealed = session.keystore.recall("valset") is not None
+    is_sealed = keystore.recall("valset") is not None
     public = ("size_class", "epsilon_size_micro", "epsilon_target_micro") if is_sealed else ()
     for key in ("limit_micro", "runs", "pure_limit_micro", "rho_limit_micro", *public):
         if old and old.get(key, 0) != terms.get(key, 0):

@@ -19,6 +19,7 @@ from clearinghouse.cli import (
     commands_consent,
     commands_identity,
     commands_market,
+    commands_onsite,
     commands_operator,
     commands_party,
     commands_results,
@@ -27,6 +28,7 @@ from clearinghouse.cli import (
 )
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
+from clearinghouse.places import place
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 2 usage or bad input, 3 refused, "
@@ -59,6 +61,7 @@ commands_settle.declare(
     app, commands_results.price_app, commands_party.org_app, commands_market.request_app
 )
 commands_operator.declare(app)
+commands_onsite.declare(app)
 commands_store.declare(app)
 
 
@@ -327,7 +330,12 @@ def main() -> None:
             message = json.dumps({"error": message.removeprefix("error: ")})
         sys.stderr.write(message + "\n")
 
-    sys.exit(run(arguments, report))
+    try:
+        code = run(arguments, report)
+    except Exception as error:  # noqa: BLE001  our own mistake: its message may quote a value
+        report(f"error: the program made a mistake: {place(error, 6)}")
+        code = 1
+    sys.exit(code)
 
 
 __all__ = ["InputError", "app", "main"]

@@ -97,6 +97,27 @@ def open_keys(home: Path) -> Keystore:
     return Keystore.open(home)
 
 
+def agreed_schema(home: Path, keystore: Keystore, path: Path | None = None) -> Schema:
+    """The schema of a home, agreed to now if a file is given and none was before.
+
+    Raises:
+        InputError: No schema is known, or another one was agreed to.
+    """
+    known = keystore.recall("schema")
+    agreed = None if known is None else Schema.from_dict(known, file="schema.json")
+    if path is None:
+        if agreed is None:
+            raise InputError(f"{home} knows no schema yet. Give --schema schema.yaml once")
+        return agreed
+    given = load_schema(path)
+    if agreed is not None and agreed != given:
+        raise InputError(
+            f"{path}: differs from the schema '{agreed.name}' that {home} works with. "
+            "Use another --home for another schema"
+        )
+    return given
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One party at work: its home, keys and line to the server."""
@@ -126,19 +147,7 @@ class Session:
         Raises:
             InputError: No schema is known, or another one was agreed to.
         """
-        known = self.keystore.recall("schema")
-        agreed = None if known is None else Schema.from_dict(known, file="schema.json")
-        if path is None:
-            if agreed is None:
-                raise InputError(f"{self.home} knows no schema yet. Give --schema schema.yaml once")
-            return agreed
-        given = load_schema(path)
-        if agreed is not None and agreed != given:
-            raise InputError(
-                f"{path}: differs from the schema '{agreed.name}' that {self.home} works with. "
-                "Use another --home for another schema"
-            )
-        return given
+        return agreed_schema(self.home, self.keystore, path)
 
     def join(self, schema: Schema) -> None:
         """Register the organisation and its schema, both once."""

@@ -206,6 +206,8 @@ def score_entry(
         if metric in given:
             entry[metric] = float(card[metric])
             entry["intervals"][metric] = [float(end) for end in given[metric]]
+    if run.unit and run.state == "released":
+        entry["residuals"] = score_groups.residual_bins(world.schema, run)
     if "classes" in card:
         entry["classes"] = score_groups.class_scores(world.schema, card["classes"], plain)
     entry["subgroups"] = score_groups.subgroup_rates(world.schema, outcome.target, run)

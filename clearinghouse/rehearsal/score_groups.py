@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse import cells
+from clearinghouse.client.agreed import HISTOGRAM
 from clearinghouse.messages.results import RunView, TargetView
 from clearinghouse.rehearsal.oracle import PlainCounts
 from clearinghouse.schema import Schema
 from clearinghouse.score_cards import task_of
+from secure_eval.noise import noise_variance
 from secure_eval.scorecard import METRICS, group_rates
 
 Ints = NDArray[np.int64]
@@ -31,6 +33,23 @@ def class_scores(
             entry["plaintext_auc"] = round(plain.classes[index], 6)
         found.append(entry)
     return found
+
+
+def residual_bins(schema: Schema, run: RunView) -> dict[str, Any]:
+    """Noised counts by residual, prediction less label, and the noise's standard deviation.
+
+    Edges are in units of the label; residuals beyond its range lie in the outermost bins.
+    """
+    table = next(item for item in run.tables if item["name"] == HISTOGRAM)
+    variance = noise_variance(int(table["epsilon_micro"]), int(table["coins"]))
+    counts = np.asarray(run.counts, np.int64)
+    width, unit = schema.label.high - schema.label.low, float(run.unit)
+    return {
+        "label": schema.label.name,
+        "edges": [round(min(max(edge * unit, -width), width), 6) for edge in run.edges],
+        "counts": counts.sum(axis=0).tolist(),
+        "noise_sd": round(float(np.sqrt(len(counts) * variance)), 6),
+    }
 
 
 def subgroup_rates(schema: Schema, target: TargetView, run: RunView) -> dict[str, Any]:

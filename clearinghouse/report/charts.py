@@ -11,6 +11,7 @@ from clearinghouse.report.charts_market import (
     records_chart,
     roc_chart,
 )
+from clearinghouse.report.charts_scores import classes_chart, errors_chart, residual_charts
 from clearinghouse.report.drawing import (
     BLUE,
     GRID,
@@ -27,6 +28,7 @@ from clearinghouse.report.drawing import (
 )
 from clearinghouse.report.headline import REFERENCES, method_words
 from clearinghouse.report.tables import STEPS, step_bytes
+from clearinghouse.report.tables_scores import of_numbers
 from clearinghouse.report.words import (
     compact,
     count_of,
@@ -52,10 +54,17 @@ def all_charts(report: Mapping[str, object]) -> dict[str, list[Chart]]:
         "match": [gap_chart(report), w2_chart(report)],
         "demography": demography(report),
         "sources": [records_chart(report), payments_chart(report), prices_chart(report)],
-        "scores": [roc_chart(report), auc_chart(report)],
+        "scores": _scores(report),
         "budget": [budget_chart(report)],
     }
     return {name: [one for one in found if one is not None] for name, found in sections.items()}
+
+
+def _scores(report: Mapping[str, object]) -> list[Chart | None]:
+    """A number has errors and residuals where classes have curves."""
+    if of_numbers(report):
+        return [errors_chart(report), *residual_charts(report)]
+    return [roc_chart(report), auc_chart(report), classes_chart(report)]
 
 
 def timeline(report: Mapping[str, object]) -> Chart | None:

@@ -191,6 +191,10 @@ def prices_chart(report: Mapping[str, object]) -> Chart | None:
 def roc_chart(report: Mapping[str, object]) -> Chart | None:
     """ROC curves from the noised counts, best AUC first."""
     auc = {text_of(s.get("developer")): number(s.get("auc")) for s in items(report.get("scores"))}
+    for score in items(report.get("scores")):
+        for one in items(score.get("classes")):
+            name = f"{text_of(score.get('developer'))}: {text_of(one.get('level'))}"
+            auc[name] = number(one.get("auc"))
     curves = [
         (one_line(name), points)
         for name, found in mapping(report.get("roc")).items()

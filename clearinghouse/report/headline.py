@@ -3,7 +3,7 @@
 The page and the terminal show the same `Headline`, so they cannot disagree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -12,7 +12,6 @@ from clearinghouse.report.words import (
     compact,
     count_of,
     decimal,
-    interval,
     items,
     mapping,
     money,
@@ -20,6 +19,7 @@ from clearinghouse.report.words import (
     one_line,
     pair,
     percent,
+    significant,
 )
 
 REFERENCES = frozenset({"noise_free", "points_ot", "greedy_mmd", "importance", "best_source"})
@@ -37,8 +37,17 @@ METHOD_WORDS = {
     "best_source": "best single source",
 }
 
-METRIC_WORDS = {"auc": "AUC", "brier": "Brier score", "log_loss": "log loss"}
-LOWER_IS_BETTER = frozenset({"brier", "log_loss"})
+METRIC_WORDS = {
+    "auc": "AUC",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "mae": "mean absolute error",
+    "mse": "mean squared error",
+    "rmse": "root mean squared error",
+}
+LOWER_IS_BETTER = frozenset({"brier", "log_loss", "mae", "mse", "rmse"})
+ERRORS = ("rmse", "mae", "bias")
+"""What is said of a model of numbers beside the purse's metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +213,7 @@ def winners(report: Mapping[str, object]) -> list[str]:
             *_wins(methods, name, "gap_closed", "gap closed", highest=True),
             *_wins(methods, name, "w2", "W2", highest=False),
             *_wins(downstream, name, "auc", "AUC on held-out patients", highest=True),
+            *_wins(downstream, name, "rmse", "RMSE on held-out patients", highest=False),
         ]
         if wins:
             rows = mapping(methods.get(name)).get("rows")
@@ -234,6 +244,8 @@ def best_score(report: Mapping[str, object]) -> tuple[int, Mapping[str, object],
         return None
     if all(number(score.get(metric)) is None for score in scores):
         metric = "auc"
+    if metric == "auc" and any(score.get("task") == "number" for score in scores):
+        metric = "mse"  # a number has no AUC
     sign = -1 if metric in LOWER_IS_BETTER else 1
 
     def rank(i: int) -> tuple[bool, float, int]:
@@ -245,6 +257,11 @@ def best_score(report: Mapping[str, object]) -> tuple[int, Mapping[str, object],
     return best, scores[best], metric
 
 
+def _show(metric: str) -> Callable[[object], str]:
+    """How a metric is written: errors are in units of the label, of whatever size."""
+    return significant if metric in ("mae", "mse", "rmse", "bias") else decimal
+
+
 def _score(report: Mapping[str, object]) -> Card:
     title = "How good is the best model, scored blind?"
     found = best_score(report)
@@ -253,18 +270,20 @@ def _score(report: Mapping[str, object]) -> Card:
     i, score, metric = found
     words = metric_words(metric)
     known = score.get("status") != "undetermined"
-    shown = decimal(score.get(metric)) if known else "not known"
+    show = _show(metric)
+    shown = show(score.get(metric)) if known else "not known"
     figure = _fact(words, score.get(metric), shown, "scores", i, metric)
     ends = mapping(score.get("intervals")).get(metric)
     sentence = f"{words} of {one_line(score.get('developer', '?'))} on encrypted patients"
     if pair(ends) is not None:
-        sentence += f", 90% interval {interval(ends)}"
+        low, high = pair(ends) or (0.0, 0.0)
+        sentence += f", 90% interval {show(low)} to {show(high)}"
     facts = _score_facts(score, i, metric)
     cautions = []
     if not known:
         cautions.append(
             "Undetermined: after noise a class holds fewer than one patient, so the report's "
-            f"{decimal(score.get(metric))} says nothing. A larger validation set or more epsilon "
+            f"{show(score.get(metric))} says nothing. A larger validation set or more epsilon "
             "is needed."
         )
     if score.get("exact_counts_match") is False:
@@ -275,15 +294,19 @@ def _score(report: Mapping[str, object]) -> Card:
 
 
 def _score_facts(score: Mapping[str, object], i: int, metric: str) -> tuple[Fact, ...]:
-    facts = []
+    facts, show = [], _show(metric)
     ends = pair(mapping(score.get("intervals")).get(metric))
     for side, end in enumerate(ends or ()):
         label = f"90% interval, {('low', 'high')[side]} end"
-        facts.append(_fact(label, end, decimal(end), "scores", i, "intervals", metric, side))
+        facts.append(_fact(label, end, show(end), "scores", i, "intervals", metric, side))
     clear = mapping(score.get("plaintext_reference")).get(metric)
     label = f"{metric_words(metric)} in the clear (rehearsal only)"
-    facts.append(_fact(label, clear, decimal(clear), "scores", i, "plaintext_reference", metric))
-    if metric != "accuracy":
+    facts.append(_fact(label, clear, show(clear), "scores", i, "plaintext_reference", metric))
+    if score.get("task") == "number":
+        for error in (name for name in ERRORS if name != metric):
+            value = score.get(error)
+            facts.append(_fact(metric_words(error), value, significant(value), "scores", i, error))
+    elif metric != "accuracy":
         accuracy = score.get("accuracy")
         facts.append(_fact("accuracy", accuracy, decimal(accuracy), "scores", i, "accuracy"))
     spent = score.get("epsilon")

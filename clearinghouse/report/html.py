@@ -8,7 +8,13 @@ from markupsafe import Markup
 
 from clearinghouse.report.charts import all_charts
 from clearinghouse.report.drawing import Chart
-from clearinghouse.report.headline import best_score, headline, metric_words, winners
+from clearinghouse.report.headline import (
+    LOWER_IS_BETTER,
+    best_score,
+    headline,
+    metric_words,
+    winners,
+)
 from clearinghouse.report.tables import (
     Table,
     budget_table,
@@ -16,14 +22,13 @@ from clearinghouse.report.tables import (
     downstream_table,
     methods_table,
     parties_table,
-    score_groups_table,
-    scores_table,
     sources_table,
     statement_table,
     steps_table,
     subgroups_table,
     uncovered_words,
 )
+from clearinghouse.report.tables_scores import classes_table, score_groups_table, scores_table
 from clearinghouse.report.words import (
     clean,
     compact,
@@ -114,6 +119,7 @@ def _tables(report: Mapping[str, object], best: int) -> dict[str, Table]:
         "subgroups": subgroups_table(report),
         "sources": sources_table(report),
         "scores": scores_table(report, best),
+        "classes": classes_table(report),
         "score_groups": score_groups_table(report),
         "downstream": downstream_table(report),
         "budget": budget_table(report),
@@ -149,7 +155,9 @@ def _purse(report: Mapping[str, object]) -> str:
     if not purse:
         return ""
     currency = one_line(mapping(report.get("market")).get("currency", ""))
-    rule = f"{metric_words(purse.get('metric'))} of at least {compact(purse.get('threshold'))}"
+    metric = one_line(purse.get("metric", ""))
+    side = "at most" if metric in LOWER_IS_BETTER else "at least"
+    rule = f"{metric_words(metric)} of {side} {compact(purse.get('threshold'))}"
     sure = f"with {percent(purse.get('confidence'))} confidence"
     winner = purse.get("awarded_to")
     outcome = "Not awarded" if winner is None else f"Awarded to {one_line(winner)}"

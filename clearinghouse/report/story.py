@@ -18,13 +18,13 @@ from clearinghouse.report.tables import (
     budget_table,
     downstream_table,
     methods_table,
-    scores_table,
     sources_table,
     statement_table,
     steps_table,
     subgroups_table,
     uncovered_words,
 )
+from clearinghouse.report.tables_scores import classes_table, scores_table
 from clearinghouse.report.words import (
     clean,
     count,
@@ -59,6 +59,7 @@ def tell(report: Mapping[str, object], console: Console) -> None:
         subgroups_table(report),
         sources_table(report),
         scores_table(report, -1 if best is None else best[0]),
+        classes_table(report),
         methods_table(report),
         downstream_table(report),
         budget_table(report),

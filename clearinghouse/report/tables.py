@@ -20,6 +20,7 @@ from clearinghouse.report.words import (
     pair,
     percent,
     seconds,
+    significant,
     size,
     text_of,
 )
@@ -189,82 +190,6 @@ def subgroups_table(report: Mapping[str, object]) -> Table:
     return Table("Demography: wanted, delivered, available", columns, tuple(rows))
 
 
-def _exact_words(value: object) -> str:
-    if not isinstance(value, bool):
-        return "not checked"
-    return "yes" if value else "NO"
-
-
-def scores_table(report: Mapping[str, object], marked: int = -1) -> Table:
-    """One row a model."""
-    rows = []
-    for score in items(report.get("scores")):
-        reference = mapping(score.get("plaintext_reference"))
-        intervals = mapping(score.get("intervals"))
-        row = (
-            text_of(score.get("developer")),
-            f"{text_of(score.get('model'))} ({text_of(score.get('kind'))})",
-            decimal(score.get("auc")),
-            interval(intervals.get("auc")),
-            decimal(reference.get("auc")),
-            decimal(score.get("accuracy")),
-            decimal(reference.get("accuracy")),
-            decimal(score.get("sensitivity")),
-            decimal(score.get("specificity")),
-            decimal(score.get("brier")),
-            _exact_words(score.get("exact_counts_match")),
-            compact(score.get("epsilon")),
-            text_of(score.get("status")),
-            text_of(score.get("receipt")),
-        )
-        rows.append(row)
-    columns = (
-        Column("developer"),
-        Column("model", wide=True),
-        Column("AUC", True),
-        Column("90% interval", True),
-        Column("AUC in clear", True),
-        Column("accuracy", True),
-        Column("accuracy in clear", True, wide=True),
-        Column("sensitivity", True, wide=True),
-        Column("specificity", True, wide=True),
-        Column("Brier", True, wide=True),
-        Column("exact"),
-        Column("epsilon", True, wide=True),
-        Column("status"),
-        Column("receipt", wide=True),
-    )
-    return Table("Models, scored on encrypted patients", columns, tuple(rows), marked)
-
-
-def score_groups_table(report: Mapping[str, object]) -> Table:
-    """Rates by subgroup: `{attribute: {level: {sensitivity, specificity, status}}}`, noised."""
-    rows = [
-        (
-            text_of(score.get("developer")),
-            one_line(level),
-            decimal(mapping(found).get("sensitivity"), 2),
-            decimal(mapping(found).get("specificity"), 2),
-            count(mapping(found).get("true_positives")),
-            count(mapping(found).get("false_positives")),
-            text_of(mapping(found).get("status")),
-        )
-        for score in items(report.get("scores"))
-        for levels in mapping(score.get("subgroups")).values()
-        for level, found in mapping(levels).items()
-    ]
-    columns = (
-        Column("developer"),
-        Column("patients"),
-        Column("sensitivity", True),
-        Column("specificity", True),
-        Column("true positives", True, wide=True),
-        Column("false positives", True, wide=True),
-        Column("status"),
-    )
-    return Table("Rates by subgroup, from noised counts", columns, tuple(rows))
-
-
 def methods_table(report: Mapping[str, object]) -> Table:
     """How close each way of choosing records comes; the best gap first, null last."""
     methods = mapping(mapping(report.get("match")).get("methods"))
@@ -306,8 +231,10 @@ def _method_kind(name: str) -> str:
 
 
 def downstream_table(report: Mapping[str, object]) -> Table:
-    """The same recipe trained on each choice, tested on held-out patients; best AUC first."""
+    """The same recipe trained on each choice, tested on held-out patients; the best first."""
     found = {name: mapping(value) for name, value in mapping(report.get("downstream")).items()}
+    if any("rmse" in one for one in found.values()):
+        return _downstream_errors(found)
     order = sorted(found, key=lambda name: -(number(found[name].get("auc")) or 0.0))
     rows = tuple(
         (
@@ -323,6 +250,35 @@ def downstream_table(report: Mapping[str, object]) -> Table:
         Column("trained on"),
         Column("AUC", True),
         Column("log loss", True),
+        Column("rows", True),
+        Column("status"),
+    )
+    marked = order.index("clearinghouse") if "clearinghouse" in order else -1
+    return Table("Downstream: tested on held-out patients", columns, rows, marked)
+
+
+def _downstream_errors(found: Mapping[str, Mapping[str, object]]) -> Table:
+    """Of models that predict a number: errors in units of the label."""
+
+    def rank(name: str) -> float:
+        error = number(found[name].get("rmse"))
+        return float("inf") if error is None else error
+
+    order = sorted(found, key=rank)
+    rows = tuple(
+        (
+            method_words(name),
+            significant(found[name].get("rmse")),
+            significant(found[name].get("mae")),
+            count(found[name].get("n")),
+            text_of(found[name].get("status")),
+        )
+        for name in order
+    )
+    columns = (
+        Column("trained on"),
+        Column("RMSE", True),
+        Column("MAE", True),
         Column("rows", True),
         Column("status"),
     )

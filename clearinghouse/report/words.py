@@ -85,6 +85,17 @@ def decimal(value: object, digits: int = 3) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def significant(value: object, digits: int = 3) -> str:
+    """A number with so many leading digits: 3421.7 is 3,422, 0.012345 is 0.0123."""
+    parsed = number(value)
+    if parsed is None:
+        return MISSING
+    if parsed == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(parsed)))
+    return f"{parsed:,.0f}" if places <= 0 else f"{parsed:,.{places}f}"
+
+
 def compact(value: object, digits: int = 3) -> str:
     """A number without trailing zeros: 1.0 is 1, 0.7500 is 0.75."""
     text = decimal(value, digits)

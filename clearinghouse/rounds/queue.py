@@ -19,7 +19,7 @@ from clearinghouse.store.jobs import Wanted
 from clearinghouse.store.records import Job, Request
 from clearinghouse.worker import KINDS, JobFailedError
 
-PROTOCOL = "1"
+PROTOCOL = "2"
 """Version of the jobs' arguments and results. Raise it with any change of their meaning: jobs of
 another version are left to workers of that version."""
 

@@ -230,6 +230,20 @@ class DeskMarket:
         with self.write() as tx:
             tx.runs.add(run)
             tx.runs.release(run.id, {"scorecard": card, "counts": [[1, 2], [3, 4]], "groups": {}})
+            self.desk.record(
+                tx,
+                "run.released",
+                self.desk.org,
+                objects={
+                    "request": self.request_id,
+                    "run": run.id,
+                    "model": run.model_id,
+                    "valset": self.terms.valset_id,
+                    "owner": self.hospital.id,
+                },
+                hashes={"release": "7" * 64, "transcript": "8" * 64},
+                amounts={"epsilon_micro": self.terms.epsilon_score_micro},
+            )
         return run
 
     def settle(self):

@@ -115,12 +115,29 @@ class Thief:
         low, high = (row % prime for row, prime in zip(phase, primes, strict=True))
         modulus = primes[0] * primes[1]
         lift = pow(primes[0], -1, primes[1])
-        result = []
-        for a, b in zip(low.tolist(), high.tolist(), strict=True):
-            value = a + primes[0] * ((b - a) * lift % primes[1])
-            message = (value * P + modulus // 2) // modulus
-            result.append(value - (modulus * message + P // 2) // P)
-        return result
+        return [
+            _noise(a + primes[0] * ((b - a) * lift % primes[1]), modulus)
+            for a, b in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+
+    def opening_noise_of(self, part: bytes) -> int:
+        """The exact noise of an opening it was sent."""
+        primes = PARAMETERS.primes[:2]
+        second = unpack(memoryview(part)[16:], 1, primes, "x")[0].astype(object)
+        key = self.holder._ternary.astype(object)
+        phase, product = 0, 1
+        for row, prime in enumerate(primes):
+            first = int.from_bytes(part[8 * row : 8 * row + 8], "little")
+            inner = first + second[row, 0] * key[0] - int(second[row, 1:] @ key[:0:-1])
+            phase += product * ((inner - phase) * pow(product, -1, prime) % prime)
+            product *= prime
+        return _noise(phase, product)
+
+
+def _noise(value: int, modulus: int) -> int:
+    """What a phase is beside the nearest message."""
+    message = (value * P + modulus // 2) // modulus
+    return value - (modulus * message + P // 2) // P
 
 
 def solve_weights(

@@ -17,6 +17,7 @@ from clearinghouse.rounds.turns import noise_tables
 from dp.cost import Cost
 from dp.laws import coins_micro_rho
 from secure_eval.checked import CheckedScoringRun
+from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
 from secure_eval.framing import Kind, decode, encode
 from secure_eval.integer_model import Column, IntegerModel
 from secure_eval.keyholder import KeyHolder
@@ -125,8 +126,9 @@ def bench(tmp_path, holder):
     return Bench(tmp_path, sealed, Secrets(*given))
 
 
-def three(data, kind):
-    return [bytes(part) for part in decode(data, kind, [OPENING_BYTES] * 3)]
+def check_parts(data, kind):
+    count = EARLY_OPENINGS if kind is Kind.EARLY_CHECKS else CHECK_OPENINGS
+    return [bytes(part) for part in decode(data, kind, [OPENING_BYTES] * count)]
 
 
 def undecryptable(bench, part):
@@ -144,7 +146,7 @@ def undecryptable(bench, part):
 def test_the_tests_of_the_sealed_set_are_opened_once_in_its_life(bench):
     checks = bench.upload_checks(bytes(32))
     message = checks.message()
-    parts = three(message, Kind.UPLOAD_CHECKS)
+    parts = check_parts(message, Kind.UPLOAD_CHECKS)
     for other in ([*parts, parts[0]], parts[:2]):
         with pytest.raises(ValueError, match="expected 3 parts"):
             bench.agent.valset_checks(encode(Kind.UPLOAD_CHECKS, other))
@@ -165,8 +167,8 @@ def test_rounds_out_of_turn_and_openings_beyond_those_agreed_are_refused(bench):
     ):
         with pytest.raises(ValueError, match="expected the round early_replies first"):
             call()
-    parts = three(checks, Kind.EARLY_CHECKS)
-    with pytest.raises(ValueError, match="expected 3 parts, got 4"):
+    parts = check_parts(checks, Kind.EARLY_CHECKS)
+    with pytest.raises(ValueError, match="expected 6 parts, got 7"):
         bench.agent.score_early(run_id, encode(Kind.EARLY_CHECKS, [*parts, parts[0]]))
     replies = bench.agent.score_early(run_id, checks)
     assert bench.agent.score_early(run_id, checks) == replies
@@ -182,7 +184,9 @@ def test_rounds_out_of_turn_and_openings_beyond_those_agreed_are_refused(bench):
     with pytest.raises(ValueError, match="expected the round final_replies first"):
         bench.agent.score_replies(run_id, checks)
     with pytest.raises(ValueError, match="expected message kind"):
-        bench.agent.score_final(run_id, encode(Kind.OPENINGS, three(checks, Kind.FINAL_CHECKS)))
+        bench.agent.score_final(
+            run_id, encode(Kind.OPENINGS, check_parts(checks, Kind.FINAL_CHECKS))
+        )
     final = bench.agent.score_final(run_id, checks)
     assert bench.agent.score_final(run_id, checks) == final
     server.accept_final(final)
@@ -198,8 +202,8 @@ def test_rounds_out_of_turn_and_openings_beyond_those_agreed_are_refused(bench):
 def test_a_refusal_after_decryption_ends_the_run_across_restarts(bench):
     run_id, server, digits = bench.begin()
     checks = server.early_checks(digits)
-    parts = three(checks, Kind.EARLY_CHECKS)
-    mixed = [*parts[:2], undecryptable(bench, parts[0])]
+    parts = check_parts(checks, Kind.EARLY_CHECKS)
+    mixed = [*parts[:5], undecryptable(bench, parts[0])]
     with pytest.raises(ValueError, match="noise budget"):
         bench.agent.score_early(run_id, encode(Kind.EARLY_CHECKS, mixed))
     with pytest.raises(ValueError, match="the run ended"):
@@ -208,7 +212,7 @@ def test_a_refusal_after_decryption_ends_the_run_across_restarts(bench):
 
 def test_tests_refused_after_decryption_are_never_opened(bench):
     message = bench.upload_checks(bytes(32)).message()
-    parts = three(message, Kind.UPLOAD_CHECKS)
+    parts = check_parts(message, Kind.UPLOAD_CHECKS)
     mixed = [*parts[:2], undecryptable(bench, parts[0])]
     with pytest.raises(ValueError, match="noise budget"):
         bench.agent.valset_checks(encode(Kind.UPLOAD_CHECKS, mixed))
@@ -241,6 +245,14 @@ def test_coins_are_drawn_when_the_request_says_coins_and_never_else(bench):
         bench.begin()
 
 
+def test_what_is_made_ahead_while_idle_is_used_for_the_next_digits(bench):
+    assert bench.agent.prepare() == 16
+    holder = bench.agent._secrets.holder
+    bench.begin()
+    assert holder._zeros == []
+    assert bench.agent.prepare() == 16
+
+
 def test_coins_are_paid_in_rho_only_at_the_rho_that_was_agreed(bench):
     rho = coins_micro_rho(402)
     bench.law, bench.rho_limit = "coins", 2 * rho - 1
@@ -260,19 +272,19 @@ def test_coins_are_paid_in_rho_only_at_the_rho_that_was_agreed(bench):
 
 
 def test_a_key_answers_so_many_openings_that_no_replay_cleared(bench):
-    """A run of 4 cells has 12 openings; what does not fit is refused before it is paid."""
-    bench.limit = 23
+    """A run of 4 cells has 15 openings; what does not fit is refused before it is paid."""
+    bench.limit = 29
     first, _, _ = bench.begin()
-    assert bench.agent.quota.used == 12
+    assert bench.agent.quota.used == 15
     assert bench.agent._budget.spent == 400_000
-    with pytest.raises(RefusedError, match="needs 12 openings; this key has answered 12 of 23"):
+    with pytest.raises(RefusedError, match="needs 15 openings; this key has answered 15 of 29"):
         bench.begin()
     assert bench.agent._budget.spent == 400_000
     with pytest.raises(RefusedError, match="was not opened with this key"):
         bench.agent.quota.clear(new_id("run"))
     bench.agent.quota.clear(first)  # an auditor replayed it
     second, _, _ = bench.begin()
-    assert bench.agent.quota.reserved() == {second: 12}
+    assert bench.agent.quota.reserved() == {second: 15}
     # reserved once, whatever is asked again
-    bench.agent.quota.reserve(first, 12)
-    assert bench.agent.quota.used == 12
+    bench.agent.quota.reserve(first, 15)
+    assert bench.agent.quota.used == 15

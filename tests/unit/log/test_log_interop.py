@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from api.app import create_app
+from clearinghouse.client.loopback import app_client
 from clearinghouse.log import merkle
 from clearinghouse.log.checkpoint import (
     Checkpoint,
@@ -24,6 +26,8 @@ from clearinghouse.log.checkpoint import (
     verify_log_signature,
     witness_key,
 )
+from clearinghouse.log.tiles import TILE, tile_path
+from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
 
 REQUIRES = ("go",)
@@ -207,3 +211,43 @@ def test_log_interop_we_read_a_note_that_go_signed(go: Any) -> None:
     assert signed.checkpoint == head
     verify_log_signature(signed, parse_vkey(name.vkey))
     assert signed.text == sign_checkpoint(head, KEY)  # Ed25519 is deterministic
+
+
+def served(folder: Path, size: int) -> tuple[list[bytes], bytes, dict[str, bytes]]:
+    """Entries of a log behind a real server, its root, and its tiles as anybody downloads them."""
+    app = create_app(Settings(folder / "server", in_process=True))
+    store = app.state.desk.store
+    with app_client(app) as client:
+        with store.write() as tx:
+            for number in range(tx.log.size(), size):
+                tx.log.append(b'{"entry":%d}' % number)
+        with store.read() as tx:
+            found = [*tx.log.entries(0, 1000), *tx.log.entries(1000, 1000)]
+            root = tx.log.root(size)
+        paths, level = [], 0
+        while size >> (8 * level):
+            whole, rest = divmod(size >> (8 * level), TILE)
+            paths += [f"tile/{level}/{tile_path(number)}" for number in range(whole)]
+            paths += [f"tile/{level}/{tile_path(whole, rest)}"] if rest else []
+            level += 1
+        tiles = {
+            path: client.get(f"http://testserver/v1/log/tiles/{path}").content for path in paths
+        }
+    store.close()
+    return found, root, tiles
+
+
+def test_log_interop_go_proves_every_entry_from_our_tiles_alone(go: Any, tmp_path: Path) -> None:
+    """Go's TileReader authenticates each tile against the root before it uses a hash of it."""
+    size = 600
+    entries, root, tiles = served(tmp_path, size)
+    assert sorted(tiles) == ["tile/0/000", "tile/0/001", "tile/0/002.p/88", "tile/1/000.p/2"]
+    question = {"Kind": "tiles", "Size": size, "Root": root, "Tiles": tiles}
+    wrong = [
+        question | {"Tiles": tiles | {path: flip(data, len(data) // 2)}}
+        for path, data in tiles.items()
+    ]
+    told, *refused = go([question, *wrong, question | {"Root": flip(root, 0)}])
+    assert (told["Error"], told["Verified"]) == ("", size)
+    assert decoded(told["Roots"]) == [merkle.leaf_hash(entry) for entry in entries]
+    assert all(item["Error"] for item in refused)

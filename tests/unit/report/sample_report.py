@@ -30,6 +30,7 @@ def sample(
     awarded: bool = True,
     dummies: int = 0,
     hostile: bool = False,
+    task: str = "binary",
 ) -> dict[str, Any]:
     """A report with the keys of a real one; same arguments, same report."""
     draw = random.Random(seed)
@@ -39,13 +40,15 @@ def sample(
     quotas = _quotas(sources, records, draw)
     clearing = _clearing(sources, quotas, draw)
     scores = [_score(name, i, undetermined, hostile) for i, name in enumerate(developers)]
+    for i, score in enumerate(scores):
+        score |= _kind_of_score(task, i, hostile)
     best = max(scores, key=lambda score: score["auc"])
     winner = best["developer"] if awarded and not undetermined else None
     purse = {
         "kind": "acceptance",
         "amount": "300.00",
-        "metric": "auc",
-        "threshold": 0.7,
+        "metric": "mse" if task == "number" else "auc",
+        "threshold": 900 if task == "number" else 0.7,
         "confidence": 0.9,
         "awarded_to": winner,
         "reason": "lower bound 0.731 clears 0.70" if winner else "no model clears 0.70 surely",
@@ -91,7 +94,7 @@ def sample(
         },
         "subgroups": _subgroups(draw, hostile),
         "purse": purse,
-        "roc": {name: _roc(1.2 + 0.25 * i) for i, name in enumerate(developers)},
+        "roc": _rocs(task, developers),
         "who_saw_what": [
             {
                 "party": "clearinghouse",
@@ -250,6 +253,68 @@ def _score(name: str, i: int, undetermined: bool, hostile: bool) -> dict[str, An
         "exact_counts_match": True,
         "receipt": f"receipts/{name}.txt",
     }
+
+
+GRADES = ("none", "mild", "grave")
+
+
+def _rocs(task: str, developers: list[str]) -> dict[str, Any]:
+    if task == "number":
+        return {}
+    names = [f"{name}: {grade}" for name in developers for grade in GRADES]
+    names = names if task == "classes" else developers
+    return {name: _roc(1.2 + 0.25 * (i % 3)) for i, name in enumerate(names)}
+
+
+def _kind_of_score(task: str, i: int, hostile: bool) -> dict[str, Any]:
+    """What a score of several classes, or of a number, has beside or in place of the usual."""
+    ends = {"auc": [0.6, 0.9], "sensitivity": [0.4, 0.8], "specificity": [0.5, 0.9]}
+    if task == "classes":
+        rates = {"sensitivity": 0.6, "specificity": 0.7, "status": "ok"}
+        rates |= {"true_positives": 12, "false_positives": 7}
+        each = {
+            "accuracy": 0.8,
+            "brier": 0.15,
+            "sensitivity": 0.61,
+            "specificity": 0.72,
+            "status": "ok",
+            "intervals": ends,
+        }
+        return {
+            "task": "classes",
+            "classes": [
+                {"level": HOSTILE if hostile else grade, "auc": 0.7 + 0.05 * k, **each}
+                for k, grade in enumerate(GRADES)
+            ],
+            "subgroups": {"sex": {"F": {**rates, "classes": dict.fromkeys(GRADES, rates)}}},
+        }
+    if task == "number":
+        mse = 812.5 - 100.0 * (i % 3)
+        return {
+            "task": "number",
+            "auc": 0.5,
+            "mse": mse,
+            "rmse": mse**0.5,
+            "mae": 20.1,
+            "bias": -3.2,
+            "intervals": {
+                "mse": [mse / 2, 2 * mse],
+                "rmse": [(mse / 2) ** 0.5, (2 * mse) ** 0.5],
+                "mae": [15.0, 27.0],
+                "bias": [-8.0, 2.0],
+            },
+            "plaintext_reference": {"auc": 0.5, "mse": mse - 40, "rmse": 27.0, "mae": 19.0},
+            "residuals": {
+                "label": HOSTILE if hostile else "progression",
+                "edges": [-330.0, -330.0, -80.0, -40.0, 0.0, 40.0, 80.0, 330.0],
+                "counts": [0, 3, 9, 31, 35, 8, -1],
+                "noise_sd": 2.4,
+            },
+            "subgroups": {
+                "sex": {"F": {"overestimated": 22, "overestimated_share": 0.44, "status": "ok"}}
+            },
+        }
+    return {}
 
 
 def _downstream(baseline_wins: bool, undetermined: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import tenseal.sealapi as sealapi
 from secure_eval import framing
 from secure_eval.checked import CheckedScoringRun, UploadChecks
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
+from secure_eval.checks import CHECK_OPENINGS, EARLY_OPENINGS
 from secure_eval.comparison import grid
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder, SealedSet
@@ -41,7 +42,8 @@ class Cheat:
 
     def replies(self, message: bytes, kind: Kind, reply: Kind) -> bytes:
         """Answer the checks whatever noise they carry."""
-        parts = framing.decode(message, kind, [OPENING_BYTES] * 3)
+        count = EARLY_OPENINGS if kind is Kind.EARLY_CHECKS else CHECK_OPENINGS
+        parts = framing.decode(message, kind, [OPENING_BYTES] * count)
         opened = [self.holder.opened(part, "x", -1) for part in parts]
         return framing.encode(reply, [np.array(opened, "<u4").tobytes()])
 
@@ -180,7 +182,7 @@ def test_honest_runs_in_two_blocks_with_three_labels_pass(
     run.finish()
 
 
-DIGIT_LIES = ["constant", "two hot", "two hot in padding", "flag", "half", "loud"]
+DIGIT_LIES = ["constant", "two hot", "two hot in padding", "flag", "half", "top", "loud"]
 
 
 @pytest.mark.parametrize("lie", DIGIT_LIES)
@@ -204,6 +206,7 @@ def test_false_digits_are_refused_before_any_share(
         "two hot in padding": two_hot(N - 1),
         "flag": cheat.set(52, 5, 1),
         "half": cheat.set(20, 5, (P + 1) // 2),
+        "top": cheat.set(53, N - 1, 40),
         "loud": cheat.loud(7, 40),
     }
     checks = setting.early(changes[lie])
