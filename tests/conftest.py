@@ -76,11 +76,19 @@ def ready_postgres(postgres: databases.PostgresServer, postgres_template: str) -
     postgres.drop(url)
 
 
+@pytest.fixture
+def server_folder(tmp_path: Path) -> Path:
+    """A folder for a server of its own, whose tables are there already."""
+    folder = tmp_path / "server"
+    databases.fresh_sqlite(folder / "clearinghouse.db")
+    return folder
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database without rows, SQLite and PostgreSQL in turn."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
+        return databases.fresh_sqlite(tmp_path / "test.db")
     url: str = request.getfixturevalue("ready_postgres")
     return url
 

@@ -279,13 +279,19 @@ class Mortals:
 
     def open(self, seconds=120):
         """Start everybody and wait until the request is open; its id."""
-        for role in ("api", "worker", *PROVIDERS, "d"):
+        self.start("api")
+        self.wait_for(self._answers, seconds, "the start")
+        for role in ("worker", *PROVIDERS, "d"):
             self.start(role)
         for name in (*PROVIDERS, "d"):
             self.wait_for((self.folder / f"{name}.ready").exists, seconds, f"the part of {name}")
         self.start("h")
         self.wait_for((self.folder / "h.ready").exists, seconds, "the request")
         return (self.folder / "request").read_text()
+
+    def _answers(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def finish(self, request_id, seconds=240):
         """Wait until the request has ended; its last view."""

@@ -1,9 +1,10 @@
-"""One of several processes that spend the same money and the same epsilon; prints what it got.
+"""Processes that spend the same money and the same epsilon at once; prints what each one got.
 
-Run as `python spend.py URL REQUEST SOURCE WORKER TURNS`; starts when a line comes on stdin.
+Run as `python spend.py URL REQUEST SOURCE WORKERS TURNS`: so many processes begin together.
 """
 
 import json
+import os
 import sys
 
 from clearinghouse.canonical import canonical_bytes
@@ -12,14 +13,10 @@ from clearinghouse.store.records import Summary
 from clearinghouse.store.store import Store
 
 
-def main() -> None:
+def spend(store: Store, request_id: str, source_id: str, worker: int, turns: int) -> object:
     """Spend until the turns are over."""
-    url, request_id, source_id, worker, turns = sys.argv[1:]
-    store = Store(url)
     paid, published, refused, collisions = [], 0, 0, 0
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for turn in range(int(turns)):
+    for turn in range(turns):
         name = f"spend:{worker}:{turn}"
         try:
             with store.write() as tx:
@@ -45,10 +42,41 @@ def main() -> None:
             collided = "collides" in str(error)  # not refused: two writers met
             collisions += collided
             refused += not collided
-    store.close()
-    found = {"paid": paid, "published": published, "refused": refused, "collisions": collisions}
-    print(json.dumps(found))
+    return {"paid": paid, "published": published, "refused": refused, "collisions": collisions}
 
+
+def child(url: str, request_id: str, source_id: str, worker: int, turns: int) -> None:
+    """One process: ready when a byte is out, off when the gate closes; its answer goes last."""
+    store = Store(url)
+    os.write(READY[1], b"r")
+    os.read(GATE[0], 1)
+    found = spend(store, request_id, source_id, worker, turns)
+    store.close()
+    os.write(ANSWERS[1], (json.dumps(found) + "\n").encode())  # at most a pipe's atomic write
+
+
+def main() -> None:
+    """Fork the processes, open the gate, wait for all."""
+    url, request_id, source_id, workers, turns = sys.argv[1:]
+    children = []
+    for worker in range(int(workers)):
+        pid = os.fork()
+        if pid == 0:
+            os.close(GATE[1])
+            child(url, request_id, source_id, worker, int(turns))
+            os._exit(0)
+        children.append(pid)
+    os.close(ANSWERS[1])
+    for _ in children:
+        os.read(READY[0], 1)
+    os.close(GATE[1])  # everybody's read ends at this moment
+    with os.fdopen(ANSWERS[0]) as answers:
+        found = [json.loads(line) for line in answers]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    print(json.dumps({"codes": codes, "found": found}))
+
+
+READY, GATE, ANSWERS = os.pipe(), os.pipe(), os.pipe()
 
 if __name__ == "__main__":
     main()

@@ -18,31 +18,16 @@ WORKERS, TURNS, BUDGET = 8, 20, 100
 
 def race(url, request_id, source_id):
     """Let all processes go at once; return what each says it got."""
-    command = [sys.executable, str(SCRIPT), url, request_id, source_id]
+    command = [sys.executable, str(SCRIPT), url, request_id, source_id, str(WORKERS), str(TURNS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    spenders = [
-        subprocess.Popen(
-            [*command, str(worker), str(TURNS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for worker in range(WORKERS)
-    ]
-    try:
-        for spender in spenders:
-            assert spender.stdout.readline() == "ready\n"
-        for spender in spenders:
-            spender.stdin.write("go\n")
-            spender.stdin.flush()
-        found = [json.loads(spender.communicate(timeout=100)[0]) for spender in spenders]
-    finally:
-        for spender in spenders:
-            spender.kill()
-            spender.wait()
-    assert [spender.returncode for spender in spenders] == [0] * WORKERS
-    return found
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["codes"] == [0] * WORKERS
+    assert len(told["found"]) == WORKERS
+    return told["found"]
 
 
 def test_eight_processes_spend_exactly_the_limit(store, store_url, request_id, org_id):

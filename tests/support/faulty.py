@@ -1,0 +1,42 @@
+"""A network between a party and a server in this process: it drops, loses, doubles and delays.
+
+Each call takes the next fate from `fates`; without one it arrives and is answered.
+
+| fate | what happens |
+|---|---|
+| `drop` | the call never arrives |
+| `lost` | it arrives and acts, its answer never comes back |
+| `twice` | it arrives twice, as a proxy that repeats would send it |
+| `late` | it arrives after later calls, when nobody waits for it any more |
+"""
+
+import httpx
+
+FATES = ("drop", "lost", "twice", "late")
+
+
+class Faulty(httpx.BaseTransport):
+    """Hands calls to another transport, or does not."""
+
+    def __init__(self, inner):
+        self.inner, self.fates, self.held = inner, [], []
+
+    def handle_request(self, request):
+        fate = self.fates.pop(0) if self.fates else ""
+        request.read()
+        if fate == "drop":
+            raise httpx.ConnectError("dropped", request=request)
+        if fate == "late":
+            self.held.append(request)
+            raise httpx.ReadTimeout("late", request=request)
+        answer = self.inner.handle_request(request)
+        if fate == "twice":
+            self.inner.handle_request(request)
+        if fate == "lost":
+            raise httpx.ReadError("lost", request=request)
+        return answer
+
+    def arrive(self):
+        """Let what was late arrive now, the last one first."""
+        held, self.held = self.held[::-1], []
+        return [self.inner.handle_request(request).status_code for request in held]
