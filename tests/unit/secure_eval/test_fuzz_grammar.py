@@ -21,9 +21,12 @@ import onnx
 import pytest
 from onnx import helper
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
+from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.client.onnx_sandbox import imported
 from clearinghouse.errors import ClearinghouseError
+from clearinghouse.features import features
+from clearinghouse.model_columns import columns
 from clearinghouse.schema import parse_schema
 from clearinghouse.worker import CrashError, WorkerProcess
 from secure_eval import framing
@@ -356,13 +359,22 @@ SCHEMA = {
 @pytest.mark.long
 def test_a_worker_takes_mutated_models_and_files_and_does_the_next_job(tmp_path: Path) -> None:
     """Whatever a job's bytes do to a worker, the job after it is done."""
-    blobs = BlobStore(tmp_path / "blobs", max_bytes=1 << 26)
-    worker = WorkerProcess(blobs.folder, blob_bytes=1 << 26, wall_s=60, memory_bytes=2 << 30)
+    blobs = DiskStore(tmp_path / "blobs", max_bytes=1 << 26)
+    place = BlobPlace(blobs.folder, 1 << 26)
+    worker = WorkerProcess(place, wall_s=60, memory_bytes=2 << 30)
     asked = {"schema": SCHEMA, "published_bins": 32}
-    good, died = blobs.put(models()[0].encode()), 0
+    schema = parse_schema(SCHEMA, file="s")
+    model = IntegerModel(
+        kind="linear",
+        columns=columns(schema)[:1],
+        weights=np.array([3]),
+        bias=0,
+        n_features=len(features(schema)),
+    )
+    good, died = blobs.put(model.to_json().encode()), 0
     refusals: list[str] = []
     try:
-        for _how, random in fuzzing.cases(30.0):
+        for _how, random in fuzzing.cases(8.0):
             for make in (model_text, onnx_bytes, frame):
                 job = {**asked, "model": blobs.put(make(random))}
                 try:
@@ -371,14 +383,12 @@ def test_a_worker_takes_mutated_models_and_files_and_does_the_next_job(tmp_path:
                     died += 1
                 except (ClearinghouseError, ValueError) as error:
                     refusals.append(str(error))
-            with pytest.raises(ClearinghouseError, match="columns"):
-                worker.run("model.inspect", {**asked, "model": good})
+            assert worker.run("model.inspect", {**asked, "model": good})["kind"] == "linear"
         assert died == 0, f"{died} jobs ended their process"
         assert all(refusals)
-        schema = parse_schema(SCHEMA, file="s")
-        for how, random in list(zip(range(40), fuzzing.cases(1e9), strict=False)):
+        for _, (how, random) in zip(range(20), fuzzing.cases(1e9), strict=False):
             with pytest.raises(ClearinghouseError, match=r"f\.onnx: ") as refused:
-                imported(onnx_bytes(random[1]), schema, "f.onnx")
+                imported(onnx_bytes(random), schema, "f.onnx")
             assert "died" not in str(refused.value), how
     finally:
         worker.close()
