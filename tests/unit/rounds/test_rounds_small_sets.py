@@ -1,11 +1,18 @@
 """Small validation sets in a whole market: fewer tables, and words that say why."""
 
+import json
+import time
+
 import pytest
 
 from clearinghouse.client.hospital import HospitalTerms
 from clearinghouse.errors import InputError
+from clearinghouse.log.entries import epsilon_by_owner, parse_entry
+from clearinghouse.log.replay import verify_replay
+from clearinghouse.messages.disputes import DisputeView, OpenDispute
 from clearinghouse.messages.intake import Fairness, RequestView
-from clearinghouse.messages.results import RunList
+from clearinghouse.messages.results import LogView, RunList
+from clearinghouse.messages.tasks import TaskList
 
 
 def test_a_set_of_eight_is_scored_without_subgroup_tables_and_promises_none(world):
@@ -24,3 +31,56 @@ def test_a_set_of_eight_is_scored_without_subgroup_tables_and_promises_none(worl
     assert run.groups == {}
     (table,) = run.tables  # the histogram has the whole of epsilon
     assert table["epsilon_micro"] == 1_000_000
+    dispute_reveals_nothing(world, run)
+
+
+def dispute_reveals_nothing(world, run):
+    """A disputed run is replayed from what was stored: nobody is asked, opened or charged again."""
+    hospital, developer = world.hospital, world.developers[0]
+    before = what_was_paid_and_opened(world, run)
+    message = OpenDispute(
+        request_id=world.request_id,
+        subject=run.id,
+        reason="score",
+        remedy="pay",
+        words="my model is better than that",
+        evidence={},
+    )
+    opened = developer.transport.post(
+        "/disputes", message, DisputeView, idempotency_key=f"dispute-{run.id}"
+    )
+    for _ in range(600):
+        found = developer.transport.get(f"/disputes/{opened.id}", DisputeView)
+        if found.finding:
+            break
+        time.sleep(0.05)
+    assert found.finding["verdict"] == "reproduced", found.finding
+    told = json.dumps(found.finding)
+    assert "noise" not in found.finding
+    assert not any(json.dumps(table["exact"]) in told for table in private_tables(hospital, run))
+    tasks = hospital.transport.get("/agent/tasks", TaskList).tasks
+    assert {item.task.kind for item in tasks} <= {"receipt.sign"}
+    assert what_was_paid_and_opened(world, run) == before
+
+
+def private_tables(hospital, run):
+    return hospital.agent.record(run.id)["tables"]
+
+
+def what_was_paid_and_opened(world, run):
+    """The hospital's ledger and openings, the log's epsilon, and every message of the run."""
+    hospital = world.hospital
+    texts = hospital.transport.get("/log/entries", LogView).entries
+    entries = [parse_entry(text.encode()) for text in texts]
+    verify_replay(entries)
+    with world.desk.store.read() as tx:
+        messages = tx.requests.messages(world.request_id, run.id)
+        asked = [task.task.kind for task in tx.tasks.of(world.request_id)]
+    return (
+        hospital.budget.spent,
+        hospital.budget.left,
+        hospital.agent.quota.used,
+        epsilon_by_owner(entries),
+        [(item.kind, item.digest) for item in messages],
+        sorted(asked),
+    )
