@@ -124,6 +124,8 @@ def complete(document: dict[str, Any]) -> None:
         content = _CONTENTS.get((method, path))
         if content is not None:
             operation["responses"]["200"]["content"] = {content: {}}
+        if (method, path) == ("put", "/v1/blobs/{digest}"):
+            operation["responses"]["200"] = {"description": "The caller had these bytes here."}
         for parameter in operation.get("parameters", ()):
             _shape(parameter)
         if operation["security"] and method in ("post", "delete") and path not in _UNKEYED:

@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.load_calls import Caller
 from benchmarks.scoring_inputs import linear, sealed_set
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.ids import new_id
 from clearinghouse.messages.results import PriceList, PriceView
@@ -147,7 +147,7 @@ class Scorings:
     def __init__(self, server: Server, request_id: str) -> None:
         """Seal rows under a fresh key and store what the jobs read."""
         self._server, self._request_id = server, request_id
-        blobs = BlobStore(server.data / "blobs", max_bytes=2**30)
+        blobs = DiskStore(server.data / "blobs", max_bytes=2**30)
         holder = KeyHolder.generate()
         sealed, _ = sealed_set(holder, ROWS, COLUMNS)
         self._arguments = {

@@ -190,8 +190,8 @@ def _float(text: str) -> float:
     return number
 
 
-def _refuse_float(text: str) -> NoReturn:
-    raise InputError(f"number {text[:40]} is not an integer; use a decimal string")
+def _refuse_float(_text: str) -> NoReturn:
+    raise InputError("a number in the JSON is not an integer; use a decimal string")
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -12,19 +12,17 @@ from typing import Any
 
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.model_columns import columns, label_column_of
+from clearinghouse.model_jobs import inspect_model
 from clearinghouse.replay_jobs import delivery_replay, score_replay, target_replay, upload_replay
 from clearinghouse.rows import verify_proofs
 from clearinghouse.schema import Schema
-from clearinghouse.score_cards import Released, document, task_of
+from clearinghouse.score_cards import Released, document
 from clearinghouse.upload_claims import claims
 from secure_eval.checked import CheckedScoringRun
-from secure_eval.class_models import ClassModels, model_parts, read_model
+from secure_eval.class_models import ClassModels, read_model
 from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Layout
-from secure_eval.exactness import score_room
-from secure_eval.integer_model import IntegerModel
-from secure_eval.quantise_residual import residual_unit
+from secure_eval.layout import ReadParts
 from secure_eval.target import TargetOpening
 from secure_eval.upload_checks import UploadChecks
 
@@ -43,6 +41,7 @@ class Jobs:
 
     def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
+        self.parts = ReadParts()
         self._runs: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
     def keep(self, run_id: str, stage: str, run: Any) -> None:
@@ -165,76 +164,6 @@ def _target_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     return {"counts": counts.reshape(-1).tolist()}
 
 
-# ---------------------------------------------------------------- models
-
-
-def _model_inspect(state: Jobs, arguments: Arguments) -> dict[str, Any]:
-    """Read a submitted model strictly and find its columns among the uploaded ones."""
-    model = read_model(state.blobs.get(arguments["model"]))
-    if model.digest() != arguments["model"]:
-        raise InputError("the model must be in its canonical text, as to_json gives")
-    schema = Schema.from_dict(arguments["schema"])
-    task, parts = task_of(schema.label), model_parts(model)
-    wanted = schema.label.n_classes if task == "classes" else 1
-    if (len(parts) if isinstance(model, ClassModels) else 1) != wanted or (
-        isinstance(model, ClassModels) != (task == "classes")
-    ):
-        raise InputError(
-            f"the label '{schema.label.name}' needs a model of "
-            f"{f'{wanted} classes' if task == 'classes' else 'one score'}"
-        )
-    most = int(arguments["published_bins"])
-    for part in parts:
-        if len(part.bin_edges) - 1 > most:
-            raise InputError(
-                f"this validation set publishes at most {most} bins, the model has "
-                f"{len(part.bin_edges) - 1}; merge bins with with_edges"
-            )
-    maps = [_uploaded(schema, part) for part in parts]
-    reading = [
-        {
-            "edges": part.edges.tolist(),
-            "threshold_edge": part.bin_edges.index(part.threshold_bin),
-        }
-        for part in parts
-    ]
-    bits, headroom = score_room(*parts)
-    found = {
-        "kind": model.kind,
-        "task": task,
-        "columns": maps[0],
-        "score_bits": bits,
-        "headroom": f"{headroom:.6f}",
-        **reading[0],
-    }
-    if task == "classes":
-        return {**found, "columns": maps, "histograms": reading}
-    label = label_column_of(schema)
-    if label is None:
-        return found
-    (part,) = parts
-    if part.threshold_bin != part.bins // 2:
-        raise InputError("a residual model's threshold is its middle edge, the residual 0")
-    width = schema.label.high - schema.label.low
-    return {**found, "unit": f"{residual_unit(part, label):.17g}", "width": f"{width:.17g}"}
-
-
-def _uploaded(schema: Schema, model: IntegerModel) -> list[int]:
-    """Where the columns of a model are among the uploaded ones.
-
-    Raises:
-        InputError: One is not among them.
-    """
-    where = {column: index for index, column in enumerate(columns(schema))}
-    unknown = [column for column in model.columns if column not in where]
-    if unknown:
-        raise InputError(
-            f"the model reads a column of feature {unknown[0].feature} that is not among the "
-            "encrypted columns of this schema; import it with the schema's columns"
-        )
-    return [where[column] for column in model.columns]
-
-
 # ---------------------------------------------------------------- scores
 
 
@@ -252,6 +181,7 @@ def _scoring(state: Jobs, arguments: Arguments) -> Run:
         bytes.fromhex(arguments["nonce"]),
         coins=arguments["coins"],
     )
+    run.share_parts(state.parts)
     return run
 
 
@@ -400,7 +330,7 @@ _JOBS: Mapping[str, Callable[[Jobs, Arguments], dict[str, Any]]] = {
     "target.checks": _target_checks,
     "target.openings": _target_openings,
     "target.release": _target_release,
-    "model.inspect": _model_inspect,
+    "model.inspect": lambda state, arguments: inspect_model(state.blobs, arguments),
     "score.begin": _score_begin,
     "score.early": _score_early,
     "score.verdict": _score_verdict,

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +34,7 @@ from clearinghouse.client.transport import Transport, make_client
 from clearinghouse.clock import SystemClock
 from clearinghouse.errors import ClearinghouseError, InputError, TableError, TryAgainError
 from clearinghouse.lifeline import die_with
+from clearinghouse.places import place
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.tables import Table, read_table, stratified_split
 
@@ -277,14 +277,12 @@ def main(arguments: Sequence[str]) -> int:
 def error_event(error: Exception) -> dict[str, Any]:
     """What may be said aloud about an error that ends a process: no value of any table."""
     if isinstance(error, TableError):
-        place = f"{error.file}, column '{error.column}', row {error.row}"
-        message, code = f"{place}: the table breaks its schema", error.exit_code
+        where = f"{error.file}, column '{error.column}', row {error.row}"
+        message, code = f"{where}: the table breaks its schema", error.exit_code
     elif isinstance(error, ClearinghouseError):
         message, code = str(error), error.exit_code
     else:
-        frames = traceback.extract_tb(error.__traceback__)[-3:]
-        path = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-        message, code = f"{type(error).__name__} in {path}", 1
+        message, code = place(error), 1
     return {"event": "error", "message": message, "exit_code": code}
 
 

@@ -24,6 +24,7 @@ from clearinghouse.blobs import BlobStore, StorageFullError
 from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.errors import ClearinghouseError, ProtocolError, TryAgainError
 from clearinghouse.journal import journal
+from clearinghouse.places import is_said
 from clearinghouse.settings import Settings
 
 LENGTH = struct.Struct(">I")
@@ -171,7 +172,7 @@ class WorkerThread:
             try:
                 return jobs.perform(self._jobs, job, json.loads(json.dumps(dict(arguments))))
             except ValueError as error:
-                raise ProtocolError(str(error)) from None
+                raise ProtocolError(fault(error)["message"]) from None
 
     def kill(self) -> None:
         """Nothing to end."""
@@ -245,8 +246,11 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def fault(error: Exception) -> dict[str, str]:
     """An error as a frame: what the peer did wrong, without any value of its bytes."""
+    kind = type(error).__name__
     if isinstance(error, ClearinghouseError):
         return {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, ValueError):  # the numerical packages' error for malformed input
+        if not is_said(error):
+            return {"error": ProtocolError.__name__, "message": f"bytes are malformed: {kind}"}
         return {"error": ProtocolError.__name__, "message": str(error)}
-    return {"error": JobFailedError.__name__, "message": f"the job failed: {type(error).__name__}"}
+    return {"error": JobFailedError.__name__, "message": f"the job failed: {kind}"}

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 
 from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.failpoints import reach
@@ -16,6 +17,7 @@ _CPU_S = 24 * 3600
 def main() -> None:
     """Serve jobs until the server is gone."""
     die_with(int(sys.argv[1]))
+    warnings.simplefilter("ignore")  # their words go to the server's log and may quote numbers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides, also on Ctrl-C
     jobs_in = os.fdopen(os.dup(0), "rb")
     answers_out = os.fdopen(os.dup(1), "wb")

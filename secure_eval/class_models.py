@@ -56,7 +56,7 @@ class ClassModels:
                 f"classes: expected {MIN_CLASSES} to {MAX_CLASSES} models, got {len(self.models)}"
             )
         if self.method not in get_args(Method):
-            raise ValueError(f"method: expected one of {get_args(Method)}, got {self.method!r}")
+            raise ValueError(f"method: expected one of {get_args(Method)}")
         for what, values in (
             ("features", {model.n_features for model in self.models}),
             ("hidden bins", {model.bins for model in self.models}),

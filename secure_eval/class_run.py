@@ -13,7 +13,7 @@ import numpy as np
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.class_models import ClassModels
 from secure_eval.evaluator import Opened
-from secure_eval.layout import Layout, Shapes
+from secure_eval.layout import Layout, ReadParts, Shapes
 from secure_eval.one_class import (
     OneClassUpload,
     class_run_id,
@@ -117,6 +117,11 @@ class ClassesScoringRun:
             for index, run in enumerate(self._runs)
             for name, cells in run.table_cells
         ]
+
+    def share_parts(self, kept: ReadParts) -> None:
+        """Keep the set's ciphertexts where the runs of all classes, and others, find them."""
+        for run in self._runs:
+            run.share_parts(kept)
 
     def _split(self, message: bytes) -> list[tuple[OneClassRun, bytes]]:
         return list(zip(self._runs, split_parts(message, len(self._runs)), strict=True))

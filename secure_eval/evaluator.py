@@ -29,7 +29,7 @@ from secure_eval.comparison import Grid, grid
 from secure_eval.framing import Kind
 from secure_eval.histogram_opening import open_histogram
 from secure_eval.integer_model import IntegerModel
-from secure_eval.layout import MAX_CELLS, Layout, Shapes, Upload, seeded_parts
+from secure_eval.layout import MAX_CELLS, Layout, ReadParts, Shapes, Upload, seeded_parts
 from secure_eval.opening import OpeningBatch, flooded_vector
 from secure_eval.packing import unpack
 from secure_eval.params import PARAMETERS
@@ -228,6 +228,10 @@ class ScoringRun:
         slots = self._mask(block) + constant % _P
         seal().evaluator.add_plain_inplace(total, seal().encoded(slots))
         return total
+
+    def share_parts(self, kept: ReadParts) -> None:
+        """Keep the set's ciphertexts where other runs on it find them; messages are the same."""
+        self.upload.kept = kept
 
     def prepare(self, block: int, residues: Integers) -> None:
         """Take a block's doubled weighted columns, residues (2, 4, N), from `many_models`."""

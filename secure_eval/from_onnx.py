@@ -161,7 +161,10 @@ def _inputs(
     found = [item for item in graph.input if item.name not in constants]
     widths = [_input_width(item, n_features if len(found) == 1 else None) for item in found]
     if sum(widths) != n_features:
-        raise ValueError(f"the graph reads {sum(widths)} features, the bounds give {n_features}")
+        raise ValueError(
+            f"the graph reads {sum(widths)} features; expected the {n_features} features of the "
+            "schema, in their order"
+        )
     places = {name: place for place, name in enumerate(names)}
     result: dict[str, Value] = {}
     first = 0

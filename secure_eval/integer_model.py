@@ -160,7 +160,7 @@ class IntegerModel:
 
     def _check(self) -> None:
         if self.kind not in {"linear", "additive", "trees"}:
-            raise ValueError(f"kind: expected linear, additive or trees, got {self.kind!r}")
+            raise ValueError("kind: expected linear, additive or trees")
         if not 1 <= self.n_features <= MAX_FEATURES:
             raise ValueError(f"n_features: expected 1 to {MAX_FEATURES}, got {self.n_features}")
         if not len(self.columns) <= MAX_COLUMNS:

@@ -25,7 +25,7 @@ from secure_eval.params import PARAMETERS
 from secure_eval.public_keys import PublicKeys
 from secure_eval.sealio import seal
 
-__all__ = ["KeyHolder", "RefusedAfterDecryptionError", "SealedSet"]
+__all__ = ["POOL_SIZE", "KeyHolder", "RefusedAfterDecryptionError", "SealedSet"]
 
 Integers = NDArray[np.int64]
 
@@ -35,6 +35,11 @@ _LEVEL = PARAMETERS.opening_primes
 _PRIMES = PARAMETERS.primes[:_LEVEL]
 _MODULUS = int(np.prod([int(prime) for prime in _PRIMES], dtype=object))
 _DIGEST_BYTES = 32
+_DATA_MODULI = np.array(PARAMETERS.data_primes, np.uint64)[:, None]
+_DATA_MODULUS = int(np.prod([int(prime) for prime in PARAMETERS.data_primes], dtype=object))
+_DELTA = np.array([_DATA_MODULUS // _P % int(q) for q in PARAMETERS.data_primes], np.uint64)
+#: encryptions of zero kept ahead: those of the messages of one run of a block
+POOL_SIZE = 128
 _SEAL_SIZE = struct.Struct("<8xQ")
 
 
@@ -72,6 +77,16 @@ def _random_order(n: int) -> Integers:
     return np.lexsort(keys).astype(np.int64)
 
 
+def _scaled(message: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return round(q m / p) mod each data prime (4, N) for coefficients m (N,), as SEAL does.
+
+    floor(q / p) m below each prime is less than 2^64, as m has 20 bits and a prime 44.
+    """
+    p = np.uint64(_P)
+    rest = np.uint64(_DATA_MODULUS % _P) * message + np.uint64((_P + 1) // 2)
+    return np.asarray((message * _DELTA[:, None] + rest // p) % _DATA_MODULI, np.uint64)
+
+
 def _codes(values: ArrayLike, n: int, bound: int, what: str) -> Integers:
     codes = np.asarray(values)
     if codes.shape != (n,) or not np.issubdtype(codes.dtype, np.integer):
@@ -101,6 +116,7 @@ class KeyHolder:
         self._encryptor = sealapi.Encryptor(tools.context, public.seal_public_key(), secret_key)
         self._decryptor = sealapi.Decryptor(tools.context, secret_key)
         self._ternary = self._secret_coefficients()
+        self._zeros: list[tuple[NDArray[np.uint64], bytes]] = []
 
     def __repr__(self) -> str:
         return "KeyHolder(...)"
@@ -176,9 +192,25 @@ class KeyHolder:
         values = np.zeros(_N, np.int64)
         given = np.asarray(slots, np.int64)
         values[: len(given)] = given
-        saveable = self._encryptor.encrypt_symmetric(seal().encoded(values))
-        first, seed = seal().seeded_parts(saveable)
+        plain = seal().encoded(values)
+        if not self._zeros:
+            first, seed = seal().seeded_parts(self._encryptor.encrypt_symmetric(plain))
+            return pack(first) + seed
+        zero, seed = self._zeros.pop()
+        first = zero + _scaled(seal().coefficients(plain))
+        first -= _DATA_MODULI * (first >= _DATA_MODULI)
         return pack(first) + seed
+
+    def prepare(self, most: int) -> int:
+        """Make up to so many encryptions of zero ahead, while nobody waits; return how many.
+
+        `encrypted` adds its message to one instead of making one, in half the time; each
+        serves once, in this process. POOL_SIZE of them, 33 MB, are kept at most.
+        """
+        count = max(0, min(most, POOL_SIZE - len(self._zeros)))
+        for _ in range(count):
+            self._zeros.append(seal().seeded_parts(self._encryptor.encrypt_zero_symmetric()))
+        return count
 
     def seal(
         self,

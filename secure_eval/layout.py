@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from secure_eval import framing
@@ -20,12 +21,23 @@ from secure_eval.packing import (
 from secure_eval.params import PARAMETERS
 from secure_eval.sealio import seal
 
-__all__ = ["MAC_OPENINGS", "MAX_CELLS", "REPLY_BYTES", "Layout", "Shapes", "Upload", "seeded_parts"]
+__all__ = [
+    "MAC_OPENINGS",
+    "MAX_CELLS",
+    "REPLY_BYTES",
+    "Layout",
+    "ReadParts",
+    "Shapes",
+    "Upload",
+    "seeded_parts",
+]
 
 #: counts must stay below p / 2 with room for noise
 MAX_BLOCKS = 60
 MAX_LABELS = 16
 MAX_PARTS = 20_000
+#: 268 MB
+MAX_READ_PARTS = 512
 MAX_JSON_BYTES = 1 << 16
 #: openings that check the others
 MAC_OPENINGS = 2
@@ -142,8 +154,38 @@ class Layout:
         return cls(**{**plain, "groups": tuple((name, levels) for name, levels in groups)})
 
 
+class ReadParts:
+    """Ciphertexts of one sealed set that stay in memory for the next model on it.
+
+    Expanding a seeded ciphertext costs more than using it. Those of the set that was read last are
+    kept, up to a number; reading another set forgets them.
+    """
+
+    def __init__(self, most: int = MAX_READ_PARTS) -> None:
+        self._most = most
+        self._digest = b""
+        self._parts: dict[tuple[int, int], Any] = {}
+
+    def get(self, digest: bytes, place: tuple[int, int], read: Callable[[], Any]) -> Any:
+        """Return a copy of the ciphertext at (block, part) of a set, which `read` gives."""
+        if digest != self._digest:
+            self._digest, self._parts = digest, {}
+        if place in self._parts:
+            return seal().copied(self._parts[place])
+        found = read()
+        if len(self._parts) < self._most:
+            self._parts[place] = seal().copied(found)
+        return found
+
+
 class Upload:
-    """A sealed set's blocks, checked for shape at once and for residues on use."""
+    """A sealed set's blocks, checked for shape at once and for residues on use.
+
+    Attributes:
+        kept: where read ciphertexts are kept for other runs on the same set, if anywhere.
+    """
+
+    kept: ReadParts | None = None
 
     def __init__(self, layout: Layout, blobs: Sequence[bytes]) -> None:
         """Take one blob per block.
@@ -158,7 +200,7 @@ class Upload:
         self._parts = [framing.decode(blob, Kind.UPLOAD_BLOCK, lengths) for blob in blobs]
         self._digests = [hashlib.sha256(blob).digest() for blob in blobs]
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 over the blocks' digests."""
         return hashlib.sha256(b"".join(self._digests)).digest()
@@ -169,7 +211,14 @@ class Upload:
         Raises:
             ValueError: a residue is not below its prime.
         """
-        return seeded_ciphertext(self._parts[block][part], f"upload block {block}, part {part}")
+
+        def read() -> Any:
+            what = f"upload block {block}, part {part}"
+            return seeded_ciphertext(self._parts[block][part], what)
+
+        if self.kept is None:
+            return read()
+        return self.kept.get(self.digest, (block, part), read)
 
     def check(self) -> None:
         """Check every residue of every part, without SEAL.

@@ -17,7 +17,7 @@ def check_columns(columns: Sequence["Column"], n_features: int) -> None:
     for index, column in enumerate(columns):
         place = f"columns[{index}]"
         if column.kind not in {"value", "bit"}:
-            raise ValueError(f"{place}.kind: expected value or bit, got {column.kind!r}")
+            raise ValueError(f"{place}.kind: expected value or bit")
         if not 0 <= column.feature < n_features:
             raise ValueError(
                 f"{place}.feature: expected 0 to {n_features - 1}, got {column.feature}"
@@ -38,7 +38,7 @@ def check_groups(groups: Sequence["Group"], columns: Sequence["Column"]) -> None
     for index, (kind, members) in enumerate(groups):
         place = f"groups[{index}]"
         if kind not in {"one_hot", "monotone"}:
-            raise ValueError(f"{place}: expected one_hot or monotone, got {kind!r}")
+            raise ValueError(f"{place}: expected one_hot or monotone")
         if not members:
             raise ValueError(f"{place}: a group needs at least one column")
         for member in members:

@@ -128,8 +128,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> Plain:
     return result
 
 
-def _no_float(text: str) -> Any:
-    raise ValueError(f"model: only integers are allowed, got the number {text[:20]}")
+def _no_float(_text: str) -> Any:
+    raise ValueError("model: only integers are allowed, got another number")
 
 
 def _parse_integer(text: str) -> int:
@@ -181,7 +181,7 @@ def _object(readers: dict[str, Reader]) -> Reader:
             raise ValueError(f"{place}: expected an object, got {type(value).__name__}")
         unknown, missing = sorted(set(value) - set(readers)), sorted(set(readers) - set(value))
         if unknown:
-            raise ValueError(f"{place}: unknown key {unknown[0][:32]!r}")
+            raise ValueError(f"{place}: {len(unknown)} unknown keys, known are {sorted(readers)}")
         if missing:
             raise ValueError(f"{place}: missing key {missing[0]!r}")
         return {key: reader(value[key], f"{place}.{key}") for key, reader in readers.items()}

@@ -195,6 +195,15 @@ class Seal:
         head = _PLAIN_HEAD.pack(ident, primes * degree, 1.0)
         return self.load_into(sealapi.Plaintext(), self._headed(head + inner))
 
+    def coefficients(self, plain: Plaintext) -> NDArray[np.uint64]:
+        """Return the coefficients (N,) of a plaintext that is not in NTT form."""
+        body = self.saved_body(plain.save)
+        _, count, _ = _PLAIN_HEAD.unpack_from(body)
+        start = _PLAIN_HEAD.size + _HEADER.size + _COUNT.size
+        result = np.zeros(PARAMETERS.degree, np.uint64)
+        result[:count] = np.frombuffer(body, np.uint64, count, start)
+        return result
+
     def constant(self, value: int) -> Plaintext:
         """Return the plaintext with one integer mod p in every slot."""
         return sealapi.Plaintext(f"{int(value) % PARAMETERS.plain_modulus:x}")

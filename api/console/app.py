@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from api.console import pages
+from api.console import disputes, pages
 from api.console.budgets import Tally
 from api.console.oidc import Login, Provider
 from api.console.sessions import Sessions, Viewer
@@ -37,6 +37,8 @@ def create_console(desk: Desk, limits: Limits, provider: Provider | None) -> Sta
             Route("/requests", desks.signed_in(desks.requests)),
             Route("/requests/{request_id}", desks.signed_in(desks.request)),
             Route("/receipts/{receipt_id}", desks.signed_in(desks.receipt)),
+            Route("/disputes", desks.signed_in(desks.disputes)),
+            Route("/disputes/{dispute_id}", desks.signed_in(desks.dispute)),
             Route("/sources", desks.signed_in(desks.sources)),
             Route("/budgets", desks.signed_in(desks.budgets)),
             Route("/log", desks.signed_in(desks.log)),
@@ -155,6 +157,15 @@ class _Console:
         with self.desk.store.read() as tx:
             receipt = tx.access.receipt(request.path_params["receipt_id"], viewer.org.id)
         return PlainTextResponse(receipt.body, headers=pages.HEADERS)
+
+    def disputes(self, request: Request, viewer: Viewer) -> Response:
+        with self.desk.store.read() as tx:
+            return disputes.all_disputes(request, viewer, tx)
+
+    def dispute(self, request: Request, viewer: Viewer) -> Response:
+        with self.desk.store.read() as tx:
+            dispute_id = request.path_params["dispute_id"]
+            return disputes.one_dispute(request, viewer, tx, dispute_id)
 
     def sources(self, request: Request, viewer: Viewer) -> Response:
         with self.desk.store.read() as tx:

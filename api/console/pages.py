@@ -78,10 +78,10 @@ def requests(_request: Request, viewer: Viewer, tx: Tx, now: float) -> Response:
             {"view": view, "waiting": view.waiting_for or ([view.reason] if view.reason else [])}
             for view in found
         ],
-        "names": _names(tx, [view.org_id for view in found]),
+        "names": named(tx, [view.org_id for view in found]),
         "is_operator": viewer.org.role == "clearinghouse",
     }
-    return _shown("requests.html", viewer, values)
+    return shown("requests.html", viewer, values)
 
 
 def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str, now: float) -> Response:
@@ -95,7 +95,7 @@ def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str, now:
     sellers = {source_id: tx.cohorts.source(source_id) for source_id in record.terms.source_ids}
     org_ids = [record.org_id, *(source.org_id for source in sellers.values())]
     org_ids += [run.org_id for run in runs] + list(record.terms.developer_ids)
-    names = _names(tx, org_ids)
+    names = named(tx, org_ids)
     values = {
         "title": f"Request {request_id}",
         "view": view,
@@ -109,7 +109,7 @@ def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str, now:
         "balances": _balances(statement.balances, names),
         "names": names,
     }
-    return _shown("request.html", viewer, values)
+    return shown("request.html", viewer, values)
 
 
 def sources(_request: Request, viewer: Viewer, tx: Tx) -> Response:
@@ -120,9 +120,9 @@ def sources(_request: Request, viewer: Viewer, tx: Tx) -> Response:
         "title": "Sources",
         "sources": found,
         "spent": spent,
-        "names": _names(tx, [source.org_id for source in found]),
+        "names": named(tx, [source.org_id for source in found]),
     }
-    return _shown("sources.html", viewer, values)
+    return shown("sources.html", viewer, values)
 
 
 def budgets(_request: Request, viewer: Viewer, tx: Tx, spent: Mapping[str, int]) -> Response:
@@ -133,7 +133,7 @@ def budgets(_request: Request, viewer: Viewer, tx: Tx, spent: Mapping[str, int])
         for data, micro in sorted(spent.items())
     ]
     values = {"title": "Budgets", "rows": rows, "total": sum(spent.values())}
-    return _shown("budgets.html", viewer, values)
+    return shown("budgets.html", viewer, values)
 
 
 def log(_request: Request, viewer: Viewer, tx: Tx, vkey: str) -> Response:
@@ -147,9 +147,9 @@ def log(_request: Request, viewer: Viewer, tx: Tx, vkey: str) -> Response:
         "checkpoint": tx.log.stored_checkpoint(),
         "vkey": vkey,
         "entries": list(reversed(list(enumerate(entries, start)))),
-        "names": _names(tx, [entry.actor for entry in entries]),
+        "names": named(tx, [entry.actor for entry in entries]),
     }
-    return _shown("log.html", viewer, values)
+    return shown("log.html", viewer, values)
 
 
 def _steps(step: str, state: str, seconds: Mapping[str, str]) -> list[dict[str, str]]:
@@ -195,11 +195,13 @@ def _summaries(tx: Tx, found: Any) -> Mapping[str, Any]:
     return tx.cohorts.summaries([source.id for source in found])
 
 
-def _names(tx: Tx, org_ids: list[str]) -> dict[str, str]:
+def named(tx: Tx, org_ids: list[str]) -> dict[str, str]:
+    """Organisations' names by id."""
     return {org_id: tx.parties.get(org_id).name for org_id in set(org_ids)}
 
 
-def _shown(template: str, viewer: Viewer, values: Mapping[str, Any]) -> Response:
+def shown(template: str, viewer: Viewer, values: Mapping[str, Any]) -> Response:
+    """A page for somebody who is signed in."""
     here = template.removesuffix(".html")
     return _page(template, {"viewer": viewer, "here": here, **values})
 

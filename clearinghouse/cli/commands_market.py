@@ -5,6 +5,7 @@ Only declarations: what a command needs is imported when it runs.
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,8 @@ from clearinghouse.cli.options import (
     progress,
 )
 from clearinghouse.consent import DISCLOSURE
+from clearinghouse.documents import shown
+from clearinghouse.errors import InputError
 
 
 def _app(words: str) -> typer.Typer:
@@ -341,9 +344,33 @@ def model_preflight(
     as_json: Json = False,
 ) -> None:
     """Import a model, run it encrypted on made-up rows; free."""
+    _check_file(model, schema)
     from clearinghouse.cli.preflight import preflight
 
     emit(as_json, *preflight(model, schema, seed))
+
+
+def _check_file(model: str, schema: Path | None) -> None:
+    """Read a file before what scores it is loaded: a bad one is refused at once.
+
+    Raises:
+        InputError: It is no ONNX file, or cannot be imported for the schema.
+    """
+    path = Path(model)
+    kind = path.suffix.lower()
+    if kind and (kind != ".onnx" or not path.is_file()):
+        reason = "does not exist" if kind == ".onnx" else "is no model"
+        if kind in (".pkl", ".pickle", ".joblib"):
+            reason = "is a pickle, which could run code and is never read: export it (skl2onnx)"
+        raise InputError(
+            f"{shown(model)} {reason}. Give the path of an .onnx file, or one of the recipes "
+            "logistic, gam, trees"
+        )
+    if kind and schema is not None and find_spec("onnx") is not None:
+        from clearinghouse.client.onnx_sandbox import import_onnx
+        from clearinghouse.schema import load_schema
+
+        import_onnx(path, load_schema(schema))
 
 
 @model_app.command("submit")
@@ -372,6 +399,7 @@ def model_submit(
 
     Their deliveries are opened first; a recipe is trained on them.
     """
+    _check_file(model, schema)
     from clearinghouse.cli.developer import open_developer, submit
     from clearinghouse.cli.loop import alone, stopping
     from clearinghouse.cli.profile import check_id, session

@@ -137,7 +137,7 @@ def dispute_show(
 @dispute_app.command("resolve")
 def dispute_resolve(
     dispute_id: DisputeId,
-    outcome: Annotated[str, typer.Option("--outcome", help="refund, pay or forfeit.")],
+    outcome: Annotated[str, typer.Option("--outcome", help="refund, pay, forfeit or award.")],
     words: Words,
     data: Annotated[
         Path, typer.Option("--data", help="The server's folder: its key signs the ruling.")
@@ -148,12 +148,17 @@ def dispute_resolve(
     reinstate: Annotated[
         bool, typer.Option("--reinstate", help="End the hospital's suspension.")
     ] = False,
+    winner: Annotated[
+        list[str] | None,
+        typer.Option("--winner", help="RUN=AMOUNT: with award, who gets what; repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decide a dispute as the operator; moves the frozen money."""
-    from clearinghouse.cli.disputes import resolve
+    from clearinghouse.cli.disputes import Ruling, resolve
 
-    emit(as_json, *resolve(data, server, dispute_id, outcome, words, reinstate))
+    told = Ruling(outcome, words, reinstate, tuple(winner or ()))
+    emit(as_json, *resolve(data, server, dispute_id, told))
 
 
 def price_quote(

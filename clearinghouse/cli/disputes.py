@@ -20,15 +20,17 @@ from clearinghouse.messages.disputes import (
     DisputeView,
     OpenDispute,
     OrgStatement,
+    Outcome,
     Remedy,
     ReputationView,
     ResolveDispute,
 )
-from clearinghouse.money import MICRO, format_money
+from clearinghouse.money import MICRO, format_money, parse_money
 from clearinghouse.signing import SigningKey
 
 REASONS = ("delivery", "duplicate", "payment", "score")
 REMEDIES = get_args(Remedy)
+OUTCOMES = get_args(Outcome)
 MOST_WORDS = 2000
 
 
@@ -132,20 +134,41 @@ def show(session: Session, dispute_id: str) -> Result:
     return view.model_dump(), _standing(view)
 
 
-def resolve(
-    data: Path, server: str, dispute_id: str, outcome: str, words: str, reinstate: bool
-) -> Result:
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """How a dispute is decided; `winners` as RUN=AMOUNT."""
+
+    outcome: str
+    words: str
+    reinstate: bool
+    winners: tuple[str, ...]
+
+
+def _prizes(winners: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for text in winners:
+        run_id, _, amount = text.partition("=")
+        if check_id(run_id, "run", "run") in found:
+            raise InputError(f"--winner names {run_id} twice")
+        found[run_id] = parse_money(amount, name=f"--winner {run_id}=")
+    return found
+
+
+def resolve(data: Path, server: str, dispute_id: str, told: Ruling) -> Result:
     """Decide a dispute with the server's own key.
 
     Raises:
-        InputError: The folder holds no server key, or the outcome is unknown.
+        InputError: The folder holds no server key, the outcome is unknown, or a winner is no run.
     """
     path = data / "server.key"
     if not path.is_file():
         raise InputError(f"{path}: no such file. Give the server's folder with --data")
     wanted = check_id(dispute_id, "dsp", "dispute")
     message = ResolveDispute(
-        outcome=_choice("outcome", outcome, REMEDIES), words=_words(words), reinstate=reinstate
+        outcome=_choice("outcome", told.outcome, OUTCOMES),
+        words=_words(told.words),
+        prizes=_prizes(told.winners),
+        reinstate=told.reinstate,
     )
     address = check_server(server)
     with make_client(address) as client:
@@ -180,6 +203,8 @@ def _standing(view: DisputeView) -> str:
             f"{format_money(ruling['paid_micro'])} paid, "
             f"{format_money(ruling['returned_micro'])} returned: {ruling['words']}"
         )
+        for run_id, amount in sorted(ruling.get("prizes", {}).items()):
+            lines.append(f"prize: {format_money(amount)} to the developer of {run_id}")
     else:
         who = "the respondent's answer" if view.state == "open" else "the operator's ruling"
         lines.append(f"waits for {who} until {_when(view.deadline)}")

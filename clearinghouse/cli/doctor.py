@@ -226,6 +226,9 @@ def _keys(home: Path) -> Iterator[Finding]:
         return
     yield Finding("profile", "ok", f"{profile.role} '{profile.name}', key {key.key_id}")
     yield from _table(home)
+    from clearinghouse.cli.doctor_ledger import ledger
+
+    yield from ledger(home)
 
 
 def _table(home: Path) -> Iterator[Finding]:

@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from clearinghouse.blobs import BlobStore
 from clearinghouse.cli.doctor import Finding, machine, report
 from clearinghouse.cli.options import Result
+from clearinghouse.clock import timestamp
 from clearinghouse.errors import ClearinghouseError
+from clearinghouse.rounds import garbage
 from clearinghouse.rounds.queue import PROTOCOL
 from clearinghouse.settings import Settings, settings_from_environment
 from clearinghouse.store.store import Store, Tx
@@ -47,14 +50,51 @@ def _folder(settings: Settings) -> Iterator[Finding]:
             yield Finding("keys", "broken", f"others can read {name}", f"run chmod 600 {path}")
         else:
             yield Finding("keys", "ok", name)
-    free, reserve = settings.blob_place.open().staging.free(), settings.disk_reserve_bytes
-    words = f"{free / 2**30:.1f} GiB free"
+    blobs = settings.blob_place.open()
+    yield _place(settings, blobs)
+    free, reserve = blobs.staging.free(), settings.disk_reserve_bytes
+    words = f"{free / 2**30:.1f} GiB free, {reserve / 2**30:.2f} GiB are kept in reserve"
     yield Finding(
         "disk",
         "ok" if free >= reserve else "broken",
         words,
-        "" if free >= reserve else f"make room: {reserve / 2**30:.1f} GiB are kept in reserve",
+        "" if free >= reserve else "make room: uploads and jobs' results are refused until then",
     )
+
+
+def _place(settings: Settings, blobs: BlobStore) -> Finding:
+    """Where blobs are, and whether it answers."""
+    words = settings.blob_url or str(settings.blob_place.folder)
+    try:
+        blobs.find("0" * 64)
+    except ClearinghouseError as error:
+        remedy = "check CLEARINGHOUSE_BLOB_URL, the AWS_ variables and the service"
+        return Finding("blob store", "broken", f"{words}: {error}", remedy)
+    return Finding("blob store", "ok", words)
+
+
+def _stored(tx: Tx, settings: Settings) -> Iterator[Finding]:
+    """Blobs, unfinished uploads, and when garbage was collected last."""
+    count, size = tx.blobs.total()
+    yield Finding("blobs", "ok", f"{count}, {size / 1e6:.1f} MB")
+    count, announced, received = tx.partials.total()
+    words = (
+        f"{count} unfinished, {received / 1e6:.1f} of {announced / 1e6:.1f} MB came; room for "
+        f"{settings.partial_bytes / 1e6:.0f} MB"
+    )
+    is_full = announced > 0.9 * settings.partial_bytes
+    remedy = "raise CLEARINGHOUSE_PARTIAL_BYTES, or wait until some expire" if is_full else ""
+    yield Finding("uploads", "note" if is_full else "ok", words, remedy)
+    last = garbage.read_last(tx.meta(garbage.LAST))
+    if last is None:
+        yield Finding("garbage", "note", "never collected", "clearinghouse store gc --dry-run")
+        return
+    words = f"{timestamp(last.at)}: {last.unnamed + last.strays} blobs, {last.bytes / 1e6:.1f} MB"
+    if last.missing:
+        remedy = "restore them; clearinghouse store gc --dry-run --json names them"
+        yield Finding("garbage", "broken", f"{words}; {last.missing} blobs are missing", remedy)
+    else:
+        yield Finding("garbage", "ok", words)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -72,6 +112,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield Finding("database", "ok", f"{tx.log.size()} log entries")
             yield from _workers(tx, settings)
             yield from _jobs(tx)
+            yield from _stored(tx, settings)
     finally:
         store.close()
 

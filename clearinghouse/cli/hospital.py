@@ -28,6 +28,7 @@ from clearinghouse.messages.intake import RequestView, ValsetView
 from clearinghouse.money import format_money, micro_epsilon
 from clearinghouse.schema import MAX_LABELS, Schema
 from clearinghouse.score_cards import task_of
+from clearinghouse.subgroups import left_out_words, published_subgroups
 from clearinghouse.tables import Table, read_table
 
 TERMS = "valset-terms"
@@ -145,12 +146,16 @@ def terms_of(
 
 def _run_terms(terms: dict[str, Any], schema: Schema, runs: int) -> dict[str, Any]:
     """What a set that is sealed for so many runs remembers: the law's terms, and its lanes."""
-    label = schema.label
+    label, size = schema.label, terms["size_class"]
+    if size is None:
+        raise InputError(
+            "--runs needs a declared --size-class: the law follows from public numbers"
+        )
     plan = plan_lanes(
         terms["limit_micro"],
         terms["epsilon_target_micro"] + terms["epsilon_size_micro"],
         runs,
-        groups=len(schema.subgroups),
+        groups=len(published_subgroups(schema, size)),
         histograms=label.n_classes if task_of(label) == "classes" else 1,
     )
     return {
@@ -241,6 +246,8 @@ def show(session: Session, valset_id: str | None) -> Result:
         )
         if "runs" in terms:
             lines.append(_run_words(terms))
+        lost = left_out_words(session.schema(), view.size_class)
+        lines += [lost] if lost else []
         lines.append("next: clearinghouse request open REQUEST.yaml, clearinghouse agent run")
     return value, "\n".join(lines)
 

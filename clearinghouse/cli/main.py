@@ -28,6 +28,7 @@ from clearinghouse.cli import (
 )
 from clearinghouse.cli.options import Json, Quiet, emit
 from clearinghouse.errors import ClearinghouseError, InputError
+from clearinghouse.places import place
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 2 usage or bad input, 3 refused, "
@@ -329,7 +330,12 @@ def main() -> None:
             message = json.dumps({"error": message.removeprefix("error: ")})
         sys.stderr.write(message + "\n")
 
-    sys.exit(run(arguments, report))
+    try:
+        code = run(arguments, report)
+    except Exception as error:  # noqa: BLE001  our own mistake: its message may quote a value
+        report(f"error: the program made a mistake: {place(error, 6)}")
+        code = 1
+    sys.exit(code)
 
 
 __all__ = ["InputError", "app", "main"]

@@ -8,7 +8,6 @@ from typing import Any
 from clearinghouse.cli.files import public_size_class
 from clearinghouse.cli.hospital import TERMS, SealOptions, epsilon_option, terms_of
 from clearinghouse.cli.options import Result, columns
-from clearinghouse.cli.preflight import synthetic
 from clearinghouse.cli.profile import agreed_schema, read_profile
 from clearinghouse.client.budget import open_budget
 from clearinghouse.client.keystore import Keystore
@@ -105,6 +104,8 @@ def publish(place: Place, options: PublishOptions) -> Result:
     Raises:
         InputError: Table, schema or an option is wrong.
     """
+    from clearinghouse.cli.preflight import synthetic  # brings much that no other command needs
+
     known = place.keystore.recall(TERMS)
     terms, table = terms_of(place.home, place.keystore, options.seal, known)
     size = public_size_class(terms)
@@ -186,7 +187,7 @@ def inbox(place: Place) -> Result:
     """Every job that came."""
     jobs = _hospital(place).waiting()
     rows = [["job", "developer", "state"]]
-    rows += [[shown(job.name)[1:-1], job.developer, job.status] for job in jobs]
+    rows += [[shown(j.name)[1:-1], shown(j.developer)[1:-1], j.status] for j in jobs]
     value = {"jobs": [{"job": j.name, "developer": j.developer, "status": j.status} for j in jobs]}
     return value, columns(rows) if jobs else "no job has come"
 

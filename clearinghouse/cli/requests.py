@@ -130,7 +130,11 @@ def show_award(session: Session, request_id: str | None) -> Result:
         ]
         for item in award["considered"]
     ]
-    return dict(award), f"{award['kind']} purse: {award['reason']}\n{columns(rows)}"
+    words = f"{award['kind']} purse: {award['reason']}\n{columns(rows)}"
+    for ruling in award.get("ruled", ()):
+        for run_id, amount in sorted(ruling["prizes"].items()):
+            words += f"\nby {ruling['dispute']}: {format_money(int(amount))} to {run_id}"
+    return dict(award), words
 
 
 def _maybe(session: Session, path: str, reply: type[ClearingView]) -> ClearingView | None:

@@ -92,6 +92,8 @@ def audit_words(audit: AuditView) -> str:
             return f"{why}: audit overdue"
         case "none":
             return "no audit"
+        case "damaged":
+            return audit.reason
         case _:
             fault = "" if audit.fault == "none" else f", fault: {audit.fault}"
             return f"{why}: {audit.state} by {audit.auditor}{fault} ({audit.reason})"

@@ -55,6 +55,7 @@ from clearinghouse.signing import (
     pre_authentication_encoding,
     verify_statement,
 )
+from clearinghouse.subgroups import published_subgroups
 from secure_eval.layout import Layout
 
 __all__ = ["MOST_PLACES", "TARGET_SHARE", "Hospital", "HospitalTerms", "tests_name"]
@@ -132,6 +133,11 @@ class Hospital(SealedRows):
                 self.terms.opening_limit,
             )
         return self._agent
+
+    def idle(self) -> None:
+        """Make encryptions of zero ahead for the next run, once this party has answered a task."""
+        if self._agent is not None:
+            self._agent.prepare()
 
     def handle(self, view: TaskView) -> Answer:
         """Open the tests of the sealed set, answer one round of a run, or sign a receipt.
@@ -283,7 +289,7 @@ class Hospital(SealedRows):
         labels = self._label_codes()
         classes = cells.n_labels(self.schema)
         levels = {}
-        for name in self.schema.subgroups:
+        for name in published_subgroups(self.schema, self.size.size_class):
             codes = self.schema.stratum_codes(self.table, name)
             rows = np.zeros((len(self.schema.stratum_names(name)), classes), np.int64)
             np.add.at(rows, (codes, labels), 1)

@@ -44,7 +44,9 @@ def _read(path: Path) -> bytes:
     with path.open("rb") as stream:
         data = stream.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: the file is larger than {MAX_FILE_BYTES} bytes")
+        raise InputError(
+            f"{path}: the file is larger than {MAX_FILE_BYTES} bytes; use fewer or smaller trees"
+        )
     return data
 
 

@@ -1,7 +1,7 @@
 """Records that go on from one developer to another, under a grant that lets the first one send."""
 
 from clearinghouse.client.keystore import Keystore
-from clearinghouse.client.provider import seal
+from clearinghouse.client.orders import seal
 from clearinghouse.client.sealed_body import Body, read_body
 from clearinghouse.client.transport import Transport
 from clearinghouse.consent import Purpose

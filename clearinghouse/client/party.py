@@ -120,6 +120,9 @@ class Party:
             return LogCosignAnswer(vkey=vkey, checkpoint=note)
         raise RefusedError(f"a {self.role} takes no {view.task.kind} tasks")
 
+    def idle(self) -> None:
+        """Do a little of what saves time later, as nothing waits for this party just now."""
+
     def answer(self, view: TaskView) -> Answer:
         """The stored answer to a task, or a new one, stored before it is returned."""
         name = f"answers/{view.id}.json"
@@ -178,6 +181,7 @@ def run_tasks(
                     other.due, other.pause = min(other.due, time.monotonic() + busy_s), busy_s
                 visit.due = time.monotonic()
             else:
+                visit.party.idle()
                 visit.due = time.monotonic() + visit.pause
                 visit.pause = min(idle_s, visit.pause * 1.5)
         stop.wait(max(0.005, min(visit.due for visit in visits) - time.monotonic()))

@@ -9,7 +9,6 @@ from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 
 import numpy as np
-import pyrage
 from numpy.typing import NDArray
 
 from clearinghouse import cells
@@ -19,6 +18,7 @@ from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
 from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.client.keystore import Keystore
+from clearinghouse.client.orders import check_prices, ordered_before, parcel, seal
 from clearinghouse.client.outbox import Outbox
 from clearinghouse.client.party import Party
 from clearinghouse.client.sealed_body import Entry, check_room, write_body
@@ -30,7 +30,6 @@ from clearinghouse.messages.consent import WithdrawalView
 from clearinghouse.messages.deliveries import (
     DeliverAnswer,
     DeliverTask,
-    Recipient,
     ShowAnswer,
     ShowTask,
 )
@@ -44,7 +43,6 @@ from clearinghouse.messages.tasks import (
     TaskView,
 )
 from clearinghouse.rows import (
-    SPOT_ROWS,
     RowCommitments,
     RowProof,
     commit_rows,
@@ -54,7 +52,7 @@ from clearinghouse.rows import (
 )
 from clearinghouse.tables import Table
 from dp.noise import geometric
-from valuation.ladders import earned, fits
+from valuation.ladders import earned
 
 SUMMARY_SHARE = 0.5
 """A source's summary has at most half as many cells x labels as epsilon x size class."""
@@ -252,8 +250,8 @@ class Provider(Party):
         self.consents.check_delivery(task, self.org_id)
         if self.keystore.recall(f"asks/{request_id}") is None:
             raise RefusedError("an order came for a request in which this source made no ask")
-        self._check_prices(request_id, task)
-        skip = self._ordered_before(request_id, task)
+        check_prices(self.keystore, request_id, task)
+        skip = ordered_before(self.keystore, request_id, task)
         reach("provider.ordered")
         entries = self.draw(
             task.level, task.quota, bytes.fromhex(task.draw_seed), by_label=task.by_label, skip=skip
@@ -272,7 +270,7 @@ class Provider(Party):
 
         proofs = write_proofs([entry.proof for entry in entries if entry.weight])
         reach("provider.sealed")
-        sealed_blob = Outbox(self.keystore, self.transport).send(_parcel(task), sealed, "delivery")
+        sealed_blob = Outbox(self.keystore, self.transport).send(parcel(task), sealed, "delivery")
         reach("provider.uploaded")
         return DeliverAnswer(
             sealed_blob=sealed_blob,
@@ -283,46 +281,6 @@ class Provider(Party):
                 Counter(entry.place for entry in entries if entry.weight),
             ),
         )
-
-    def _check_prices(self, request_id: str, task: DeliverTask) -> None:
-        """Every ordered unit must have a price, and none below the ask that was committed.
-
-        A spot check has none: it opens a few rows for a share of the pot.
-
-        Raises:
-            RefusedError: One has not, or is.
-        """
-        ask = int(self.keystore.recall(f"asks/{request_id}")["ask_micro"])
-        if not fits(task.ladder, task.quota):
-            raise RefusedError("the prices of the order do not fit its units")
-        if task.spot_check:
-            if sum(task.quota) > SPOT_ROWS:
-                raise RefusedError(f"a spot check is of at most {SPOT_ROWS} rows")
-            return
-        if any(price < ask for _, price, _ in task.ladder):
-            raise RefusedError("the order has a price below the ask of this source")
-
-    def _ordered_before(self, request_id: str, task: DeliverTask) -> list[int]:
-        """What an earlier order of the request took, remembered before anything is drawn.
-
-        Raises:
-            RefusedError: There were two, or the task would have rows delivered twice.
-        """
-        name = f"orders/{request_id}"
-        orders = (self.keystore.recall(name) or {}).get("orders", [])
-        if task.order_id not in [order["order_id"] for order in orders]:
-            if len(orders) > 1 or (task.spot_check and orders):
-                raise RefusedError("a third order, or a late spot check, came for one request")
-            taken = orders[0]["quota"] if orders else [0] * len(task.quota)
-            if (task.skip or [0] * len(task.quota)) != taken:
-                raise RefusedError("a second order came for one request, for the rows of the first")
-            order = {"order_id": task.order_id, "quota": list(task.quota), "skip": task.skip}
-            self.keystore.remember(name, {"orders": [*orders, order]})
-            return task.skip
-        (known,) = (order for order in orders if order["order_id"] == task.order_id)
-        if (known["quota"], known["skip"]) != (task.quota, task.skip):
-            raise RefusedError("an order came again with other rows")
-        return task.skip
 
     def _show(self, request_id: str, task: ShowTask) -> ShowAnswer:
         """Tags of the rows that follow what was ordered, sealed to the grant holders."""
@@ -395,22 +353,3 @@ class Provider(Party):
         proof = RowProof(secrets.randbelow(self.commitments.size), secrets.token_bytes(32), path)
         blank = dict.fromkeys(self._records[0], None)
         return Entry(place, 0, blank, secrets.token_bytes(32), proof)
-
-
-def _parcel(task: DeliverTask) -> str:
-    """Name of an order's sealed records while they are on their way, to just these recipients."""
-    keys = [item.age_recipient for item in task.recipients]
-    return f"{task.order_id}.{hashlib.sha256(canonical_bytes(keys)).hexdigest()[:16]}"
-
-
-def seal(body: bytes, recipients: Sequence[Recipient]) -> bytes:
-    """Encrypt a body to every recipient's age key.
-
-    Raises:
-        ProtocolError: A recipient's key is malformed.
-    """
-    try:
-        keys = [pyrage.x25519.Recipient.from_str(item.age_recipient) for item in recipients]
-    except pyrage.RecipientError:
-        raise ProtocolError("a recipient's age key is malformed") from None
-    return bytes(pyrage.encrypt(body, keys))

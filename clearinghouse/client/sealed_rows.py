@@ -21,6 +21,7 @@ from clearinghouse.client.transport import Transport
 from clearinghouse.errors import ProtocolError, RefusedError
 from clearinghouse.failpoints import reach
 from clearinghouse.messages.intake import RequestView, SealValset, ValsetView
+from clearinghouse.subgroups import published_subgroups
 from clearinghouse.tables import Table
 from secure_eval.keyholder import KeyHolder, SealedSet
 from secure_eval.layout import Layout
@@ -248,7 +249,7 @@ class SealedRows(Party):
                 self.schema.stratum_codes(self.table, name),
                 len(self.schema.stratum_names(name)),
             )
-            for name in self.schema.subgroups
+            for name in published_subgroups(self.schema, self.size.size_class)
         }
         return holder.seal(
             model_columns.encode(self.schema, self.table),

@@ -3,11 +3,12 @@
 They may outlive their request, so they are checked apart from its own entries.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from clearinghouse.log.entries import Entry
+from clearinghouse.log.story import RequestStory
 
 TYPES = ("dispute.opened", "dispute.answered", "dispute.resolved", "dispute.expired")
 
@@ -32,7 +33,7 @@ class Disputes:
         self.stories: dict[str, DisputeStory] = {}
 
     def apply(
-        self, index: int, entry: Entry, operator: str, requests: Collection[str]
+        self, index: int, entry: Entry, operator: str, requests: Mapping[str, RequestStory]
     ) -> Iterator[str]:
         """Take an entry about a dispute and yield the rules it breaks."""
         dispute, request = entry.objects["dispute"], entry.objects["request"]
@@ -53,6 +54,7 @@ class Disputes:
             yield from _answer(index, entry, story)
         else:
             yield from _decide(index, entry, story, operator)
+            yield from _prizes(entry, story, requests.get(request))
 
     def _open(self, entry: Entry, operator: str) -> Iterator[str]:
         objects = entry.objects
@@ -99,6 +101,26 @@ def _decide(index: int, entry: Entry, story: DisputeStory, operator: str) -> Ite
     if not all(isinstance(entry.amounts[name], int) for name in ("paid_micro", "returned_micro")):
         yield "does not say what moved"
     story.decided = index if story.decided is None else story.decided
+
+
+def _prizes(entry: Entry, dispute: DisputeStory, request: RequestStory | None) -> Iterator[str]:
+    """A ruling that names winners divides what is frozen of a purse among scored models."""
+    named = sorted(name for name in entry.objects if name.startswith("winner_"))
+    prizes = sorted(name for name in entry.amounts if name.startswith("prize_"))
+    if not named and not prizes:
+        return
+    if prizes != [f"prize_{name.removeprefix('winner_')}_micro" for name in named]:
+        yield "names other winners than prizes"
+    if not dispute.subject.startswith("run_"):
+        yield "names a winner in a dispute that is not about a score"
+    for name in named:
+        if request is not None and not request.runs.get(entry.objects[name]):
+            yield f"gives a prize to {entry.objects[name]}, which was not scored in the request"
+    total = sum(_whole(entry.amounts, name) for name in prizes)
+    if total != entry.amounts["paid_micro"]:
+        yield f"names prizes of {total} micro-units and pays {entry.amounts['paid_micro']}"
+    if request is not None and total + request.earned_micro > request.escrow_micro:
+        yield f"pays {total} micro-units out of an escrow of {request.escrow_micro}"
 
 
 def _whole(amounts: Mapping[str, int | str], name: str) -> int:

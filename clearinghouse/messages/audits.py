@@ -54,7 +54,8 @@ class AuditRun(Message):
 class AuditView(Message):
     """What is known of a run's audit."""
 
-    state: Literal["none", "asked", "overdue", "reproduced", "refuted"] = "none"
+    state: Literal["none", "asked", "overdue", "reproduced", "refuted", "damaged"] = "none"
+    """damaged: its receipt cannot be read, so nobody can tell whether the draw fell on it."""
     drawn: bool = False
     """Whether the draw fell on it; the receipt alone says so too."""
     auditor: str = ""

@@ -9,6 +9,7 @@ from clearinghouse.messages.results import PriceView
 
 Reason = Literal["delivery", "duplicate", "payment", "score", "test"]
 Remedy = Literal["refund", "pay", "forfeit"]
+Outcome = Literal["refund", "pay", "forfeit", "award"]
 Words = Annotated[str, Field(min_length=1, max_length=2000)]
 Hashes = Annotated[dict[Name, Sha256], Field(max_length=64)]
 
@@ -41,8 +42,11 @@ class AnswerDispute(Message):
 class ResolveDispute(Message):
     """POST /v1/disputes/{id}/resolve: the arbiter's ruling, signed with the server's key."""
 
-    outcome: Remedy
+    outcome: Outcome
+    """award: the frozen purse is divided as `prizes` says, and the rest goes to the customer."""
     words: Words
+    prizes: Annotated[dict[Id, Micro], Field(max_length=64)] = Field(default_factory=dict)
+    """By scoring run (run_...) what its developer gets; for `award` only."""
     reinstate: bool = False
     """Whether a suspended hospital may take part again."""
 

@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.errors import InputError, RefusedError
-from clearinghouse.onsite.graphs import LIMITS
+from clearinghouse.onsite.graphs import LIMITS, OPERATORS
 from clearinghouse.onsite.lockdown import can_lock, lock
 
 MAX_ANSWER_BYTES = 256 << 20
 WALL_S = 1200.0
+MALFORMED = "the process that ran the model gave a malformed answer; nothing of it is used"
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -80,13 +81,30 @@ def evaluate(
     asked = {"shape": rows.shape, "levels": levels, "parent": os.getpid()}
     head = json.dumps(asked).encode()
     body = len(head).to_bytes(8, "big") + head + rows.astype("<f8").tobytes() + model
-    answer = json.loads(_answer(body, wall_s))
-    if "error" in answer:
-        raise InputError(f"the model is refused: {answer['error']}")
-    scores = np.array(answer["scores"], dtype=np.float64).reshape(len(rows), -1)
-    if scores.shape[1] != (len(levels) if len(levels) > 2 else 1):
-        raise RefusedError("the process that ran the model gave a malformed answer")
-    return Evaluated(answer["operators"], int(answer["weights"]), scores)
+    width = len(levels) if len(levels) > 2 else 1
+    return _read(_answer(body, wall_s), (len(rows), width))
+
+
+def _read(data: bytes, shape: tuple[int, int]) -> Evaluated:
+    """Read what the process said as one reads a stranger: it met foreign bytes.
+
+    Raises:
+        InputError: It says that the graph is refused.
+        RefusedError: It is no answer.
+    """
+    try:
+        answer = json.loads(data)
+        if set(answer) == {"error"}:
+            told = "".join(c for c in str(answer["error"])[:300] if c.isprintable())
+            raise InputError(f"the model is refused: {told}")
+        operators = {str(name): int(count) for name, count in answer["operators"].items()}
+        scores = np.array(answer["scores"], dtype=np.float64)
+        weights = int(answer["weights"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        raise RefusedError(MALFORMED) from None
+    if scores.shape != shape or not set(operators) <= frozenset().union(*OPERATORS.values()):
+        raise RefusedError(MALFORMED)
+    return Evaluated(operators, weights, scores)
 
 
 def _answer(body: bytes, wall_s: float) -> bytes:

@@ -144,6 +144,11 @@ def _log_verified(outcome: Outcome) -> bool:
     return True
 
 
+def _has_table(run: RunView, name: str) -> bool:
+    """Whether a run released a table of a subgroup attribute: small sets release fewer."""
+    return any(table.rpartition(":")[2] == name for table in run.groups)
+
+
 def _scores(
     market: Market, world: World, outcome: Outcome, directory: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -155,7 +160,8 @@ def _scores(
         plain, exact = None, None
         if run.state == "released":
             model = read_model(blobs.get(run.model_digest))
-            plain = plain_counts(world, model, market.schema.subgroups)
+            kept = [name for name in market.schema.subgroups if _has_table(run, name)]
+            plain = plain_counts(world, model, kept)
             name = outcome.names[run.org_id]
             folder = directory / "agent" / market.customer.name
             evidence[name] = _evidence(run, plain, folder)

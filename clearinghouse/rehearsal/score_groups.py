@@ -62,7 +62,10 @@ def subgroup_rates(schema: Schema, target: TargetView, run: RunView) -> dict[str
     task = task_of(schema.label)
     noised = np.asarray(target.noised, np.int64).reshape(target.cells, target.labels)
     found: dict[str, Any] = {}
-    for name in schema.subgroups if run.groups else ():
+    released = {table.rpartition(":")[2] for table in run.groups}
+    for name in schema.subgroups:
+        if name not in released:
+            continue
         totals = (
             cells.marginal(schema, target.level, noised, name) if name in target.level else None
         )

@@ -17,10 +17,17 @@ def stored_as(run_id: str) -> str:
 
 def audit(tx: Tx, request: Request, run: Run, receipt: Receipt | None) -> AuditView:
     """The audit of a run so far; `receipt` is the run's own, if it has one."""
-    is_in_draw = receipt is not None and _is_drawn(receipt)
+    damaged, is_in_draw = "", False
+    if receipt is not None:
+        try:
+            is_in_draw = _is_drawn(receipt)
+        except (VerificationError, InputError) as error:
+            damaged = f"receipt damaged: {error}"
     body = tx.requests.document(request.id, stored_as(run.id))
     if body is not None:
         return AuditView.model_validate({**json.loads(body), "drawn": is_in_draw})
+    if damaged:  # said here, so that one receipt does not hide the runs beside it
+        return AuditView(state="damaged", reason=damaged)
     if not is_in_draw:
         return AuditView()
     tasks = tx.tasks.of(request.id, "run.audit", subject=run.id)
@@ -29,9 +36,11 @@ def audit(tx: Tx, request: Request, run: Run, receipt: Receipt | None) -> AuditV
 
 
 def _is_drawn(receipt: Receipt) -> bool:
-    """Whether the draw fell on it; one damaged receipt does not hide the runs beside it."""
-    try:
-        found = parse_receipt(receipt.body.encode())
-        return is_drawn(read_claim(found.envelope, found.signer_keys), found.envelope)
-    except (VerificationError, InputError):
-        return False
+    """Whether the draw fell on it.
+
+    Raises:
+        VerificationError: It is damaged, or not signed by the hospital.
+        InputError: It is no receipt.
+    """
+    found = parse_receipt(receipt.body.encode())
+    return is_drawn(read_claim(found.envelope, found.signer_keys), found.envelope)

@@ -2,7 +2,8 @@
 
 The rules are `valuation.contests`; here they are fed from released scores. A model counts only if
 its score is determined, its lower bound reaches the threshold, and it keeps the purse's fairness
-floor in every stratum, with the same confidence: noise and few patients count against a model.
+floor in every stratum, with the same confidence that all their bounds hold at once: noise and few
+patients count against a model.
 """
 
 import hashlib
@@ -130,11 +131,13 @@ def floors(
         predicted: (strata, labels) noised counts of rows that the model calls positive.
         epsilon_micro: Of that table.
         of: All rows of each stratum and label.
-        confidence_micro: One-sided, for each stratum on its own.
+        confidence_micro: One-sided, for all strata together: with so much confidence every bound
+            holds (Bonferroni: each stratum gets an equal part of what may go wrong).
         coins: Committed coins per cell of that table; 0 under the geometric law.
     """
     label = 1 if fairness.metric == "sensitivity" else 0
-    quantile = one_sided(confidence_micro / MICRO)
+    strata = max(1, len(of.counts))
+    quantile = one_sided(1 - (1 - confidence_micro / MICRO) / strata)
     variance = noise_variance(epsilon_micro, coins)
     bounds = []
     for row, whole in zip(predicted, of.counts, strict=True):

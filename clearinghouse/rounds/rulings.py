@@ -4,9 +4,9 @@ See `rounds.disputes` for its states. The arbiter's words are signed and their d
 """
 
 from clearinghouse.canonical import canonical_bytes, digest
-from clearinghouse.errors import ConflictError, RefusedError
+from clearinghouse.errors import ConflictError, InputError, RefusedError
 from clearinghouse.messages.disputes import AnswerDispute, ResolveDispute
-from clearinghouse.rounds import outcomes
+from clearinghouse.rounds import outcomes, prizes
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.disputes import DEPOSIT, fund
 from clearinghouse.signing import sign_statement
@@ -51,12 +51,18 @@ def resolve(tx: Tx, desk: Desk, caller: Org, dispute: Dispute, message: ResolveD
     """Decide a dispute: move the frozen money, sign and log the ruling, count the outcome.
 
     Raises:
-        RefusedError: The caller is not the arbiter, or the dispute was decided.
+        RefusedError: The caller is not the arbiter, the dispute was decided, or no such purse is
+            frozen.
+        InputError: Prizes and outcome do not fit.
     """
     if caller.id != desk.org.id:
         raise RefusedError("the operator is the arbiter of this request; only it may resolve")
     if dispute.state not in PENDING:
         raise RefusedError(f"dispute {dispute.id} was decided already")
+    if message.outcome == "award":
+        prizes.check(tx, dispute, message.prizes)
+    elif message.prizes:
+        raise InputError(f"prizes are named with the outcome award, not with {message.outcome}")
     return _decide(tx, desk, dispute, "resolved", message)
 
 
@@ -83,8 +89,12 @@ def is_upheld(dispute: Dispute, outcome: str) -> bool:
 def _decide(
     tx: Tx, desk: Desk, dispute: Dispute, state: DisputeState, message: ResolveDispute
 ) -> Dispute:
-    moved = _move(tx, dispute, message.outcome, fund(desk.org.id), int(desk.clock.now()))
-    upheld = is_upheld(dispute, message.outcome)
+    at_s = int(desk.clock.now())
+    if message.outcome == "award":
+        moved, upheld = prizes.divide(tx, dispute, message.prizes, at_s)
+    else:
+        moved = _move(tx, dispute, message.outcome, fund(desk.org.id), at_s)
+        upheld = is_upheld(dispute, message.outcome)
     reinstated = dispute.reason == "test" and (message.reinstate or not upheld)
     if reinstated:
         tx.parties.reinstate(dispute.respondent_id)
@@ -96,6 +106,7 @@ def _decide(
         "state": state,
         "words": message.words,
         "reinstated": reinstated,
+        "prizes": dict(message.prizes),
         **moved,
     }
     subjects = {dispute.id: digest(dispute.claim.encode())}
@@ -107,9 +118,18 @@ def _decide(
         tx,
         f"dispute.{state}",
         desk.org,
-        objects={"dispute": dispute.id, "request": dispute.request_id},
+        objects={
+            "dispute": dispute.id,
+            "request": dispute.request_id,
+            **prizes.winners(message.prizes),
+        },
         hashes={"ruling": digest(dict(envelope))},
-        amounts={**moved, "upheld": int(upheld), "reinstated": int(reinstated)},
+        amounts={
+            **moved,
+            **prizes.amounts(message.prizes),
+            "upheld": int(upheld),
+            "reinstated": int(reinstated),
+        },
     )
     return tx.disputes.get(dispute.id)
 

@@ -16,6 +16,7 @@ from clearinghouse.rounds import (
     outcomes,
     pot,
     pricing,
+    prizes,
     views,
 )
 from clearinghouse.rounds.desk import Desk
@@ -95,8 +96,8 @@ def _owners(tx: Tx, request: Request) -> dict[str, str]:
 
 
 def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcome) -> bool:
-    prices = canonical_bytes(outcome.prices.model_dump()).decode()
-    tx.requests.keep(request.id, "prices", prices)
+    priced = canonical_bytes(outcome.prices.model_dump()).decode()
+    tx.requests.keep(request.id, "prices", priced)
     awards.record(tx, desk, request, found.scores, outcome.award)
     _pay_sources(tx, desk, request)
     owners = {score.run_id: score.org_id for score in found.scores}
@@ -108,7 +109,7 @@ def _commit(tx: Tx, desk: Desk, request: Request, found: _Ended, outcome: Outcom
     _refund(tx, desk, request)
     outcomes.attest(tx, desk, request)
     _keep_prices(tx, desk, request, outcome.prices)
-    _record_statement(tx, desk, request, hashes={"prices": digest(prices.encode())})
+    _record_statement(tx, desk, request, hashes={"prices": digest(priced.encode())})
     return True
 
 
@@ -141,7 +142,10 @@ def _pay_sources(tx: Tx, desk: Desk, request: Request) -> None:
 
 
 def _refund(tx: Tx, desk: Desk, request: Request) -> None:
-    disputes.withhold(tx, request, int(desk.clock.now()))
+    at_s = int(desk.clock.now())
+    disputes.withhold(tx, request, at_s)
+    for dispute in tx.disputes.pending(request.id):
+        prizes.withhold(tx, request, dispute, at_s)
     rest = tx.ledger.balance(f"escrow:{request.id}")
     _pay(tx, desk, request, "refund", f"external:{request.org_id}", rest)
 

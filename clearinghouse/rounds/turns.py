@@ -17,6 +17,7 @@ from clearinghouse.rounds.submissions import schema_of, sealed_set
 from clearinghouse.rounds.twins import SAME_AS
 from clearinghouse.store.records import Request, Run, TaskRecord
 from clearinghouse.store.store import Tx
+from clearinghouse.subgroups import published_subgroups
 from dp.laws import parts
 
 ROUNDS = {
@@ -101,7 +102,8 @@ def _tasks(tx: Tx, request: Request, run: Run) -> dict[str, TaskRecord]:
 def turn_of(tx: Tx, request: Request, run: Run, tasks: Mapping[str, TaskRecord]) -> Turn:
     """All that came for a run so far."""
     sealed, schema = sealed_set(tx, request), schema_of(tx, request)
-    groups = [(name, len(schema.stratum_names(name))) for name in schema.subgroups]
+    kept = published_subgroups(schema, sealed.size_class)
+    groups = [(name, len(schema.stratum_names(name))) for name in kept]
     model = run.model
     edges = model["edges"]
     histograms = model.get("histograms")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.intake import (
@@ -291,6 +292,12 @@ def clearing(tx: Tx, request_id: str) -> ClearingView | None:
     )
 
 
+def _award(body: str | None, named: list[dict[str, object]]) -> dict[str, Any]:
+    """What the purse's rule decided, and beside it what rulings made of it."""
+    award: dict[str, Any] = {} if body is None else json.loads(body)
+    return {**award, "ruled": named} if award and named else award
+
+
 def statement(tx: Tx, record: Request) -> StatementView:
     """Postings and balances of a request so far."""
     postings = tx.ledger.postings(record.id)
@@ -300,6 +307,12 @@ def statement(tx: Tx, record: Request) -> StatementView:
         balances[posting.account] = balances.get(posting.account, 0) + posting.amount_micro
         transfers[posting.transfer] = transfers.get(posting.transfer, 0) + posting.amount_micro
     award = tx.requests.document(record.id, "award")
+    ruled = [json.loads(item.ruling) for item in tx.disputes.of(record.id) if item.ruling]
+    named = [
+        {"dispute": ruling["dispute"], "prizes": ruling["prizes"]}
+        for ruling in ruled
+        if ruling.get("prizes")
+    ]
     return StatementView(
         postings=[
             PostingView(
@@ -311,5 +324,5 @@ def statement(tx: Tx, record: Request) -> StatementView:
         ],
         balances=balances,
         balanced=not any(transfers.values()) and not sum(balances.values()),
-        award=json.loads(award) if award is not None else {},
+        award=_award(award, named),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import or_
+from sqlalchemy import func, or_
 from sqlmodel import Session, col, select
 
 from clearinghouse.errors import NotFoundError
@@ -20,7 +20,8 @@ class Disputes:
         self._session = session
 
     def add(self, dispute: Dispute) -> None:
-        """Store a new dispute."""
+        """Store a new dispute, after all that are there."""
+        last = self._session.exec(select(func.max(DisputeRow.number))).one()
         self._session.add(
             DisputeRow(
                 id=dispute.id,
@@ -32,6 +33,7 @@ class Disputes:
                 remedy=dispute.remedy,
                 state=dispute.state,
                 opened_s=dispute.opened_s,
+                number=(last or 0) + 1,
                 deadline=dispute.deadline,
                 claim=dispute.claim,
             )
@@ -103,7 +105,7 @@ class Disputes:
         query = (
             select(DisputeRow)
             .where(condition)  # type: ignore[arg-type]
-            .order_by(col(DisputeRow.opened_s), col(DisputeRow.id))
+            .order_by(col(DisputeRow.opened_s), col(DisputeRow.number), col(DisputeRow.id))
         )
         return tuple(_dispute(row) for row in self._session.exec(query))
 

@@ -75,7 +75,7 @@ def writer(url: str) -> Engine:
         engine = _postgresql(url, "READ COMMITTED", statement_s=STATEMENT_S, lock_s=LOCK_WAIT_S)
         event.listen(engine, "begin", _begin_locked)
         return engine
-    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _connect_writer)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -95,6 +95,7 @@ def reader(url: str) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": LOCK_WAIT_S},
+        hide_parameters=True,
         pool_size=READERS,
         max_overflow=READERS,
     )
@@ -113,7 +114,7 @@ def migrator(url: str) -> Engine:
         engine = _postgresql(url, "READ COMMITTED", statement_s=0, lock_s=0)
         event.listen(engine, "begin", _begin_locked)
         return engine
-    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _connect_migrator)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -153,6 +154,7 @@ def _postgresql(
         pool_size=kept,
         max_overflow=connections - kept,
         pool_timeout=LOCK_WAIT_S,
+        hide_parameters=True,  # no error of it quotes what was to be written
         pool_pre_ping=True,  # a server that was restarted costs one more round trip, not a call
         connect_args={
             "options": options.strip(),

@@ -99,7 +99,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, se
             everywhere |= canary.in_process(pid, [*own, *sold])
         for place in (stage.server_data, bodies):
             everywhere |= canary.in_tree(place, [*own, *sold])
-        everywhere |= canary.in_tree(stage.directory / "server.log", [*own, *sold])
+        for log in stage.directory.glob("*.log"):  # of the parties' processes as well
+            everywhere |= canary.in_tree(log, [*own, *sold])
         found[step] = {
             "server": everywhere,
             "agent": canary.in_process(stage.pids["agent"], own) if step in WITNESSED else set(),

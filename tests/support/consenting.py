@@ -26,7 +26,7 @@ from clearinghouse.log.entries import parse_entry
 from clearinghouse.log.replay import replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import TaskList
-from clearinghouse.rounds import grants, intake, pipeline, training
+from clearinghouse.rounds import grants, opening, pipeline, training
 from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.schema import parse_schema
@@ -173,7 +173,7 @@ class Market:
         }
         with self.desk.store.write() as tx:
             message = OpenRequest.model_validate(terms)
-            request = intake.open_request(tx, self.desk, self.hospital, message)
+            request = opening.open_request(tx, self.desk, self.hospital, message)
         self.request_id = request.id
         return request.id
 

@@ -7,7 +7,7 @@ from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
 from clearinghouse.messages.deliveries import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import OpenRequest, SealValset
-from clearinghouse.rounds import decision, intake, pipeline
+from clearinghouse.rounds import decision, opening, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.pool import Pool
@@ -66,7 +66,7 @@ class DeskMarket:
         self.terms = OpenRequest.model_validate(self._terms(valset_id) | terms)
         self.orders = []
         with self.write() as tx:
-            request = intake.open_request(tx, self.desk, self.hospital, self.terms)
+            request = opening.open_request(tx, self.desk, self.hospital, self.terms)
             self.request_id = request.id
             self._clear(tx, request)
 
@@ -230,6 +230,20 @@ class DeskMarket:
         with self.write() as tx:
             tx.runs.add(run)
             tx.runs.release(run.id, {"scorecard": card, "counts": [[1, 2], [3, 4]], "groups": {}})
+            self.desk.record(
+                tx,
+                "run.released",
+                self.desk.org,
+                objects={
+                    "request": self.request_id,
+                    "run": run.id,
+                    "model": run.model_id,
+                    "valset": self.terms.valset_id,
+                    "owner": self.hospital.id,
+                },
+                hashes={"release": "7" * 64, "transcript": "8" * 64},
+                amounts={"epsilon_micro": self.terms.epsilon_score_micro},
+            )
         return run
 
     def settle(self):

@@ -8,14 +8,18 @@ run these tests cannot lose them in silence.
 
 import os
 import shutil
-from collections.abc import Sequence
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SWIFT = Path("/usr/lib/python3/dist-packages/swift/common/middleware/s3api/s3api.py")
 GO_MOD = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb")
 
+_QUIET: Mapping[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 _found: dict[str, bool] = {}
 
 
@@ -58,7 +62,17 @@ def lines() -> list[str]:
     ]
 
 
+def _can_mount() -> bool:
+    """Whether this user may mount a small file system."""
+    with tempfile.TemporaryDirectory() as place:
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], **_QUIET)
+        if made.returncode == 0:
+            subprocess.run(["umount", place], check=True, **_QUIET)
+        return made.returncode == 0
+
+
 # Known to every run, also to a process that collects no tests itself.
+need("tmpfs", shutil.which("mount") is not None and _can_mount())
 need("s3", SWIFT.is_file())
 need("chromium", shutil.which("chromium") is not None)
 need("go", shutil.which("go") is not None and GO_MOD.is_dir())

@@ -157,6 +157,7 @@ class Trial:
         if kind == "server":
             self.server.send_signal(signal.SIGKILL)
             self.server.wait()
+            self.server.stdout.close()
             self.start_server()
         elif kind == "client":
             self.client.send_signal(signal.SIGKILL)

@@ -16,6 +16,8 @@ class DisputeRow(SQLModel, table=True):
     remedy: str
     state: str = Field(index=True)
     opened_s: int
+    number: int = 0
+    """Rises with every dispute; settles the order of two of one second."""
     deadline: int
     claim: str
     answer: str = ""

@@ -139,8 +139,8 @@ def clock():
 
 
 @pytest.fixture
-def app(tmp_path, clock):
-    return create_app(Settings(tmp_path / "server", in_process=True, blob_bytes=2**20), clock)
+def app(server_folder, clock):
+    return create_app(Settings(server_folder, in_process=True, blob_bytes=2**20), clock)
 
 
 @pytest.fixture

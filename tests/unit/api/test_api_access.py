@@ -3,14 +3,20 @@
 import hashlib
 import json
 import re
+import shutil
 
 import pytest
 
+from api.app import at_work, create_app
+from api.described import PUBLIC as OPEN
 from api.tokens import ROUTES
 from clearinghouse.apikeys import SCOPES
+from clearinghouse.client.loopback import app_client
+from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
 from clearinghouse.rounds import disputes
 from clearinghouse.rounds.releases import record_release
+from clearinghouse.settings import Settings
 from clearinghouse.store.records import Receipt, Run
 
 EVERYBODY = {"hospital", "provider", "developer", "outsider"}
@@ -112,9 +118,26 @@ TARGET = json.dumps(
 
 @pytest.fixture
 def ids(market, app):
+    """Ids of everything in a market of this test's own."""
+    return everything(market, app.state.desk)
+
+
+@pytest.fixture(scope="module")
+def reading(sqlite_template, tmp_path_factory, market_on):
+    """A market with everything in it, and its ids: for tests that only read."""
+    folder, clock = tmp_path_factory.mktemp("server"), FixedClock()
+    shutil.copyfile(sqlite_template, folder / "clearinghouse.db")
+    app = create_app(Settings(folder, in_process=True, blob_bytes=2**20), clock)
+    with at_work(app.state.runner), app_client(app) as client:
+        client.base_url = "http://testserver"
+        market = market_on(client, clock, app.state.desk.store)
+        yield market, everything(market, app.state.desk)
+
+
+def everything(market, desk):
     """Ids of everything, with results as if the request had gone on."""
     request_id, receipt_id = market.request_id, new_id("rcp")
-    with app.state.desk.store.write() as tx:
+    with desk.store.write() as tx:
         for kind in ("prices", "certificate"):
             tx.requests.keep(request_id, kind, "{}")
         tx.requests.keep(request_id, "target", TARGET)
@@ -125,7 +148,6 @@ def ids(market, app):
             '"unserved":[]}',
         )
         tx.runs.add_receipt(Receipt(receipt_id, request_id, new_id("run"), "text"))
-        desk = app.state.desk
         request = tx.requests.get(request_id)
         run_id = ended_run(tx, desk, request, market.developer.org_id)
         dispute = disputes.open_dispute(
@@ -207,12 +229,14 @@ def test_every_route_is_in_the_matrix(app):
     }
     reads = {("get", path) for path in set(READS) | PUBLIC} - {("get", "/v1/openapi.json")}
     assert routes == reads | WRITES | SIGNED_IN_ITSELF
+    assert (PUBLIC | {path for _, path in SIGNED_IN_ITSELF}) - {"/v1/openapi.json"} == OPEN
     assert set(ROUTES) <= set(READS)
     assert set(ROUTES.values()) == set(SCOPES)
 
 
 @pytest.mark.parametrize("path", READS)
-def test_reading(market, ids, path, problem):
+def test_reading(reading, path, problem):
+    market, ids = reading
     filled = path.format(**ids)
     if path == "/v1/reputation":
         filled += f"?org_id={ids['org_id']}"

@@ -33,6 +33,7 @@ URL = "http://testserver"
 SEED = 20_261_125
 
 MEANT = [
+    "PATCH /v1/uploads/{upload_id}",  # more bytes than were announced
     "GET /v1/log/consistency",  # two sizes in the wrong order
     "GET /v1/log/proof",
     "GET /v1/sources/{source_id}/prices",  # a cursor that no page gave
@@ -53,10 +54,10 @@ MEANT = [
     "POST /v1/valsets",
     "PUT /v1/blobs/{digest}",  # bytes of another digest
 ]
-"""Where a well-formed message may mean nonsense: there, and only there, 422 answers valid data."""
+"""Where a well-formed message may mean nonsense: only there 413 or 422 answers valid data."""
 
 KEY = ("idempotency-key",)
-TAKEN = ["2xx", "401", "403", "404", "409", "422", "429"]
+TAKEN = ["2xx", "401", "403", "404", "409", "413", "422", "429"]
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 MANY = ("POST /v1/agent/tasks/{task_id}", "POST /v1/requests")

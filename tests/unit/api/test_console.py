@@ -13,6 +13,8 @@ from api.console.oidc import Provider
 from api.console.sessions import LOGIN_COOKIE, SESSION_COOKIE, SESSION_S
 from clearinghouse.client.loopback import app_client
 from clearinghouse.ids import new_id
+from clearinghouse.messages.disputes import ResolveDispute
+from clearinghouse.rounds import disputes, rulings
 from clearinghouse.settings import Settings
 from clearinghouse.store.records import Receipt
 
@@ -23,6 +25,8 @@ PAGES = {
     "/requests": EVERYBODY,
     "/requests/{request_id}": INSIDE,
     "/receipts/{receipt_id}": INSIDE,
+    "/disputes": EVERYBODY,
+    "/disputes/{dispute_id}": INSIDE | {"operator"},
     "/sources": EVERYBODY,
     "/budgets": EVERYBODY,
     "/log": EVERYBODY,
@@ -101,7 +105,21 @@ def ids(market, app):
     receipt_id = new_id("rcp")
     with app.state.desk.store.write() as tx:
         tx.runs.add_receipt(Receipt(receipt_id, market.request_id, new_id("run"), "text"))
-    return {"request_id": market.request_id, "receipt_id": receipt_id}
+        dispute = disputes.open_dispute(
+            tx,
+            app.state.desk,
+            tx.requests.get(market.request_id),
+            new_id("run"),
+            "test",
+            {},
+            respondent_id=market.hospital.org_id,
+            words="its digits are no digits",
+        )
+    return {
+        "request_id": market.request_id,
+        "receipt_id": receipt_id,
+        "dispute_id": dispute.id,
+    }
 
 
 def test_every_page_is_in_the_matrix(app):
@@ -135,6 +153,29 @@ def test_who_sees_which_page(people, ids, market):
     assert market.request_id in own
     assert market.request_id not in people["outsider"].get("/requests").text
     assert market.request_id in people["operator"].get("/requests").text
+
+
+def test_a_dispute_is_told_from_claim_to_ruling(people, ids, market, app):
+    page = people["hospital"].get(f"/disputes/{ids['dispute_id']}").text
+    for words in (
+        "a failed test",
+        "its digits are no digits",
+        "or the claim stands",
+        "Not decided",
+    ):
+        assert words in page
+    assert f"/console/requests/{market.request_id}" in page
+    listed = {role: browser.get("/disputes").text for role, browser in people.items()}
+    assert ids["dispute_id"] in listed["hospital"]
+    assert ids["dispute_id"] in listed["operator"]
+    assert "No dispute concerns your organisation" in listed["provider"]
+    ruling = ResolveDispute(outcome="forfeit", words="<b>they are not</b>")
+    with app.state.desk.store.write() as tx:
+        dispute = tx.disputes.get(ids["dispute_id"])
+        rulings.resolve(tx, app.state.desk, app.state.desk.org, dispute, ruling)
+    page = people["developer"].get(f"/disputes/{ids['dispute_id']}").text
+    assert "The claim stands: &lt;b&gt;they are not&lt;/b&gt;" in page
+    assert "It was not answered" in page
 
 
 def _without_ids(text):

@@ -4,8 +4,11 @@ import subprocess
 
 import pytest
 
-from api.console import pages
+from api.console import disputes, pages
 from api.console.sessions import Viewer
+from clearinghouse.messages.disputes import AnswerDispute, ResolveDispute
+from clearinghouse.rounds import disputes as claims
+from clearinghouse.rounds import rulings
 from clearinghouse.store.records import Org
 
 REQUIRES = ("chromium",)
@@ -67,26 +70,60 @@ def page(market, app):
         for number in range(2)
     )  # fmt: skip
 
+    with app.state.desk.store.write() as tx:
+        request = tx.requests.get(market.request_id)
+        made = [
+            claims.open_dispute(
+                tx,
+                app.state.desk,
+                request,
+                f"run_{number}{'0' * 19}",
+                "test",
+                {"transcript-of-the-disputed-run.json": "7" * 64},
+                respondent_id=market.hospital.org_id,
+                words="the digits of its third message are no digits of what it had sealed",
+                receipts=[f"dlv_{'0' * 20}"],
+            )
+            for number in range(2)
+        ]
+        said = AnswerDispute(words="our machine had failed; we have sent the message again")
+        answered = rulings.answer(
+            tx, app.state.desk, tx.parties.get(market.hospital.org_id), made[0], said
+        )
+        ruling = ResolveDispute(outcome="forfeit", words="a message that was sent stands")
+        rulings.resolve(tx, app.state.desk, app.state.desk.org, answered, ruling)
+
     def render(name):
         with app.state.desk.store.read() as tx:
             org = tx.parties.get(market.hospital.org_id)
             email = "a.person.with.a.long.name@hospital.example.org"
             viewer = Viewer(email, org, (org, *orgs), "x", "")
-            made = {
+            shown = {
                 "requests": lambda: pages.requests(None, viewer, tx, 0.0),
                 "request": lambda: pages.one_request(None, viewer, tx, market.request_id, 0.0),
+                "disputes": lambda: disputes.all_disputes(None, viewer, tx),
+                "dispute": lambda: disputes.one_dispute(None, viewer, tx, made[0].id),
                 "sources": lambda: pages.sources(None, viewer, tx),
                 "budgets": lambda: pages.budgets(None, viewer, tx, {market.valset_id: 2_500_000}),
                 "log": lambda: pages.log(None, viewer, tx, app.state.desk.vkey),
                 "sign_in": lambda: pages.sign_in(None),
             }[name]()
-        return made.body.decode()
+        return shown.body.decode()
 
     return render
 
 
 def test_every_page_fits_a_telephone(page, tmp_path):
-    for name in ("requests", "request", "sources", "budgets", "log", "sign_in"):
+    for name in (
+        "requests",
+        "request",
+        "disputes",
+        "dispute",
+        "sources",
+        "budgets",
+        "log",
+        "sign_in",
+    ):
         width, colour = looked_at(tmp_path, page(name))
         assert width <= WIDTH, name
         assert colour == "rgb(255, 255, 255)"

@@ -356,6 +356,7 @@ def test_a_model_that_is_none_is_refused_before_anything_is_asked(cli, home, fil
         refused(cli(*command, "gone.onnx", *more), 2, "gone.onnx", "does not exist")
         (files / "cut.onnx").write_bytes(b"\x08\x07\x12")
         refused(cli(*command, files / "cut.onnx", *more), 2, "cut.onnx", "not an ONNX model")
+        refused(cli(*command, "model.pkl", *more), 2, "model.pkl", "is a pickle, which could run")
 
 
 def test_a_taken_port_is_said_so(shell, server, tmp_path) -> None:

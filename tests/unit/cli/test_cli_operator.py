@@ -1,9 +1,15 @@
 """The operator's hands on jobs and workers: on the database, with reasons, and never a key made."""
 
+import os
+
 import jobs
 import pytest
 from jobs import WorkerCommand
 
+from clearinghouse.messages.uploads import BeginUpload
+from clearinghouse.rounds import uploads
+from clearinghouse.rounds.desk import open_desk
+from clearinghouse.settings import Settings
 from clearinghouse.store.store import Store
 
 
@@ -81,6 +87,50 @@ def test_doctor_sees_keys_workers_and_jobs_that_were_tried(cli, tmp_path, store,
     assert ("jobs", "note", f"{job.id} (rows.prove), attempt 1: it died") in checks
     (tmp_path / "server.key").chmod(0o600)
     assert cli("doctor", "--data", tmp_path).code == 0
+
+
+def checks_of(found):
+    return {item["check"]: (item["status"], item["detail"]) for item in found.value["checks"]}
+
+
+def test_doctor_shows_what_is_stored_and_store_gc_cleans(cli, tmp_path):
+    """Also without a server: on its folder, in one process."""
+    data, blob = tmp_path / "server", b"a stray blob"
+    desk = open_desk(Settings(data))
+    stray = desk.blobs.put(blob)
+    with desk.store.write() as tx:
+        message = BeginUpload(digest="1" * 64, size=5_000_000, kind="test")
+        uploads.begin(tx, desk, desk.org, message)
+        tx.blobs.add("2" * 64, 7, desk.org.id)  # the index has it and the disk has not
+    desk.store.close()
+    seen = checks_of(cli("doctor", "--data", data, "--json"))
+    assert seen["blob store"] == ("ok", str(data / "blobs"))
+    assert seen["blobs"] == ("ok", "1, 0.0 MB")
+    assert seen["uploads"][1].startswith("1 unfinished, 0.0 of 5.0 MB came")
+    assert seen["garbage"] == ("note", "never collected")
+    os.utime(data / "blobs" / stray[:2] / stray, (1000, 1000))
+    told = cli("store", "gc", "--data", data, "--dry-run", "--json").value
+    assert (told["strays"], told["missing"], told["bytes"]) == ([stray], ["2" * 64], len(blob))
+    assert (data / "blobs" / stray[:2] / stray).exists()
+    assert "1 that no row knows are gone" in cli("store", "gc", "--data", data).out
+    assert not (data / "blobs" / stray[:2] / stray).exists()
+    found = cli("doctor", "--data", data, "--json")
+    assert checks_of(found)["garbage"][0] == "broken"
+    assert "1 blobs are missing" in checks_of(found)["garbage"][1]
+
+
+def test_doctor_says_that_the_bucket_is_away(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "x")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+    monkeypatch.setenv("CLEARINGHOUSE_BLOB_URL", "s3://blobs/here")
+    found = cli("doctor", "--data", tmp_path, "--json")
+    status, detail = checks_of(found)["blob store"]
+    assert (found.code, status) == (3, "broken")
+    assert detail.startswith("s3://blobs/here: the blob store does not answer")
+    assert "topsecret" not in found.out
 
 
 def test_a_worker_of_another_database_version_does_not_start(tmp_path, store):

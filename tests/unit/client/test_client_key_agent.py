@@ -245,6 +245,14 @@ def test_coins_are_drawn_when_the_request_says_coins_and_never_else(bench):
         bench.begin()
 
 
+def test_what_is_made_ahead_while_idle_is_used_for_the_next_digits(bench):
+    assert bench.agent.prepare() == 16
+    holder = bench.agent._secrets.holder
+    bench.begin()
+    assert holder._zeros == []
+    assert bench.agent.prepare() == 16
+
+
 def test_coins_are_paid_in_rho_only_at_the_rho_that_was_agreed(bench):
     rho = coins_micro_rho(402)
     bench.law, bench.rho_limit = "coins", 2 * rho - 1

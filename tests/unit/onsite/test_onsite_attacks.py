@@ -107,6 +107,42 @@ def test_the_process_gets_no_environment_no_files_and_no_output(monkeypatch, tmp
     assert "LEAK" not in told
 
 
+ANSWERS = (
+    "",
+    "[]",
+    '{"scores": [[0.5]], "operators": {}, "weights": 1}',  # of one row, where there are two
+    '{"scores": [[0.5], [{}]], "operators": {}, "weights": 1}',
+    '{"scores": [[0.5], [0.1]], "operators": {"Age 63, ill": 1}, "weights": 1}',
+    '{"scores": [[0.5], [0.1]], "operators": [], "weights": 1}',
+    '{"scores": [[0.5], [0.1]], "operators": {}, "weights": Infinity}',
+    '{"scores": [[0.5], [0.1]], "operators": {}}',
+    "[" * 100_000,
+)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
+def test_an_answer_of_another_form_is_not_used(answer, monkeypatch, tmp_path) -> None:
+    """As a process would give it that was taken over by a graph."""
+    (tmp_path / "answer").write_text(answer)
+    spy = tmp_path / "spy"
+    spy.write_text(f"#!/bin/sh\nexec cat {tmp_path}/answer\n")
+    spy.chmod(0o700)
+    monkeypatch.setattr(jail.sys, "executable", str(spy))
+    with pytest.raises(RefusedError, match="malformed answer"):
+        evaluate(b"model", np.zeros((2, 3)), ("no", "yes"))
+
+
+def test_a_process_that_dies_or_hangs_is_one_refusal(monkeypatch, tmp_path) -> None:
+    spy = tmp_path / "spy"
+    monkeypatch.setattr(jail.sys, "executable", str(spy))
+    cases = (("kill -SEGV $$", 300.0, "died"), ("exec sleep 300", 0.5, "took more than 0.5 s"))
+    for script, wall_s, words in cases:
+        spy.write_text(f"#!/bin/sh\n{script}\n")
+        spy.chmod(0o700)
+        with pytest.raises(RefusedError, match=words):
+            evaluate(b"model", np.zeros((2, 3)), ("no", "yes"), wall_s=wall_s)
+
+
 # ---------------------------------------------------------------- what a job may hold
 
 

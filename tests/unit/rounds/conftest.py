@@ -153,9 +153,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, server_folder):
     """A market around a server in this process."""
-    app = create_app(Settings(tmp_path / "server", in_process=True))
+    app = create_app(Settings(server_folder, in_process=True))
     with at_work(app.state.runner), app_client(app) as client:
         made = World(tmp_path, client, "http://testserver", make_schema(tmp_path))
         made.app, made.desk = app, app.state.desk

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clearinghouse.errors import RefusedError
+from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.disputes import AnswerDispute, OpenDispute, ResolveDispute
 from clearinghouse.rounds import disputes, pipeline, rulings
 from clearinghouse.rounds.releases import catch
@@ -98,7 +98,7 @@ class Money(RuleBasedStateMachine):
         try:
             with self.market.write() as tx:
                 return act(tx)
-        except RefusedError:
+        except (RefusedError, InputError):
             assert self.books() == before
             return None
 
@@ -165,6 +165,31 @@ class Money(RuleBasedStateMachine):
         dispute, market = found[number % len(found)], self.market
         ruling = ResolveDispute(outcome=outcome, words="so it is")
         self.attempt(lambda tx: rulings.resolve(tx, market.desk, market.desk.org, dispute, ruling))
+
+    @precondition(lambda self: self.step == "done" and self.pending() and self.runs)
+    @rule(number=st.integers(0, 5), shares=st.lists(st.integers(0, 4), min_size=2, max_size=2))
+    def name_winners(self, number, shares):
+        """Quarters of what is frozen; too many, for nobody or in another dispute: refused."""
+        found = self.pending()
+        dispute, market = found[number % len(found)], self.market
+        frozen = sum(
+            amount
+            for name, amount in self.books().items()
+            if name.startswith(f"frozen:{dispute.id}:")
+        )
+        prizes = {
+            run.id: frozen * share // 4
+            for share, run in zip(shares, self.runs.values(), strict=False)
+            if share
+        }
+        ruling = ResolveDispute(outcome="award", words="so it is", prizes=prizes)
+        before = {org.id: self.books().get(f"org:{org.id}", 0) for org in market.developers}
+        act = lambda tx: rulings.resolve(tx, market.desk, market.desk.org, dispute, ruling)  # noqa: E731
+        if self.attempt(act) is not None:
+            for place, run in self.runs.items():
+                owner = market.developers[place].id
+                gained = self.books().get(f"org:{owner}", 0) - before[owner]
+                assert gained == prizes.get(run.id, 0)
 
     @precondition(lambda self: hasattr(self, "market") and self.pending())
     @rule(days=st.sampled_from([1, 8, 31]))

@@ -13,8 +13,9 @@ from clearinghouse.messages.intake import Fairness, Purse, SealValset
 from clearinghouse.messages.results import LogView, RunList, StatementView
 from clearinghouse.replay_jobs import score_replay
 from clearinghouse.rounds import awards, disputes, findings
-from clearinghouse.rounds.intake import check_purse
+from clearinghouse.rounds.opening import check_purse
 from clearinghouse.schema import parse_schema
+from secure_eval.noise import noise_variance
 
 MICRO = 1_000_000
 SCHEMA = parse_schema(
@@ -131,6 +132,27 @@ def test_the_bound_holds_as_often_as_it_says(seed, metric):
         (bound,) = awards.floors(floor, [predicted], MICRO, of, 900_000)
         held += bound <= truth * MICRO
     assert held >= 28  # 90% of 40 is 36; 28 or fewer has odds below 2e-4
+
+
+def test_the_bounds_of_all_strata_hold_together_as_often_as_they_say():
+    """Six strata of 300 sick patients; were each bound taken alone, all would hold in half."""
+    rng = np.random.default_rng(6)
+    strata, truth, rounds = 6, 0.8, 400
+    floor = Fairness(attribute="sex", metric="sensitivity", floor_micro=1)
+    together = {900_000: 0, 400_000: 0}  # at .4 each of six has .9, as if it stood alone
+    for _ in range(rounds):
+        called = rng.binomial(300, truth, strata)
+        noise = rng.geometric(1 - np.exp(-1), (2, 2, strata)) - 1
+        predicted = np.zeros((strata, 2), np.int64)
+        predicted[:, 1] = called + noise[0, 0] - noise[0, 1]
+        whole = np.zeros((strata, 2), np.int64)
+        whole[:, 1] = 300 + noise[1, 0] - noise[1, 1]
+        of = awards.Totals(whole, noise_variance(MICRO))
+        for confidence in together:
+            bounds = awards.floors(floor, predicted.tolist(), MICRO, of, confidence)
+            together[confidence] += all(bound <= truth * MICRO for bound in bounds)
+    assert together[900_000] >= 0.9 * rounds - 4 * np.sqrt(0.09 * rounds)
+    assert together[400_000] < 0.75 * rounds
 
 
 # ---------------------------------------------------------------- opening

@@ -282,7 +282,7 @@ HOSTILE = {
     "a boolean": (mutate(bias=True), "model.bias"),
     "a string": (mutate(bias="1"), "model.bias"),
     "null": (mutate(trees=None), "model.trees"),
-    "unknown key": (mutate(extra=1), "unknown key 'extra'"),
+    "unknown key": (mutate(extra=1), "unknown keys"),
     "missing key": (mutate(weights=...), "missing key 'weights'"),
     "twice": ('{"bias":1,"bias":2}', "twice"),
     "format": (mutate(format="integer-model/9"), "format"),

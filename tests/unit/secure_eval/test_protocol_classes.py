@@ -20,7 +20,7 @@ from secure_eval.noise import Table
 from secure_eval.nonces import new_nonce, nonce_commitment
 from secure_eval.one_class import joined_parts, split_parts
 from secure_eval.rehearse_classes import rehearse_classes
-from secure_eval.replay import Transcript, replay
+from secure_eval.replay import Transcript, _compare_release, replay
 from secure_eval.sklearn_classes import classes_from_sklearn
 
 X, Y = load_iris(return_X_y=True)
@@ -62,7 +62,9 @@ class Setting:
     """Both sides of a run of three classes on 150 rows."""
 
     def __init__(self):
-        self.model = classes_from_sklearn(RidgeClassifier().fit(X, Y), BOUNDS)
+        whole = classes_from_sklearn(RidgeClassifier().fit(X, Y), BOUNDS)
+        parts = tuple(part.with_edges([0, 8, 16, 24, 32]) for part in whole.models)
+        self.model = replace(whole, models=parts)
         self.holder = KeyHolder.generate()
         (first, *_) = self.model.models
         self.sealed = self.holder.seal(first.encode(X), Y, 3)
@@ -193,4 +195,4 @@ def test_an_auditor_makes_every_class_s_messages_again(setting):
     counts = setting.opened.counts.copy()
     counts[3, 0] += 1
     false = replace(transcript, released=replace(setting.opened, counts=counts))
-    assert not replay(false).reproduced
+    assert not _compare_release(setting.opened, false).reproduced

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tenseal.sealapi as sealapi
 
+from secure_eval import keyholder
 from secure_eval.evaluator import PublicKeys
-from secure_eval.keyholder import KeyHolder, SealedSet
-from secure_eval.layout import Upload
+from secure_eval.keyholder import POOL_SIZE, KeyHolder, SealedSet, _scaled
+from secure_eval.layout import Upload, seeded_ciphertext
+from secure_eval.packing import SEED_BYTES
 from secure_eval.params import PARAMETERS
 from secure_eval.sealio import seal
 
@@ -161,3 +163,37 @@ def test_bad_rows_are_refused(key_holder: KeyHolder, change: dict, reason: str) 
     key_holder.seal(**good)
     with pytest.raises(ValueError, match=reason):
         key_holder.seal(**{**good, **change})
+
+
+def test_encryptions_of_zero_made_ahead_serve_once_and_hold_any_message() -> None:
+    holder = KeyHolder.generate()
+    assert holder.prepare(3) == 3
+    rng = np.random.default_rng(0)
+    p = PARAMETERS.plain_modulus
+    messages = [rng.integers(0, p, N), np.full(N, p - 1), np.arange(N) % 2, np.zeros(N, np.int64)]
+    blobs = [holder.encrypted(message) for message in messages]  # the last one is made on the spot
+    assert len({blob[-SEED_BYTES:] for blob in blobs}) == 4
+    for message, blob in zip(messages, blobs, strict=True):
+        ciphertext = seeded_ciphertext(memoryview(blob), "x")
+        plain = sealapi.Plaintext()
+        holder._decryptor.decrypt(ciphertext, plain)
+        assert np.array_equal(seal().encoder.decode_uint64(plain), message)
+        # as fresh as any: rounding included, bit for bit what SEAL adds
+        assert holder._decryptor.invariant_noise_budget(ciphertext) >= 148
+    carrier = np.zeros((2, 4, N), np.uint64)
+    carrier[1, :, 0] = 1
+    added = seal().ciphertext(carrier)
+    plain = seal().encoded(messages[0])
+    seal().evaluator.add_plain_inplace(added, plain)
+    assert np.array_equal(seal().residues(added)[0], _scaled(seal().coefficients(plain)))
+
+
+def test_no_more_encryptions_are_made_ahead_than_a_run_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keyholder, "POOL_SIZE", 5)
+    holder = KeyHolder.generate()
+    assert [holder.prepare(4) for _ in range(3)] == [4, 1, 0]
+    holder.encrypted([1])
+    assert holder.prepare(4) == 1
+    assert POOL_SIZE == 128

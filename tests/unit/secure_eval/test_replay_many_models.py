@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from evil import NONCES, SEED
 
+from secure_eval import layout
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.integer_model import IntegerModel
 from secure_eval.keyholder import KeyHolder, SealedSet
+from secure_eval.layout import ReadParts, Upload
 from secure_eval.many_models import doubled_sums, score_many
 
 
@@ -59,3 +61,42 @@ def test_other_sets_and_trees_are_refused(
         list(score_many(runs))
     with pytest.raises(ValueError, match="without trees"):
         doubled_sums([tree_model(1, 2, 3)], [[0, 1, 2]], runs[0].upload, 0)
+
+
+def test_runs_on_one_set_read_its_columns_once_and_send_the_same_bytes(
+    key_holder: KeyHolder,
+    sealed: SealedSet,
+    linear_model: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    expand = layout.seeded_ciphertext
+
+    def counted(part: memoryview, what: str) -> object:
+        read.append(1)
+        return expand(part, what)
+
+    models = [linear_model(5, size=2, seed=seed) for seed in (1, 2)]
+    alone = [run_of(key_holder, sealed, model, list(range(5))).score() for model in models]
+    monkeypatch.setattr(layout, "seeded_ciphertext", counted)
+    kept = ReadParts()
+    for model, wanted in zip(models, alone, strict=True):
+        run = run_of(key_holder, sealed, model, list(range(5)))
+        run.share_parts(kept)
+        assert run.score() == wanted
+        assert run.score() == wanted, "what was kept is as it was read"
+    assert len(read) == 2 * 5, "five columns of two blocks, once"
+    # another set is never answered from the first one's, and makes it go
+    other = key_holder.seal(np.ones((20, 5), np.int64), np.zeros(20, np.int64), 2)
+    run = run_of(key_holder, other, models[0], list(range(5)))
+    wanted = run.score()
+    again = run_of(key_holder, other, models[0], list(range(5)))
+    again.share_parts(kept)
+    assert again.score() == wanted
+    small = ReadParts(most=1)
+    parts = Upload(other.layout, other.blobs)
+    parts.kept = small
+    read.clear()
+    for part in (0, 1, 0, 1):
+        parts.ciphertext(0, part)
+    assert len(read) == 3, "no more are kept than there is room for"

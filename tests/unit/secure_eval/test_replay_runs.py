@@ -28,6 +28,7 @@ from secure_eval.replay import (
     Transcript,
     UploadTranscript,
     Verdict,
+    _compare_release,
     replay,
     seed_commitment,
 )
@@ -104,7 +105,7 @@ def test_an_honest_run_is_reproduced_without_its_own_messages(
         )
         for part in parts_of(played.messages[name], kind)
     ]
-    assert len(set(every)) == len(every) == 1 + 3 + 2 + 3 + 4 + 4 + 2
+    assert len(set(every)) == len(every) == 1 + 6 + 2 + 3 + 4 + 4 + 2
 
 
 def test_a_model_changed_by_one_is_refuted_at_the_first_message(honest: Transcript) -> None:
@@ -172,7 +173,9 @@ def test_other_counts_than_opened_are_refuted(honest: Transcript, played: object
         Opened(played.opened.counts, groups),
         Opened(played.opened.counts, {}),
     ):
-        assert found(replay(replace(honest, released=lie))) == (False, "release", "evaluator")
+        verdict = _compare_release(played.opened, replace(honest, released=lie))
+        assert found(verdict) == (False, "release", "evaluator")
+    assert found(replay(replace(honest, released=lie))) == (False, "release", "evaluator")
 
 
 def test_a_run_that_broke_off_is_reproduced_as_far_as_it_went(honest: Transcript) -> None:
@@ -297,7 +300,7 @@ def test_a_checked_run_is_reproduced_and_its_checks_cannot_be_skipped(
     lost = replay(checked(stage, skipped, log))
     assert found(lost) == (False, "early_replies", "record")
     # failed checks, yet shares sent
-    bad = framing.encode(Kind.EARLY_REPLIES, [np.array([1, 2, 3], "<u4").tobytes()])
+    bad = framing.encode(Kind.EARLY_REPLIES, [np.arange(1, 7, dtype="<u4").tobytes()])
     failed = {**received, "early_replies": bad}
     verdict = replay(checked(stage, failed, {**log, **hashes({"early_replies": bad})}))
     assert found(verdict) == (False, "shares", "evaluator")

@@ -112,6 +112,7 @@ class Server:
                 "provider",
                 {"level": ["sex"], "counts": [10, 20, 15, 19], "epsilon_micro": 1_000_000},
             ),
+            "/v1/uploads": ("hospital", {"digest": "5" * 64, "size": 10, "kind": "test"}),
             "/v1/valsets": (
                 "hospital",
                 {

@@ -11,7 +11,7 @@ import jobs
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from clearinghouse.blobs import BlobStore
+from clearinghouse.blobs.disk import DiskStore
 from clearinghouse.cause import Cause, because
 from clearinghouse.store.store import Store
 
@@ -50,7 +50,7 @@ def test_trust_traces_a_workers_span_belongs_to_the_call(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
     url = f"sqlite:///{tmp_path / 'clearinghouse.db'}"
     store = Store(url)
-    wanted = jobs.proofs(BlobStore(tmp_path / "blobs", max_bytes=2**24))
+    wanted = jobs.proofs(DiskStore(tmp_path / "blobs", max_bytes=2**24))
     with because(Cause("call-17", f"00-{TRACE}-{PARENT}-01")):
         job = jobs.add_job(store, jobs.add_request(store), replace(wanted, deadline_s=10**10), 0.0)
     with jobs.WorkerCommand(tmp_path, url, otel=1, job_deadline_s=10**10) as worker:
