@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from databases import fresh_sqlite
 
 from api.app import create_app
 from clearinghouse.canonical import canonical_bytes, digest
@@ -397,4 +398,6 @@ def make_market(folder: Path, client: Any, app: Any, clock: FixedClock, **grants
 
 def make_app(folder: Path, url: str, clock: FixedClock) -> Any:
     """A server without its thread; tests move requests themselves."""
+    if not url:
+        fresh_sqlite(folder / "server" / "clearinghouse.db")
     return create_app(Settings(folder / "server", database_url=url, in_process=True), clock)

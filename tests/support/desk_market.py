@@ -2,6 +2,8 @@
 
 import hashlib
 
+from databases import fresh_sqlite
+
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
@@ -54,6 +56,7 @@ class DeskMarket:
     def __init__(self, folder, **terms):
         self.clock = FixedClock()
         settings = Settings(folder, in_process=True)
+        fresh_sqlite(folder / "clearinghouse.db")
         self.desk = open_desk(settings, self.clock)
         self.pool = Pool(self.desk.store, settings, self.clock, self.desk.job_bell)
         self.pool.start()
