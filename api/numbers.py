@@ -13,8 +13,8 @@ from prometheus_client.metrics_core import Metric
 
 from clearinghouse.rounds.desk import Desk, free_bytes
 from clearinghouse.store.jobs import Depth
-from clearinghouse.store.records import WorkerRecord
 from clearinghouse.store.store import Tx
+from clearinghouse.store.work_records import WorkerRecord
 
 
 class Numbers:

@@ -1,7 +1,6 @@
 """What all tests share: databases, and one honest line for what this machine cannot run."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,22 +76,11 @@ def ready_postgres(postgres: databases.PostgresServer, postgres_template: str) -
     postgres.drop(url)
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with our tables and no rows; a copy is quicker than every migration."""
-    from clearinghouse.store import migrate
-
-    path = tmp_path_factory.mktemp("template") / "clearinghouse.db"
-    migrate.upgrade(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def server_folder(sqlite_template: Path, tmp_path: Path) -> Path:
+def server_folder(tmp_path: Path) -> Path:
     """A folder for a server of its own, whose tables are there already."""
     folder = tmp_path / "server"
-    folder.mkdir(mode=0o700)
-    shutil.copyfile(sqlite_template, folder / "clearinghouse.db")
+    databases.fresh_sqlite(folder / "clearinghouse.db")
     return folder
 
 
@@ -100,9 +88,7 @@ def server_folder(sqlite_template: Path, tmp_path: Path) -> Path:
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database without rows, SQLite and PostgreSQL in turn."""
     if request.param == "sqlite":
-        path = tmp_path / "test.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite:///{path}"
+        return databases.fresh_sqlite(tmp_path / "test.db")
     url: str = request.getfixturevalue("ready_postgres")
     return url
 

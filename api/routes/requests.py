@@ -22,8 +22,8 @@ from clearinghouse.messages.results import (
 )
 from clearinghouse.rounds import (
     cancel,
-    intake,
     job_views,
+    opening,
     pipeline,
     run_audits,
     views,
@@ -39,7 +39,7 @@ def open_request(call: CallOf) -> Response:
     message = call.message(OpenRequest)
     return call.write(
         lambda tx: pipeline.show(
-            tx, intake.open_request(tx, call.desk, call.org, message), call.desk.clock.now()
+            tx, opening.open_request(tx, call.desk, call.org, message), call.desk.clock.now()
         ),
         keyed=True,
     )

@@ -11,8 +11,8 @@ from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.messages.jobs import JobView
 from clearinghouse.rounds import job_views
 from clearinghouse.settings import settings_from_environment
-from clearinghouse.store.records import WorkerRecord
 from clearinghouse.store.store import Store
+from clearinghouse.store.work_records import WorkerRecord
 
 
 @contextmanager

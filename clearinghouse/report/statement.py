@@ -30,8 +30,11 @@ _WORDS = {
     "refund": "returned from escrow",
     "freeze": "frozen by a dispute",
     "withhold": "held for a dispute",
+    "purse": "purse held for a dispute",
     "ruling": "moved by a ruling",
     "deposit": "deposit",
+    "return": "deposit returned",
+    "forfeit": "deposit lost",
 }
 _ACCOUNTS = {"org": "earned here", "external": "paid in from outside", "platform": "fees"}
 

@@ -10,7 +10,7 @@ from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.errors import TryAgainError
 from clearinghouse.failpoints import reach
 from clearinghouse.messages.results import ClearingView, PriceList, TargetView
-from clearinghouse.rounds import grants, pricing
+from clearinghouse.rounds import grants, pricing, uploads
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
 from clearinghouse.rounds.pricing import Closed
@@ -44,6 +44,8 @@ def erase(desk: Desk) -> bool:
     """Remove what was withdrawn from the disk; whether nothing of it is left."""
     with desk.store.read() as tx:
         doomed, unerased = tx.erasure.doomed(), tx.erasure.unerased()
+    if unerased:
+        uploads.sweep(desk)
     for name in doomed:
         with desk.store.write() as tx:
             if tx.erasure.is_doomed(name):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from clearinghouse.clock import timestamp
 from clearinghouse.messages.jobs import JobView
 from clearinghouse.rounds.queue import PROTOCOL
-from clearinghouse.store.records import Job
 from clearinghouse.store.store import Tx
+from clearinghouse.store.work_records import Job
 
 
 def views(tx: Tx, found: Sequence[Job], now: float) -> list[JobView]:

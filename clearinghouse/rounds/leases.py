@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from clearinghouse.journal import journal
 from clearinghouse.rounds import here
 from clearinghouse.settings import Settings
-from clearinghouse.store.records import Job, WorkerRecord
 from clearinghouse.store.store import Store
+from clearinghouse.store.work_records import Job, WorkerRecord
 
 _log = journal("leases")
 

@@ -24,8 +24,8 @@ from clearinghouse.rounds.desk import Bell
 from clearinghouse.rounds.leases import Watch
 from clearinghouse.rounds.queue import PROTOCOL
 from clearinghouse.settings import Settings
-from clearinghouse.store.records import Job, WorkerRecord, WorkerState
 from clearinghouse.store.store import Store, Tx
+from clearinghouse.store.work_records import Job, WorkerRecord, WorkerState
 from clearinghouse.traces import span
 from clearinghouse.worker import CrashError, Processor, StoppedError, make_processor
 

@@ -16,7 +16,8 @@ from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.failpoints import reach
 from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.store.jobs import Wanted
-from clearinghouse.store.records import Job, Request
+from clearinghouse.store.records import Request
+from clearinghouse.store.work_records import Job
 from clearinghouse.worker import KINDS, JobFailedError
 
 PROTOCOL = "2"

@@ -41,6 +41,9 @@ def withdraw_source(tx: Tx, desk: Desk, caller: Org, source_id: str) -> Withdraw
             _end(tx, desk, caller, source, grant.id, now)
         _retract_everywhere(tx, desk, source)
         tx.erasure.forget_source(source.id, caller.id)
+        tx.partials.remove_of(
+            caller.id
+        )  # they may hold its records; what else they hold, begins anew
     return view(tx, source)
 
 

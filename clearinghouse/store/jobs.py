@@ -16,8 +16,9 @@ from clearinghouse import fairness
 from clearinghouse.cause import current
 from clearinghouse.errors import NotFoundError
 from clearinghouse.ids import new_id
-from clearinghouse.store.records import Job, Request
+from clearinghouse.store.records import Request
 from clearinghouse.store.tables import JobRow, RequestRow, WorkerRow
+from clearinghouse.store.work_records import Job
 
 OPEN = ("queued", "running")
 

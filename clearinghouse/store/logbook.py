@@ -7,6 +7,7 @@ from clearinghouse.errors import InputError
 from clearinghouse.log import merkle
 from clearinghouse.log.checkpoint import MAX_NOTE_SIGNATURES, Checkpoint, sign_checkpoint
 from clearinghouse.signing import SigningKey
+from clearinghouse.store.nodes import Nodes
 from clearinghouse.store.tables import (
     CheckpointRow,
     CosignatureRow,
@@ -19,25 +20,6 @@ MAX_ENTRIES = 1000
 MAX_COSIGNERS = MAX_NOTE_SIGNATURES - 1
 
 
-class _Nodes:
-    """The tree's node store over the transaction's rows."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def get(self, level: int, index: int) -> bytes:
-        query = select(NodeRow.hash).where(NodeRow.level == level, NodeRow.position == index)
-        return self._session.exec(query).one()
-
-    def put(self, level: int, index: int, node: bytes) -> None:
-        self._session.add(NodeRow(level=level, position=index, hash=node))
-        self._session.flush()
-
-    def size(self) -> int:
-        last = self._session.exec(select(func.max(EntryRow.position))).one()
-        return 0 if last is None else last + 1
-
-
 class Logbook:
     """Queries about the log.
 
@@ -47,12 +29,12 @@ class Logbook:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._nodes = _Nodes(session)
+        self._nodes = Nodes(session)
         self.signed: str | None = None
 
     def append(self, body: bytes) -> int:
         """Add an entry and return its index; it is there exactly if the transaction commits."""
-        index = merkle.append(self._nodes, body)
+        index = self._nodes.append(body)
         self._session.add(EntryRow(position=index, body=body))
         self._session.flush()
         return index
@@ -88,7 +70,7 @@ class Logbook:
             InputError: There is no such entry in a tree of that size.
         """
         try:
-            return merkle.inclusion_proof(self._nodes, index, size)
+            return self._nodes.planned(lambda tree: merkle.inclusion_proof(tree, index, size))
         except ValueError as error:
             raise InputError(f"no such proof: {error}") from None
 
@@ -99,7 +81,9 @@ class Logbook:
             InputError: The log has no such sizes.
         """
         try:
-            return merkle.consistency_proof(self._nodes, old_size, new_size)
+            return self._nodes.planned(
+                lambda tree: merkle.consistency_proof(tree, old_size, new_size)
+            )
         except ValueError as error:
             raise InputError(f"no such proof: {error}") from None
 
@@ -114,7 +98,7 @@ class Logbook:
         if stored is not None:
             return stored
         size = self.size()
-        note = sign_checkpoint(Checkpoint(origin, size, merkle.root(self._nodes, size)), key)
+        note = sign_checkpoint(Checkpoint(origin, size, self.root(size)), key)
         self._session.add(CheckpointRow(size=size, note=note))
         self._session.flush()
         self.signed = note
@@ -192,6 +176,6 @@ class Logbook:
             InputError: The log is shorter.
         """
         try:
-            return merkle.root(self._nodes, size)
+            return self._nodes.planned(lambda tree: merkle.root(tree, size))
         except ValueError as error:
             raise InputError(f"no such root: {error}") from None

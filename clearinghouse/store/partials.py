@@ -83,6 +83,12 @@ class Partials:
         self._session.flush()
         self._session.expire_all()
 
+    def remove_of(self, org_id: str) -> None:
+        """Forget all uploads of an organisation."""
+        self._session.execute(delete(PartialRow).where(col(PartialRow.org_id) == org_id))
+        self._session.flush()
+        self._session.expire_all()
+
     def late(self, now: float) -> bool:
         """Whether the time of any is over."""
         query = select(PartialRow.id).where(col(PartialRow.expires) < int(now)).limit(1)

@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
-from clearinghouse.store.records import WorkerRecord, WorkerState
 from clearinghouse.store.tables import WorkerRow
+from clearinghouse.store.work_records import WorkerRecord, WorkerState
 
 
 class Workers:

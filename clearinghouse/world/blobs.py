@@ -4,49 +4,43 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from clearinghouse.blobs import BlobStore
 from clearinghouse.log.entries import Entry
 from clearinghouse.store.store import Tx
 from clearinghouse.world.trouble import Trouble
 
-GRACE_S = 86_400.0
-"""So long bytes may lie on the disk that nothing names: an upload whose row is not written yet."""
+GRACE_S = 3 * 86_400.0
+"""So long bytes may lie there that nothing names; then the server's own sweep takes them."""
 
-_CHUNK = 2**20
 _NAME = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def check(
-    tx: Tx, entries: Sequence[Entry], folder: Path, now_s: float, grace_s: float
+    tx: Tx, entries: Sequence[Entry], store: BlobStore, now_s: float, grace_s: float
 ) -> Iterator[Trouble]:
     """Yield blobs that are missing, changed, or left over."""
     indexed = {row["digest"]: row["size"] for row in tx.plain.rows("blob")}
     doomed = {row["digest"] for row in tx.plain.rows("doomed")}
     for digest, size in indexed.items():
-        path = folder / digest[:2] / digest
-        if not path.is_file():
-            yield _wrong(f"{digest} is in the index and not on the disk")
-        elif path.stat().st_size != size or _hash(path) != digest:
-            yield _wrong(f"{digest} has other bytes on the disk")
+        found = store.find(digest)
+        if found is None:
+            yield _wrong(f"{digest} is in the index and not where blobs lie")
+        elif found.size != size or _hash(store, digest) != digest:
+            yield _wrong(f"{digest} has other bytes where blobs lie")
     for digest, who in _named(tx, entries).items():
         if digest not in indexed:
             yield _wrong(f"{digest} is named by {who} and not in the index")
-    at_work = _at_work(tx)
-    for path in sorted(folder.glob("[0-9a-f][0-9a-f]/*")):
-        is_known = path.name in indexed or path.name in doomed or path.name in at_work
-        if not is_known and path.stat().st_mtime < now_s - grace_s:
-            yield _wrong(f"{path.name} lies on the disk and nothing names it")
-    for path in sorted((folder / "incoming").glob("*")):
-        if path.stat().st_mtime < now_s - grace_s:
-            yield _wrong(f"incoming/{path.name} is an upload that nobody finished")
+    known = {*indexed, *doomed, *_at_work(tx)}
+    for blob in sorted(store.listed(), key=lambda blob: blob.digest):
+        if blob.digest not in known and blob.written < now_s - grace_s:
+            yield _wrong(f"{blob.digest} lies among the blobs and nothing names it")
 
 
-def _hash(path: Path) -> str:
+def _hash(store: BlobStore, digest: str) -> str:
     whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            whole.update(chunk)
+    for chunk in store.chunks(digest):
+        whole.update(chunk)
     return whole.hexdigest()
 
 

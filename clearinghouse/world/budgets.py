@@ -40,14 +40,14 @@ def _owner(
             yield _wrong(f"entry {index}: {key} of {owner} was released at entry {logged[key]}")
             continue
         logged[key] = index
-        found = paid.get(key)
+        found, cost = paid.get(key), _cost(entry)
         if found is None:
             yield _wrong(
                 f"entry {index}: {key} was released free: {owner}'s ledger has no such key"
             )
-        elif found.cost_micro != entry.epsilon_micro or found.lane != "epsilon":
+        elif (found.lane, found.cost_micro) != cost:
             yield _wrong(
-                f"entry {index}: {key} is logged with {entry.epsilon_micro} millionths, "
+                f"entry {index}: {key} is logged with {cost[1]} millionths of {cost[0]}, "
                 f"{owner} paid {found.cost_micro} of {found.lane}"
             )
     running = {row["id"] for row in tx.plain.rows("run") if row["state"] == "running"}
@@ -55,6 +55,11 @@ def _owner(
         if key not in logged and key not in running:
             words = f"{owner} paid {item.cost_micro} millionths for {key}, which was never released"
             yield Trouble("budgets", f"{words} ({item.state})", is_note=True)
+
+
+def _cost(entry: Entry) -> tuple[str, int]:
+    """The lane that pays for a release, and what."""
+    return ("rho", entry.rho_micro) if entry.rho_micro else ("epsilon", entry.epsilon_micro)
 
 
 def key_of(entry: Entry) -> str:

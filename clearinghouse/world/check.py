@@ -96,7 +96,7 @@ def _look(
     for item in compare.differences(tx, log.entries):
         yield Trouble("database", str(item))
     yield from budgets.check(tx, log.entries, ledgers)
-    yield from blobs.check(tx, log.entries, settings.data / "blobs", now_s, grace_s)
+    yield from blobs.check(tx, log.entries, settings.blob_place.open(), now_s, grace_s)
     yield from receipts.check(tx, log.bodies, key)
     yield from waiting.check(tx, now_s)
 

@@ -161,7 +161,15 @@ _SHAPES: Mapping[str, Shape] = {
     "valset": _valset,
     "request": _request,
     "release": _plain(
-        "owner", "data", "kind", "request_id", "run_id", "epsilon_micro", "time", key="position"
+        "owner",
+        "data",
+        "kind",
+        "request_id",
+        "run_id",
+        "epsilon_micro",
+        "rho_micro",
+        "time",
+        key="position",
     ),
     "ask": _ask,
     "orders": _order,

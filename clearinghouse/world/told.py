@@ -199,6 +199,7 @@ def _release(story: Story, index: int, entry: Entry) -> None:
         request_id=objects.get("request"),
         run_id=objects.get("run"),
         epsilon_micro=entry.epsilon_micro,
+        rho_micro=entry.rho_micro,
         time=entry.time,
     )
 

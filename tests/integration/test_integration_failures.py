@@ -1,18 +1,21 @@
 """What a rehearsal does when something goes wrong: one reason, no half report, no orphans."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import canary
 import markets
 import psutil
 import pytest
+
+from clearinghouse.cli.main import run
 
 CLI = [sys.executable, "-m", "clearinghouse.cli.main"]
 
@@ -167,21 +170,22 @@ def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
     market = markets.tiny(tmp_path / "market")
     (market.parent / "one.csv").unlink()
     refused(market, tmp_path / "out", "one.csv")
+    command = [*CLI, "rehearse", str(market), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
 
 
 def refused(market: Path, out: Path, *words: str) -> None:
     """The command ends with 2 and one line that holds the words; nothing is written."""
-    done = subprocess.run(
-        [*CLI, "rehearse", str(market), "--out", str(out)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    printed, said = io.StringIO(), []
+    with redirect_stdout(printed):
+        code = run(["rehearse", str(market), "--out", str(out)], said.append)
+    assert code == 2
+    assert printed.getvalue() == ""
+    (line,) = said
+    assert line.startswith("error: ")
+    assert "\n" not in line
     for word in words:
-        assert word in done.stderr
+        assert word in line
     assert not out.exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from databases import fresh_sqlite
 
 from api.app import create_app
 from clearinghouse.canonical import canonical_bytes, digest
@@ -26,7 +27,7 @@ from clearinghouse.log.entries import parse_entry
 from clearinghouse.log.replay import replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import TaskList
-from clearinghouse.rounds import grants, intake, pipeline, training
+from clearinghouse.rounds import grants, opening, pipeline, training
 from clearinghouse.rounds.begun import record_begun
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.schema import parse_schema
@@ -173,7 +174,7 @@ class Market:
         }
         with self.desk.store.write() as tx:
             message = OpenRequest.model_validate(terms)
-            request = intake.open_request(tx, self.desk, self.hospital, message)
+            request = opening.open_request(tx, self.desk, self.hospital, message)
         self.request_id = request.id
         return request.id
 
@@ -397,4 +398,6 @@ def make_market(folder: Path, client: Any, app: Any, clock: FixedClock, **grants
 
 def make_app(folder: Path, url: str, clock: FixedClock) -> Any:
     """A server without its thread; tests move requests themselves."""
+    if not url:
+        fresh_sqlite(folder / "server" / "clearinghouse.db")
     return create_app(Settings(folder / "server", database_url=url, in_process=True), clock)

@@ -2,12 +2,14 @@
 
 import hashlib
 
+from databases import fresh_sqlite
+
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.clock import FixedClock
 from clearinghouse.ids import new_id
 from clearinghouse.messages.deliveries import DeliveryCheck, ReceiveAnswer, ReceiveTask
 from clearinghouse.messages.intake import OpenRequest, SealValset
-from clearinghouse.rounds import decision, intake, pipeline
+from clearinghouse.rounds import decision, opening, pipeline
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.pool import Pool
@@ -54,6 +56,7 @@ class DeskMarket:
     def __init__(self, folder, **terms):
         self.clock = FixedClock()
         settings = Settings(folder, in_process=True)
+        fresh_sqlite(folder / "clearinghouse.db")
         self.desk = open_desk(settings, self.clock)
         self.pool = Pool(self.desk.store, settings, self.clock, self.desk.job_bell)
         self.pool.start()
@@ -66,7 +69,7 @@ class DeskMarket:
         self.terms = OpenRequest.model_validate(self._terms(valset_id) | terms)
         self.orders = []
         with self.write() as tx:
-            request = intake.open_request(tx, self.desk, self.hospital, self.terms)
+            request = opening.open_request(tx, self.desk, self.hospital, self.terms)
             self.request_id = request.id
             self._clear(tx, request)
 

@@ -13,7 +13,8 @@ from clearinghouse.messages.intake import OpenRequest, Purse
 from clearinghouse.rounds.queue import PROTOCOL
 from clearinghouse.rows import commit_rows, write_proofs
 from clearinghouse.store.jobs import Wanted
-from clearinghouse.store.records import Org, Request, SchemaRecord, Valset, WorkerRecord
+from clearinghouse.store.records import Org, Request, SchemaRecord, Valset
+from clearinghouse.store.work_records import WorkerRecord
 
 SUPPORT = Path(__file__).resolve().parent
 NOW = 1_800_000_000.0

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import re
-import shutil
 
 import pytest
+from databases import fresh_sqlite
 
 from api.app import at_work, create_app
 from api.described import PUBLIC as OPEN
@@ -123,10 +123,10 @@ def ids(market, app):
 
 
 @pytest.fixture(scope="module")
-def reading(sqlite_template, tmp_path_factory, market_on):
+def reading(tmp_path_factory, market_on):
     """A market with everything in it, and its ids: for tests that only read."""
     folder, clock = tmp_path_factory.mktemp("server"), FixedClock()
-    shutil.copyfile(sqlite_template, folder / "clearinghouse.db")
+    fresh_sqlite(folder / "clearinghouse.db")
     app = create_app(Settings(folder, in_process=True, blob_bytes=2**20), clock)
     with at_work(app.state.runner), app_client(app) as client:
         client.base_url = "http://testserver"

@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from databases import fresh_sqlite
 
 from api.app import at_work, create_app
 from api.limits import BURST_S, Buckets, Limits
@@ -309,6 +310,7 @@ def test_uploads_in_flight_are_bounded_and_given_back(tmp_path):
 
 def limited(tmp_path, clock, **settings):
     settings = Settings(tmp_path / "server", in_process=True, blob_bytes=2**20, **settings)
+    fresh_sqlite(tmp_path / "server" / "clearinghouse.db")
     return create_app(settings, clock)
 
 

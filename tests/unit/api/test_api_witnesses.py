@@ -1,6 +1,7 @@
 """Cosignatures of the log: whose are kept, what holds, who sees them; the log as tiles."""
 
 import pytest
+from databases import fresh_sqlite
 
 from api.app import create_app
 from clearinghouse.clock import FixedClock
@@ -36,6 +37,7 @@ VKEY = witness_key(NAME, OUTSIDE).vkey
 def app(tmp_path, clock):
     """A server whose operator names one witness from outside."""
     settings = Settings(tmp_path / "server", in_process=True, witnesses=f" {VKEY},")
+    fresh_sqlite(tmp_path / "server" / "clearinghouse.db")
     return create_app(settings, clock)
 
 

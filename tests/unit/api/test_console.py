@@ -4,6 +4,7 @@ import contextlib
 import re
 
 import pytest
+from databases import fresh_sqlite
 from issuer import CLIENT, ISSUER, SECRET, Issuer
 from starlette.routing import Route
 
@@ -75,6 +76,7 @@ def app(tmp_path, clock, issuer):
         blob_bytes=2**20,
         console_operators="Op@op.example, second@op.example",
     )
+    fresh_sqlite(tmp_path / "server" / "clearinghouse.db")
     made = create_app(settings, clock)
     provider = Provider(ISSUER, CLIENT, SECRET, clock, issuer.client)
     console = create_console(made.state.desk, made.state.limits, provider)

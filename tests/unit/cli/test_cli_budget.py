@@ -7,6 +7,7 @@ import pytest
 
 from clearinghouse.cli import attacks as attacks_module
 from clearinghouse.cli.budget import Books, plans
+from clearinghouse.cli.doctor_ledger import ledger
 from clearinghouse.cli.epsilon import auc_half_width, meaning
 from clearinghouse.client.budget import Budget
 from clearinghouse.client.keystore import Keystore
@@ -160,3 +161,27 @@ def test_a_ledger_in_a_database_is_named_at_the_start_only(cli, clinic, tmp_path
     assert cli(*start, fresh, "--ledger", url).code == 0
     assert cli(*start, fresh, "--ledger", url).code == 0
     assert Keystore.open(fresh).ledger_words == "postgresql://127.0.0.1:9/books"
+
+
+@pytest.mark.parametrize("place", ["file", "database", "away"])
+def test_doctor_reads_the_owners_ledger_wherever_it_is(cli, request, tmp_path, place) -> None:
+    """Nothing of its password is shown; a database that is away is a fault with a remedy."""
+    home, options = tmp_path / "home", []
+    if place == "database":
+        url = request.getfixturevalue("empty_postgres")
+        options = ["--ledger", url.replace("+psycopg", "")]
+    elif place == "away":
+        options = ["--ledger", "postgresql://owner:secret@127.0.0.1:9/books"]
+    cli("init", "--role", "hospital", "--name", "clinic", "--home", home, *options)
+    assert [finding.status for finding in ledger(home)] == ["ok"] * (place != "file")
+    keystore = Keystore.open(home)
+    keystore.remember("valset-terms", {"limit_micro": 3_000_000, "size_class": 64})
+    keystore.remember("unit", {"unit": "5" * 64})
+    (found,) = ledger(home)
+    assert keystore.ledger_words in found.detail
+    if place == "away":
+        assert found.status == "broken"
+        assert "secret" not in found.detail + found.remedy
+    else:
+        assert found.status == "ok"
+        assert "0.00 of 3.00 epsilon spent in 0 releases" in found.detail

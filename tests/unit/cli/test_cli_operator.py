@@ -4,6 +4,7 @@ import os
 
 import jobs
 import pytest
+from databases import fresh_sqlite
 from jobs import WorkerCommand
 
 from clearinghouse.messages.uploads import BeginUpload
@@ -15,7 +16,7 @@ from clearinghouse.store.store import Store
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store(f"sqlite:///{tmp_path / 'clearinghouse.db'}")
+    opened = Store(fresh_sqlite(tmp_path / "clearinghouse.db"))
     yield opened
     opened.close()
 

@@ -2,13 +2,21 @@
 
 import hashlib
 import json
+import os
 import threading
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from clearinghouse.canonical import canonical_bytes, digest, open_commitment
-from clearinghouse.errors import InputError, NoGrantError, NotFoundError, VerificationError
+from clearinghouse.client.pieces import LARGE_BYTES
+from clearinghouse.errors import (
+    InputError,
+    NoGrantError,
+    NotFoundError,
+    TryAgainError,
+    VerificationError,
+)
 from clearinghouse.log.verify import export_log, verify_log_directory
 from clearinghouse.rounds import erasure, pipeline
 
@@ -132,6 +140,31 @@ def test_a_crash_between_the_commit_and_the_disk_is_finished_later(market, monke
                 developer.transport.get_blob(name)
     erasure.sweep(market.desk)
     assert not any(market.desk.blobs.path(name).exists() for name in blobs)
+
+
+def test_an_upload_that_was_not_finished_is_erased_as_well(market, monkeypatch):
+    """Sealed records of which some pieces came: gone from the disk before anything says erased."""
+    market.to("ordered")
+    provider, data = market.providers["a"], os.urandom(LARGE_BYTES + 9 * 2**20)
+    patch = provider.transport.patch
+
+    def first_only(path, body, reply, *, query):
+        if query != "offset=0":
+            raise TryAgainError("cut")
+        return patch(path, body, reply, query=query)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(provider.transport, "patch", first_only)
+        with pytest.raises(TryAgainError):
+            provider.transport.put_blob(data, "delivery")
+    staging = market.desk.blobs.staging
+    (path,) = staging.partial.iterdir()
+    assert path.read_bytes() == data[: 8 * 2**20]
+    provider.withdraw()
+    erasure.sweep(market.desk)
+    assert "source.erased" in market.kinds()
+    assert list(staging.partial.iterdir()) == []
+    assert data[:64] not in bytes_below(market.folder / "server")
 
 
 def test_bytes_that_come_again_are_not_removed(market, monkeypatch):

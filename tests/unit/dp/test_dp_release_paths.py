@@ -6,8 +6,10 @@
     score     labels, bins and subgroups -> histogram and group tables + their derived noise
 
 That an encrypted opening equals counts plus this noise, exactly, is proven in the tests of
-secure_eval; here its law is judged. Bounds are asked for with confidence 1 - 1e-6 for all pairs of
-a path together, so a right path fails a test with a probability of at most 1e-6.
+secure_eval; here its law is judged. Of a score run there are four kinds: two classes, several
+(each against the rest), a number's strata, and any of them under committed coins. Bounds are asked
+for with confidence 1 - 1e-6 for all pairs of a path together, so a right path fails a test with a
+probability of at most 1e-6.
 """
 
 import secrets
@@ -27,6 +29,7 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import SystemClock
+from clearinghouse.noise_laws import NoiseLaw
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema, parse_schema
 from clearinghouse.tables import Table, from_records
@@ -158,6 +161,63 @@ def test_score_tables_together_are_as_private_as_they_say() -> None:
     verdict = audit_release(score_counts, PAIRS, 1.0, n=4000, confidence=SURE)
     assert verdict.passed, verdict
     assert max(verdict.bounds.values()) > 0.2
+
+
+Person = tuple[int, int, int, int]
+"""Label or stratum of a number, score bin, sex and age of one patient as codes."""
+
+CROWD: tuple[Person, ...] = ((0, 0, 0, 0), (0, 2, 1, 1), (1, 3, 0, 2), (1, 3, 0, 2), (2, 1, 1, 0))
+CROWDS = {
+    "one more in a full cell": (CROWD, (*CROWD, CROWD[2])),
+    "the first in an empty cell": (CROWD, (*CROWD, (2, 3, 1, 2))),
+}
+
+
+def counted(people: tuple[Person, ...], labels: int, of: int | None) -> list[np.ndarray]:
+    """Histogram and subgroup tables of these patients; of one class, itself against the rest."""
+    rows = np.array(people, np.int64)
+    own = rows[:, 0] if of is None else (rows[:, 0] == of).astype(np.int64)
+    predicted = rows[:, 1] >= 2
+    exact = [np.bincount(own * BINS + rows[:, 1], minlength=labels * BINS)]
+    for column, (_, levels) in enumerate(GROUPS, 2):
+        places = (rows[:, column] * labels + own)[predicted]
+        exact.append(np.bincount(places, minlength=levels * labels))
+    return exact
+
+
+def several(people: tuple[Person, ...], kind: str, epsilon_micro: int = MICRO) -> np.ndarray:
+    """What a run opens of three classes, of a number in three strata, or under committed coins."""
+    classes = 3 if kind == "classes" else 1
+    labels = 2 if kind == "classes" else 3
+    law: NoiseLaw = "coins" if kind == "coins" else "geometric"
+    tables = [
+        NoisedTable(item.name, item.cells, item.epsilon_micro, item.coins)
+        for item in noise_tables(epsilon_micro, labels, BINS, GROUPS, law, classes)
+    ]
+    each = range(3) if kind == "classes" else (None,)
+    exact = np.concatenate([part for of in each for part in counted(people, labels, of)])
+    nonces = (secrets.token_bytes(16), secrets.token_bytes(16))
+    return exact + table_noise(secrets.token_bytes(32), "run", nonces, tables)
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers", "coins"])
+def test_runs_of_classes_numbers_and_coins_are_as_private_as_they_say(kind) -> None:
+    """Each class is a release of the same patients, so the classes share one epsilon."""
+    delta = 3e-6 if kind == "coins" else 0.0  # 1e-6 for each of three tables
+    runs = 300 if kind == "coins" else 2000  # thousands of coins are slow to draw
+    verdict = audit_release(
+        lambda people: several(people, kind), CROWDS, 1.0, n=runs, confidence=SURE, delta=delta
+    )
+    assert verdict.passed, verdict
+
+
+def test_too_little_noise_is_caught_in_a_run_of_classes() -> None:
+    """A run that claims an epsilon of 1 and has the noise of 6."""
+    few = {"full": CROWDS["one more in a full cell"]}
+    verdict = audit_release(
+        lambda people: several(people, "classes", 6 * MICRO), few, 1.0, n=2000, confidence=SURE
+    )
+    assert not verdict.passed, verdict
 
 
 def test_target_noise_of_the_agent_is_the_audited_law() -> None:

@@ -166,10 +166,10 @@ def check_market(seed: int) -> int:
 
 def test_no_misreport_of_price_gains_nothing_goes_negative_and_the_books_balance() -> None:
     short = 0
-    for seed in range(500):
+    for seed in range(300):
         short += check_market(seed)
         assert find_gain(seed, by_ladder) == 0
-    assert short > 500  # true counts below the quota did occur
+    assert short > 300  # true counts below the quota did occur
 
 
 @pytest.mark.long

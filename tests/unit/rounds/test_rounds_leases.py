@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jobs
 import pytest
+from databases import fresh_sqlite
 
 from clearinghouse.rounds import here
 from clearinghouse.rounds.leases import Watch
@@ -26,7 +27,7 @@ class Seconds:
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store(f"sqlite:///{tmp_path / 'test.db'}")
+    opened = Store(fresh_sqlite(tmp_path / "test.db"))
     yield opened
     opened.close()
 

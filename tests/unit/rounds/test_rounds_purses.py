@@ -13,7 +13,7 @@ from clearinghouse.messages.intake import Fairness, Purse, SealValset
 from clearinghouse.messages.results import LogView, RunList, StatementView
 from clearinghouse.replay_jobs import score_replay
 from clearinghouse.rounds import awards, disputes, findings
-from clearinghouse.rounds.intake import check_purse
+from clearinghouse.rounds.opening import check_purse
 from clearinghouse.schema import parse_schema
 from secure_eval.noise import noise_variance
 

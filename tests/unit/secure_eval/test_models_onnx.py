@@ -5,6 +5,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -89,29 +90,37 @@ def runtime_labels(data: bytes, rows: np.ndarray) -> np.ndarray:
     return np.asarray(first > 0.5 if first.dtype.kind == "f" else first).astype(np.int64)
 
 
+@cache
+def fitted(name: str) -> tuple[Any, Any, np.ndarray]:
+    """A fitted estimator, its integer model as scikit-learn gives it, and what that predicts."""
+    estimator = PAIRS[name].fit(X, Y)
+    reference = from_sklearn(estimator, BOUNDS)
+    return estimator, reference, reference.predict(X)
+
+
 @pytest.mark.parametrize("zipmap", [True, False])
 @pytest.mark.parametrize("name", PAIRS)
 def test_same_integer_predictions_as_from_sklearn(name: str, zipmap: bool) -> None:
-    estimator = PAIRS[name].fit(X, Y)
+    estimator, reference, expected = fitted(name)
     last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     has_map = name not in {"ridge", "regressor"}
     options = {id(last): {"zipmap": zipmap}} if has_map else None
     proto = to_onnx(estimator, X[:1].astype(np.float32), options=options)
     data = proto.SerializeToString()
-    model, reference = from_onnx(data, BOUNDS), from_sklearn(estimator, BOUNDS)
+    model = from_onnx(data, BOUNDS)
     assert model.kind == reference.kind
     assert len(model.columns) == len(reference.columns)
-    assert np.array_equal(model.predict(X), reference.predict(X))
+    predicted = model.predict(X)
+    assert np.array_equal(predicted, expected)
     assert model.scale == pytest.approx(reference.scale, rel=1e-3)
     limit = 0.995 if model.kind == "linear" else 0.999
-    assert (model.predict(X) == runtime_labels(data, X)).mean() >= limit
+    assert (predicted == runtime_labels(data, X)).mean() >= limit
 
 
 @pytest.mark.parametrize("name", ["tree", "forest", "boosting", "stumps"])
 def test_unscaled_trees_give_the_same_columns_and_scores(name: str) -> None:
-    estimator = PAIRS[name].fit(X, Y)
+    estimator, reference, _ = fitted(name)
     model = from_onnx(to_onnx(estimator, X[:1].astype(np.float32)).SerializeToString(), BOUNDS)
-    reference = from_sklearn(estimator, BOUNDS)
     assert np.array_equal(model.encode(X), reference.encode(X))
     apart = (model.score(X) - model.offset) / model.scale
     apart -= (reference.score(X) - reference.offset) / reference.scale
@@ -678,7 +687,7 @@ def test_damaged_files_are_refused_or_lawful() -> None:
     data = tree_model()
     rng = np.random.default_rng(0)
     read = 0
-    for _ in range(1500):
+    for _ in range(600):
         damaged = bytearray(data)
         for at in rng.integers(0, len(data), int(rng.integers(1, 4))):
             damaged[at] = int(rng.integers(256))
@@ -690,7 +699,7 @@ def test_damaged_files_are_refused_or_lawful() -> None:
         scores = model.score(ROWS[:20])
         assert model.low <= scores.min()
         assert scores.max() <= model.high
-    assert read > 20
+    assert read > 8
 
 
 WATCHED = """

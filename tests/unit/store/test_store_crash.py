@@ -12,9 +12,14 @@ from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import RefusedError, TryAgainError
 from clearinghouse.ids import new_id
 from clearinghouse.log import merkle
-from clearinghouse.messages.intake import OpenRequest
+from clearinghouse.messages.intake import OpenRequest, RegisterOrg
+from clearinghouse.rounds import intake
+from clearinghouse.rounds.desk import open_desk
+from clearinghouse.settings import Settings
+from clearinghouse.signing import SigningKey
 from clearinghouse.store.records import Org, Request, SchemaRecord, Valset
 from clearinghouse.store.store import Store
+from clearinghouse.world.check import check_world
 
 WRITERS = 4
 
@@ -80,6 +85,24 @@ class Load:
             self.acknowledged.add(name)
             return
 
+    def check(self, store):
+        """Payments, log and answers agree, and the log is one whole tree."""
+        with store.read() as tx:
+            paid = {item.transfer for item in tx.ledger.postings(self.request_id)}
+            size = tx.log.size()
+            entries = [
+                item for start in range(0, size, 1000) for item in tx.log.entries(start, 1000)
+            ]
+            logged = [json.loads(entry)["paid"] for entry in entries]
+            nodes = merkle.MemoryNodes()
+            for entry in entries:
+                merkle.append(nodes, entry)
+            assert merkle.root(nodes) == tx.log.root(size)
+            assert tx.ledger.balance("org:b") == len(paid)
+            assert tx.ledger.balance("external:a") == -len(paid)
+        assert paid == self.acknowledged
+        assert sorted(logged) == sorted(paid)
+
     def finish(self):
         self.stop.set()
         for thread in self.threads:
@@ -87,10 +110,41 @@ class Load:
         assert self.errors == []
 
 
-def crash(server, times, pause_s):
-    url = server.make()
-    store = Store(url)
-    load = Load(url, add_request(store))
+class Acts(Load):
+    """Writers that register organisations at the server's desk, each under a key of its own."""
+
+    def __init__(self, url, desk):
+        self.desk = desk
+        super().__init__(url, "")
+
+    def pay(self, store, name):
+        """Repeat one registration under its key until it is acknowledged."""
+        key = SigningKey.generate()
+        message = RegisterOrg(
+            name=name, role="provider", public_key=key.verify_key.base64, age_recipient=None
+        )
+        while True:
+            try:
+                with store.write() as tx:
+                    intake.register_org(tx, self.desk, message)
+            except TryAgainError:
+                self.troubles += 1
+                time.sleep(0.02)
+                continue
+            self.acknowledged.add(key.key_id)
+            return
+
+    def check(self, store):
+        """Everybody who got an answer is registered once, and the world is as it must be."""
+        with store.read() as tx:
+            known = {row["id"] for row in tx.plain.rows("org_key")}
+        assert known == self.acknowledged | {self.desk.key.key_id}
+        found = check_world(self.desk.settings, time.time())
+        assert found.is_well, "\n".join(map(str, found.troubles))
+        assert found.entries == len(known)
+
+
+def crash(server, load, store, times, pause_s):
     try:
         for _ in range(times):
             before = len(load.acknowledged)
@@ -100,32 +154,31 @@ def crash(server, times, pause_s):
             server.start()
     finally:
         load.finish()
-    check(store, load)
+    assert load.troubles > 0
+    load.check(store)
+
+
+def payments(server, times, pause_s):
+    store = Store(url := server.make())
+    crash(server, Load(url, add_request(store)), store, times, pause_s)
     store.close()
 
 
-def check(store, load):
-    """Payments, log and answers agree, and the log is one whole tree."""
-    with store.read() as tx:
-        paid = {item.transfer for item in tx.ledger.postings(load.request_id)}
-        size = tx.log.size()
-        entries = [item for start in range(0, size, 1000) for item in tx.log.entries(start, 1000)]
-        logged = [json.loads(entry)["paid"] for entry in entries]
-        nodes = merkle.MemoryNodes()
-        for entry in entries:
-            merkle.append(nodes, entry)
-        assert merkle.root(nodes) == tx.log.root(size)
-        assert tx.ledger.balance("org:b") == len(paid)
-        assert tx.ledger.balance("external:a") == -len(paid)
-    assert load.troubles > 0
-    assert paid == load.acknowledged
-    assert sorted(logged) == sorted(paid)
+def registrations(server, folder, times, pause_s):
+    desk = open_desk(Settings(folder / "server", database_url=server.make()))
+    crash(server, Acts(desk.settings.url, desk), desk.store, times, pause_s)
+    desk.store.close()
 
 
-def test_an_immediate_stop_under_load_loses_and_doubles_nothing(server):
-    crash(server, times=2, pause_s=0.7)
+def test_an_immediate_stop_under_payments_loses_and_doubles_nothing(server):
+    payments(server, times=1, pause_s=0.7)
+
+
+def test_an_immediate_stop_under_logged_acts_leaves_a_sound_world(server, tmp_path):
+    registrations(server, tmp_path, times=1, pause_s=0.7)
 
 
 @pytest.mark.long
-def test_six_immediate_stops_under_load_lose_and_double_nothing(server):
-    crash(server, times=6, pause_s=5.0)
+def test_six_immediate_stops_under_load_lose_and_double_nothing(server, tmp_path):
+    payments(server, times=6, pause_s=5.0)
+    registrations(server, tmp_path, times=6, pause_s=5.0)

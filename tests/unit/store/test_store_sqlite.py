@@ -1,6 +1,7 @@
 """What only SQLite needs: a file that survives a power cut and a full disk."""
 
 import pytest
+from databases import fresh_sqlite
 
 from clearinghouse.blobs import StorageFullError
 from clearinghouse.store.store import Store
@@ -8,7 +9,7 @@ from clearinghouse.store.store import Store
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store(f"sqlite:///{tmp_path / 'test.db'}")
+    opened = Store(fresh_sqlite(tmp_path / "test.db"))
     yield opened
     opened.close()
 

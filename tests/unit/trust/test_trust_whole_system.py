@@ -43,7 +43,7 @@ def test_a_simulated_system_stays_as_it_must_be():
 def test_many_simulated_systems_stay_as_they_must_be():
     number = int(os.environ.get("CLEARINGHOUSE_SEED", secrets.randbelow(2**32)))
     print(f"CLEARINGHOUSE_SEED={number}", flush=True)
-    simulate(number, examples=60, steps=60)
+    simulate(number, examples=int(os.environ.get("CLEARINGHOUSE_EXAMPLES", "60")), steps=50)
 
 
 def test_a_failing_seed_is_named():

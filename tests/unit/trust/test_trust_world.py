@@ -207,9 +207,9 @@ def test_blobs_that_are_changed_lost_or_left_over_are_named(copy, settled):
     stray.write_bytes(b"nobody's")
     found = {str(item) for item in world(folder, settled, grace_s=-1e9).troubles}
     assert found == {
-        f"blobs: {paths[0].name} has other bytes on the disk",
-        f"blobs: {paths[1].name} is in the index and not on the disk",
-        f"blobs: {stray.name} lies on the disk and nothing names it",
+        f"blobs: {paths[0].name} has other bytes where blobs lie",
+        f"blobs: {paths[1].name} is in the index and not where blobs lie",
+        f"blobs: {stray.name} lies among the blobs and nothing names it",
     }
     assert stray.name not in str(world(folder, settled, grace_s=1e12).troubles)
 

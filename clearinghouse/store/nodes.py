@@ -1,0 +1,108 @@
+"""The log's tree in the database: the nodes that an act needs come in one query."""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TypeVar
+
+from sqlalchemy import Select, and_, bindparam, func, insert, or_, select
+from sqlmodel import Session, SQLModel
+
+from clearinghouse.log import merkle
+from clearinghouse.store.tables import EntryRow, NodeRow
+
+Result = TypeVar("Result")
+
+_ENTRY, _NODE = (SQLModel.metadata.tables[row.__tablename__] for row in (EntryRow, NodeRow))
+_UNKNOWN = bytes(merkle.HASH_BYTES)
+
+
+@cache
+def _looking_up(count: int) -> Select[tuple[int, int, bytes]]:
+    """The query for so many nodes, made once: making it takes longer than running it.
+
+    One condition a place: SQLite looks each up by its key, and would read the whole table for
+    `(level, position) IN (...)`.
+    """
+    places = [
+        and_(_NODE.c.level == bindparam(f"l{n}"), _NODE.c.position == bindparam(f"p{n}"))
+        for n in range(count)
+    ]
+    return select(_NODE.c.level, _NODE.c.position, _NODE.c.hash).where(or_(*places))
+
+
+class Nodes:
+    """A node store over the rows of one transaction, which never change once they are written."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[tuple[int, int], bytes] = {}
+        self._fresh: list[dict[str, object]] = []
+        self._size: int | None = None
+
+    def get(self, level: int, index: int) -> bytes:
+        """Return a node."""
+        if (level, index) not in self._known:
+            self._fetch([(level, index)])
+        return self._known[level, index]
+
+    def put(self, level: int, index: int, node: bytes) -> None:
+        """Add a node; `write` sends it to the database."""
+        self._known[level, index] = node
+        self._fresh.append({"level": level, "position": index, "hash": node})
+
+    def size(self) -> int:
+        """Return the number of entries, as this transaction sees it."""
+        if self._size is None:
+            last = self._session.execute(select(func.max(_ENTRY.c.position))).scalar()
+            self._size = 0 if last is None else last + 1
+        return self._size
+
+    def append(self, entry: bytes) -> int:
+        """Add an entry's nodes and return its index."""
+        index = self.size()
+        lefts, level = [], 0
+        while index >> level & 1:  # a right child: its left sibling is read to make their parent
+            lefts.append((level, (index >> level) - 1))
+            level += 1
+        self._fetch(lefts)
+        merkle.append(self, entry)
+        self._session.execute(insert(_NODE), self._fresh)
+        self._fresh, self._size = [], index + 1
+        return index
+
+    def planned(self, act: Callable[[merkle.NodeStore], Result]) -> Result:
+        """Do something that only reads; what it will read is found out first and read at once."""
+        plan = _Plan(self)
+        act(plan)
+        self._fetch(plan.wanted)
+        return act(self)
+
+    def _fetch(self, places: Iterable[tuple[int, int]]) -> None:
+        missing = [place for place in places if place not in self._known]
+        if not missing:
+            return
+        values = {
+            f"{name}{n}": v
+            for n, at in enumerate(missing)
+            for name, v in zip("lp", at, strict=True)
+        }
+        for level, position, node in self._session.execute(_looking_up(len(missing)), values):
+            self._known[level, position] = node
+
+
+class _Plan:
+    """Notes which nodes are read; their hashes do not matter to which."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self.wanted: list[tuple[int, int]] = []
+
+    def get(self, level: int, index: int) -> bytes:
+        self.wanted.append((level, index))
+        return _UNKNOWN
+
+    def put(self, level: int, index: int, node: bytes) -> None:
+        raise NotImplementedError("a plan only reads")
+
+    def size(self) -> int:
+        return self._nodes.size()
