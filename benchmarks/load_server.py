@@ -124,6 +124,11 @@ class Server:
             self.note_memory()
             await asyncio.sleep(0.1)
 
+    def cpu_s(self) -> float:
+        """Processor seconds that the API process has used."""
+        used = self.watched.cpu_times()
+        return float(used.user + used.system)
+
     def workers_mb(self) -> float:
         """Resident megabytes of all workers and the processes they compute in."""
         found = [psutil.Process(process.pid) for process in self._started[1:]]
