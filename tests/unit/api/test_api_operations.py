@@ -85,7 +85,7 @@ def test_numbers_name_routes_and_kinds_and_no_ids(market, app, client):
     assert found["clearinghouse_calls_total", (*route, ("status", "404"))] == 1
     assert found["clearinghouse_call_seconds_count", route] == 2
     assert found["clearinghouse_requests", (("state", "running"),)] == 1
-    assert found["clearinghouse_workers", (("protocol", "1"), ("state", "working"))] == 1
+    assert found["clearinghouse_workers", (("protocol", queue.PROTOCOL), ("state", "working"))] == 1
     assert found["clearinghouse_worker_slots", ()] == 1
     assert found["clearinghouse_blob_bytes", ()] == len(b"ciphertext")
     assert found["clearinghouse_log_entries", ()] >= found["clearinghouse_log_unsigned_entries", ()]
@@ -110,7 +110,7 @@ def test_queue_depth_and_age_are_there_to_scale_by(tmp_path, clock):
         assert found["clearinghouse_worker_slots", ()] == 0
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
-        assert "0 workers of protocol 1, 2 jobs wait" in ready.json()["checks"]["workers"]["detail"]
+        assert f"0 workers of protocol {queue.PROTOCOL}, 2 jobs wait" in ready.json()["checks"]["workers"]["detail"]
     desk.store.close()
 
 
