@@ -24,7 +24,6 @@ from clearinghouse.cli.options import (
     progress,
 )
 from clearinghouse.consent import DISCLOSURE
-from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
 
 
@@ -362,6 +361,8 @@ def _check_file(model: str, schema: Path | None) -> None:
         reason = "does not exist" if kind == ".onnx" else "is no model"
         if kind in (".pkl", ".pickle", ".joblib"):
             reason = "is a pickle, which could run code and is never read: export it (skl2onnx)"
+        from clearinghouse.documents import shown
+
         raise InputError(
             f"{shown(model)} {reason}. Give the path of an .onnx file, or one of the recipes "
             "logistic, gam, trees"

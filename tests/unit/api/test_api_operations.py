@@ -110,7 +110,10 @@ def test_queue_depth_and_age_are_there_to_scale_by(tmp_path, clock):
         assert found["clearinghouse_worker_slots", ()] == 0
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
-        assert f"0 workers of protocol {queue.PROTOCOL}, 2 jobs wait" in ready.json()["checks"]["workers"]["detail"]
+        assert (
+            f"0 workers of protocol {queue.PROTOCOL}, 2 jobs wait"
+            in ready.json()["checks"]["workers"]["detail"]
+        )
     desk.store.close()
 
 

@@ -172,6 +172,15 @@ class Server:
                 {"envelope": {"payload": "e30=", "payloadType": "x", "signatures": []}},
             ),
             "/v1/requests/{request_id}/training": ("developer", {}),
+            "/v1/requests/{request_id}/onward": (
+                "developer",
+                {
+                    "order_id": new_id("ord"),
+                    "recipient": new_id("org"),
+                    "purpose": "train models",
+                    "sealed_blob": "5" * 64,
+                },
+            ),
             "/v1/grants": (
                 "provider",
                 {
