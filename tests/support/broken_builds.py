@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -64,23 +65,24 @@ def read_then_write(meet):
 
     The database's own rule against overdrawing is off, too: it would catch what the code lets pass.
     """
-    write = Store.write
+    write, seen = Store.write, threading.local()
 
     @contextmanager
     def look_then_write(self):
         with self.read() as tx:
-            seen = tx.ledger.balances("")
+            seen.balances = tx.ledger.balances("")
         meet()
-        with (
-            write(self) as tx,
-            patch.object(Ledger, "balance", lambda _self, account: seen.get(account, 0)),
-        ):
+        with write(self) as tx:
             tx._session.execute(text("PRAGMA ignore_check_constraints = ON"))
             yield tx
             tx._session.flush()
             tx._session.execute(text("PRAGMA ignore_check_constraints = OFF"))
 
-    with patch.object(Store, "write", look_then_write):
+    # replaced once for both threads: each finds what it saw itself
+    def balance(_self, account):
+        return seen.balances.get(account, 0)
+
+    with patch.object(Ledger, "balance", balance), patch.object(Store, "write", look_then_write):
         yield
 
 
