@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-# Targets are handled in blocks of about this many distances: the sort stays in cache-sized memory.
 _BLOCK = 4_000_000
 
 
@@ -19,6 +18,7 @@ def knn_shapley(
     k: int,
     *,
     tie_keys: Sequence[bytes] | None = None,
+    block: int = _BLOCK,
 ) -> Floats:
     """Shapley value of every training record for k-nearest-neighbour accuracy.
 
@@ -37,6 +37,8 @@ def knn_shapley(
         target_labels: (m,) labels, comparable with the training labels.
         k: Number of neighbours, >= 1.
         tie_keys: n bytes, e.g. hashes of the records.
+        block: Targets are handled so that about this many distances are sorted at once, which
+            bounds the memory; the values do not depend on it beyond rounding.
 
     Returns:
         (n,) float64, each between -1 and 1.
@@ -59,7 +61,7 @@ def knn_shapley(
     if tie_keys is not None and len(tie_keys) != records:
         raise ValueError(f"tie_keys: expected {records}, one per record, got {len(tie_keys)}")
     rank = range(records) if tie_keys is None else _positions(tie_keys)
-    values = _values_in_order(matrix[list(rank)], train[list(rank)], target, k)
+    values = _values_in_order(matrix[list(rank)], train[list(rank)], target, k, block)
     result = np.empty(records)
     result[list(rank)] = values / matrix.shape[1]
     return result
@@ -70,17 +72,17 @@ def _positions(keys: Sequence[bytes]) -> list[int]:
 
 
 def _values_in_order(
-    matrix: Floats, train: NDArray[np.generic], target: NDArray[np.generic], k: int
+    matrix: Floats, train: NDArray[np.generic], target: NDArray[np.generic], k: int, block: int
 ) -> Floats:
     """Sum over targets of each record's value; ties go to the earlier record (stable sort)."""
     records, targets = matrix.shape
     per_rank = 1.0 / np.maximum(k, np.arange(1, records + 1))
     total = np.zeros(records)
-    block = max(1, _BLOCK // records)
-    for start in range(0, targets, block):
-        rows = np.ascontiguousarray(matrix[:, start : start + block].T)
+    width = max(1, block // records)
+    for start in range(0, targets, width):
+        rows = np.ascontiguousarray(matrix[:, start : start + width].T)
         order = np.argsort(rows, axis=1, kind="stable")
-        match = (train[order] == target[start : start + block, None]).astype(np.float64)
+        match = (train[order] == target[start : start + width, None]).astype(np.float64)
         steps = match
         steps[:, :-1] -= match[:, 1:].copy()
         steps *= per_rank

@@ -16,19 +16,23 @@ HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
-class NodeStore(Protocol):
-    """Where nodes are kept. Appends must come one at a time; reads may be concurrent."""
+class NodeReader(Protocol):
+    """Where nodes are read; reads may be concurrent."""
 
     def get(self, level: int, index: int) -> bytes:
         """Return a node that was put."""
         ...
 
-    def put(self, level: int, index: int, node: bytes) -> None:
-        """Store a new node; never called twice for the same place."""
-        ...
-
     def size(self) -> int:
         """Return the number of leaves (nodes of level 0)."""
+        ...
+
+
+class NodeStore(NodeReader, Protocol):
+    """Where nodes are kept. Appends must come one at a time."""
+
+    def put(self, level: int, index: int, node: bytes) -> None:
+        """Store a new node; never called twice for the same place."""
         ...
 
 
@@ -77,7 +81,7 @@ def append(nodes: NodeStore, entry: bytes) -> int:
     return index
 
 
-def root(nodes: NodeStore, size: int | None = None) -> bytes:
+def root(nodes: NodeReader, size: int | None = None) -> bytes:
     """Return the root over the first `size` entries (all of them if None).
 
     Raises:
@@ -88,7 +92,7 @@ def root(nodes: NodeStore, size: int | None = None) -> bytes:
     return _range_hash(nodes, 0, size) if size else EMPTY_ROOT
 
 
-def inclusion_proof(nodes: NodeStore, index: int, size: int) -> list[bytes]:
+def inclusion_proof(nodes: NodeReader, index: int, size: int) -> list[bytes]:
     """Return the audit path of entry `index` in the tree of `size` (RFC 6962 section 2.1.1).
 
     Raises:
@@ -109,7 +113,7 @@ def inclusion_proof(nodes: NodeStore, index: int, size: int) -> list[bytes]:
     return path[::-1]
 
 
-def consistency_proof(nodes: NodeStore, old_size: int, new_size: int) -> list[bytes]:
+def consistency_proof(nodes: NodeReader, old_size: int, new_size: int) -> list[bytes]:
     """Return the proof that the tree of `old_size` is a prefix (RFC 6962 section 2.1.2).
 
     Raises:
@@ -210,7 +214,7 @@ def _left_width(width: int) -> int:
     return 1 << ((width - 1).bit_length() - 1)
 
 
-def _range_hash(nodes: NodeStore, start: int, end: int) -> bytes:
+def _range_hash(nodes: NodeReader, start: int, end: int) -> bytes:
     """Hash over leaves [start, end), a range that RFC 6962 splits off; depth at most log2(size)."""
     width = end - start
     if width & (width - 1) == 0:  # such ranges start at a multiple of their width

@@ -70,7 +70,7 @@ class Nodes:
         self._fresh, self._size = [], index + 1
         return index
 
-    def planned(self, act: Callable[[merkle.NodeStore], Result]) -> Result:
+    def planned(self, act: Callable[[merkle.NodeReader], Result]) -> Result:
         """Do something that only reads; what it will read is found out first and read at once."""
         plan = _Plan(self)
         act(plan)
@@ -100,9 +100,6 @@ class _Plan:
     def get(self, level: int, index: int) -> bytes:
         self.wanted.append((level, index))
         return _UNKNOWN
-
-    def put(self, level: int, index: int, node: bytes) -> None:
-        raise NotImplementedError("a plan only reads")
 
     def size(self) -> int:
         return self._nodes.size()

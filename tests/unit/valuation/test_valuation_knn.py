@@ -65,14 +65,13 @@ def test_ties_go_by_key_so_order_of_records_does_not_matter() -> None:
     assert not np.allclose(values, knn_shapley(distances, train, target, 3))
 
 
-def test_blocks_of_targets_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("valuation.knn._BLOCK", 400_000)
+def test_blocks_of_targets_add_up() -> None:
     rng = np.random.default_rng(3)
     distances = rng.random((3_000, 300)).astype(np.float32)  # three blocks of 133 targets
     train, target = rng.integers(0, 2, 3_000), rng.integers(0, 2, 300)
-    whole = knn_shapley(distances, train, target, 5)
+    whole = knn_shapley(distances, train, target, 5, block=400_000)
     halves = [
-        knn_shapley(distances[:, half], train, target[half], 5)
+        knn_shapley(distances[:, half], train, target[half], 5, block=400_000)
         for half in (slice(0, 150), slice(150, 300))
     ]
     np.testing.assert_allclose(whole, (halves[0] + halves[1]) / 2, atol=1e-15)
