@@ -231,45 +231,28 @@ def _method_kind(name: str) -> str:
 
 
 def downstream_table(report: Mapping[str, object]) -> Table:
-    """The same recipe trained on each choice, tested on held-out patients; the best first."""
+    """The same recipe trained on each choice, tested on held-out patients; the best first.
+
+    Of models that predict a number: errors in units of the label.
+    """
     found = {name: mapping(value) for name, value in mapping(report.get("downstream")).items()}
-    if any("rmse" in one for one in found.values()):
-        return _downstream_errors(found)
-    order = sorted(found, key=lambda name: -(number(found[name].get("auc")) or 0.0))
-    rows = tuple(
-        (
-            method_words(name),
-            decimal(found[name].get("auc")),
-            decimal(found[name].get("log_loss")),
-            count(found[name].get("n")),
-            text_of(found[name].get("status")),
-        )
-        for name in order
+    of_number = any("rmse" in one for one in found.values())
+    metrics = (
+        {"RMSE": "rmse", "MAE": "mae"} if of_number else {"AUC": "auc", "log loss": "log_loss"}
     )
-    columns = (
-        Column("trained on"),
-        Column("AUC", True),
-        Column("log loss", True),
-        Column("rows", True),
-        Column("status"),
-    )
-    marked = order.index("clearinghouse") if "clearinghouse" in order else -1
-    return Table("Downstream: tested on held-out patients", columns, rows, marked)
-
-
-def _downstream_errors(found: Mapping[str, Mapping[str, object]]) -> Table:
-    """Of models that predict a number: errors in units of the label."""
+    shown = significant if of_number else decimal
 
     def rank(name: str) -> float:
-        error = number(found[name].get("rmse"))
-        return float("inf") if error is None else error
+        if of_number:
+            error = number(found[name].get("rmse"))
+            return float("inf") if error is None else error
+        return -(number(found[name].get("auc")) or 0.0)
 
     order = sorted(found, key=rank)
     rows = tuple(
         (
             method_words(name),
-            significant(found[name].get("rmse")),
-            significant(found[name].get("mae")),
+            *(shown(found[name].get(metric)) for metric in metrics.values()),
             count(found[name].get("n")),
             text_of(found[name].get("status")),
         )
@@ -277,8 +260,7 @@ def _downstream_errors(found: Mapping[str, Mapping[str, object]]) -> Table:
     )
     columns = (
         Column("trained on"),
-        Column("RMSE", True),
-        Column("MAE", True),
+        *(Column(title, True) for title in metrics),
         Column("rows", True),
         Column("status"),
     )

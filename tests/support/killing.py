@@ -19,6 +19,8 @@ import threading
 import time
 from pathlib import Path
 
+from tiny_market import SCHEMA, TERMS
+
 from clearinghouse import failpoints
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.transport import Transport, make_client
@@ -28,32 +30,6 @@ from clearinghouse.settings import Settings
 from clearinghouse.world.check import check_world
 
 SUPPORT = Path(__file__).resolve().parent
-SCHEMA = """
-name: tiny
-label: {name: sick, levels: [no, yes]}
-columns:
-  age: {kind: number, low: 20, high: 90, cuts: [50]}
-  sex: {kind: category, levels: [F, M]}
-strata: [[sex], [sex, age]]
-subgroups: [sex]
-"""
-TERMS = {
-    "records": 60,
-    "currency": "EUR",
-    "tariff_micro": 6_000_000,
-    "distance_price_micro": 1_000_000,
-    "share_cap_micro": 1_500_000,
-    "fee_micro": 50_000,
-    "epsilon_target_micro": 500_000,
-    "epsilon_score_micro": 1_000_000,
-    "purse": {
-        "kind": "acceptance",
-        "amount_micro": 300_000_000,
-        "metric": "auc",
-        "threshold_micro": 600_000,
-        "confidence_micro": 900_000,
-    },
-}
 PROVIDERS = {"a": (120, 0, 1_000_000), "b": (70, 8, 1_500_000)}
 ROLES = ("api", "worker", "h", *PROVIDERS, "d")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from tiny_market import SCHEMA, TERMS
 
 from api.app import at_work, create_app
 from clearinghouse.client.developer import Developer
@@ -21,34 +22,6 @@ from clearinghouse.messages.intake import RequestView
 from clearinghouse.schema import load_schema
 from clearinghouse.settings import Settings
 from clearinghouse.tables import read_table
-
-SCHEMA = """
-name: tiny
-label: {name: sick, levels: [no, yes]}
-columns:
-  age: {kind: number, low: 20, high: 90, cuts: [50]}
-  sex: {kind: category, levels: [F, M]}
-strata: [[sex], [sex, age]]
-subgroups: [sex]
-"""
-
-TERMS = {
-    "records": 60,
-    "currency": "EUR",
-    "tariff_micro": 6_000_000,
-    "distance_price_micro": 1_000_000,
-    "share_cap_micro": 1_500_000,
-    "fee_micro": 50_000,
-    "epsilon_target_micro": 500_000,
-    "epsilon_score_micro": 1_000_000,
-    "purse": {
-        "kind": "acceptance",
-        "amount_micro": 300_000_000,
-        "metric": "auc",
-        "threshold_micro": 600_000,
-        "confidence_micro": 900_000,
-    },
-}
 
 
 def make_schema(folder):
