@@ -2,7 +2,8 @@
 
 import threading
 
-from clearinghouse.log.entries import is_release, parse_entry
+from clearinghouse.log.entries import parse_entry
+from clearinghouse.log.entry_types import is_release
 from clearinghouse.store.store import Tx
 
 BLOCK = 1000

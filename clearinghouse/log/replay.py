@@ -30,9 +30,10 @@ from dataclasses import dataclass
 
 from clearinghouse.asks import opens_ask
 from clearinghouse.errors import InputError, VerificationError
-from clearinghouse.log import consents, replay_orders
+from clearinghouse.log import consents, replay_end, replay_orders
 from clearinghouse.log.consents import Consents
-from clearinghouse.log.entries import BY_OPERATOR, BY_OWNER, Entry, is_release
+from clearinghouse.log.entries import Entry
+from clearinghouse.log.entry_types import BY_OPERATOR, BY_OWNER, is_release
 from clearinghouse.log.replay_bids import commit_bid, reveal_bid
 from clearinghouse.log.replay_disputes import TYPES as DISPUTE_TYPES
 from clearinghouse.log.replay_disputes import Disputes
@@ -155,9 +156,9 @@ class _State(RunRules):
             "run.released": self._run,
             "receipt.issued": self._receipt,
             "run.audited": self._audit,
-            "award.decided": self._award,
-            "statement.settled": self._statement,
-            "request.closed": self._close,
+            "award.decided": replay_end.award,
+            "statement.settled": replay_end.settle,
+            "request.closed": replay_end.close,
             **dict.fromkeys((*consents.USES, "use.passed", "use.refused"), self._use),
         }
 
@@ -365,44 +366,3 @@ class _State(RunRules):
         self.owners.setdefault(model, entry.objects["owner"])
         yield from self.consents.modelled(entry, entry.objects["request"])
         story.models.setdefault(model, entry.hashes["model"])
-
-    # ------------------------------------------------------------ settle and audit
-
-    def _award(self, index: int, entry: Entry, story: RequestStory) -> Problems:
-        if story.award is not None:
-            yield f"the purse was awarded at entry {story.award}"
-        if story.clearing is None:
-            yield "awarded before the clearing"
-        purse = entry.amounts.get("purse_micro")
-        if not isinstance(purse, int):
-            yield "no purse is recorded"
-        elif purse > story.escrow_micro:
-            yield f"pays {purse} micro-units out of an escrow of {story.escrow_micro}"
-        elif purse and not any(story.runs.values()):
-            yield "pays a purse though no run was released"
-        story.award = index if story.award is None else story.award
-        story.purse_micro = purse if isinstance(purse, int) else 0
-
-    def _statement(self, index: int, entry: Entry, story: RequestStory) -> Problems:
-        # Prices come with the award only; a request that ended early has a statement without.
-        if "prices" in entry.hashes and story.award is None:
-            yield "settled before the award"
-        if "prices" in entry.hashes and story.statements:
-            yield f"settled before, at entry {story.statements[0]}"
-        story.statements.append(index)
-
-    def _close(self, index: int, entry: Entry, story: RequestStory) -> Problems:
-        failed = entry.amounts.get("failed")
-        if failed not in (0, 1):
-            yield "does not say whether the request failed"
-        if not story.statements:
-            yield "closed without a statement"
-        elif failed == 0 and len(story.statements) > 1:
-            yield f"has {len(story.statements)} statements"
-        if failed == 0 and story.award is None:
-            yield "closed as done without an award"
-        elif failed == 0 and story.award is not None and story.statements[:1] < [story.award]:
-            yield "its statement came before the award"
-        yield from replay_orders.check_closed(story)
-        story.closed = index if story.closed is None else story.closed
-        story.failed = bool(failed)

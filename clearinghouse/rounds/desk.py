@@ -12,7 +12,8 @@ from clearinghouse.clock import Clock, SystemClock
 from clearinghouse.errors import AuthenticationError, InputError
 from clearinghouse.ids import new_id
 from clearinghouse.log.checkpoint import NoteKey, log_key
-from clearinghouse.log.entries import is_release, make_entry
+from clearinghouse.log.entries import make_entry
+from clearinghouse.log.entry_types import is_release
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
 from clearinghouse.store.records import Org

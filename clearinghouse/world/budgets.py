@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.entries import Entry
+from clearinghouse.log.entry_types import is_release
 from clearinghouse.store.store import Tx
 from clearinghouse.world.trouble import Trouble
 from dp.ledger import Entry as Paid

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from clearinghouse.canonical import digest
 from clearinghouse.errors import InputError
 from clearinghouse.log.consents import PURPOSE_OF
-from clearinghouse.log.entries import Entry, is_release
+from clearinghouse.log.entries import Entry
+from clearinghouse.log.entry_types import is_release
 from clearinghouse.log.replay_orders import GROUNDS
 from clearinghouse.money import parse_money
 from clearinghouse.world.rows import Told

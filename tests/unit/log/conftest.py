@@ -1,9 +1,10 @@
-"""A small real log with a score receipt in it, cosigned by one witness."""
+"""A small real log with a score receipt in it, cosigned by one witness, and a told market."""
 
 from dataclasses import replace
 
 import pytest
 from log_world import NOW_S, ORIGIN, Party, World, make_world
+from told_market import Market
 
 from clearinghouse.ids import new_id
 from clearinghouse.log import merkle
@@ -25,3 +26,8 @@ def fork(world: World) -> World:
     for entry in entries:
         merkle.append(nodes, entry.data)
     return replace(world, entries=entries, nodes=nodes)
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market()

@@ -3,18 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from told_market import ASKS, Author, Market, after, before, by, changed, instead, without
+from planting import after, before, by, changed, instead, without
+from told_market import ASKS, Author
 
 from clearinghouse.canonical import digest
 from clearinghouse.ids import new_id
 from clearinghouse.log.replay import replay, verify_replay
 
 COLUMNS, RESEARCH = digest(["age"]), digest("train models for research")
-
-
-@pytest.fixture
-def market() -> Market:
-    return Market()
 
 
 def named(market, place):

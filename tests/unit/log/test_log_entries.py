@@ -11,15 +11,13 @@ from clearinghouse.canonical import MAX_INTEGER, canonical_bytes, commitment, di
 from clearinghouse.errors import VerificationError
 from clearinghouse.ids import new_id
 from clearinghouse.log.entries import (
-    ENTRY_TYPES,
-    OBJECT_NOUNS,
     KeyHistory,
     epsilon_by_owner,
-    is_release,
     is_timestamp,
     make_entry,
     parse_entry,
 )
+from clearinghouse.log.entry_types import ENTRY_TYPES, OBJECT_NOUNS, is_release
 from clearinghouse.signing import SigningKey
 
 NOW_S = 1_900_000_000.7

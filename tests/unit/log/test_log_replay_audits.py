@@ -3,17 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from told_market import Market, by
+from planting import by
+from told_market import Market
 
 from clearinghouse.canonical import digest
 from clearinghouse.ids import new_id
 from clearinghouse.log.entries import Entry
 from clearinghouse.log.replay import replay, verify_replay
-
-
-@pytest.fixture
-def market() -> Market:
-    return Market()
 
 
 def found(market: Market, place: int, *entries: Entry) -> list[tuple[int, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evil import Stage, Thief
 
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.checked_agent import CheckedAgentRun
@@ -23,6 +24,18 @@ COMMITMENTS = [nonce_commitment(nonce) for nonce in NONCES]
 @pytest.fixture(scope="session")
 def key_holder() -> KeyHolder:
     return KeyHolder.generate()
+
+
+@pytest.fixture(scope="session")
+def thief(key_holder: KeyHolder) -> Thief:
+    """The key's holder, who does what it likes."""
+    return Thief(key_holder)
+
+
+@pytest.fixture(scope="session")
+def stage(key_holder: KeyHolder, linear_model: Callable) -> Stage:
+    """A run up to its digits; each lie begins again from there (`early`)."""
+    return Stage(key_holder, linear_model(2).with_edges([0, 16, 32]))
 
 
 @dataclass

@@ -1,0 +1,65 @@
+"""Sealing a set: what it tells of its size, and a second time under a new key."""
+
+import pytest
+from hospital_court import REQUEST, TARGET, Court
+
+from clearinghouse.client.loopback import app_client
+from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.ids import new_id
+
+
+def test_nothing_uploaded_says_how_many_rows_there_are(new_bench, heart, schema, tmp_path):
+    shapes = []
+    for n in (33, 61):
+        bench = new_bench()
+        with app_client(bench.app) as client:
+            court = Court(bench, client, tmp_path / str(n), heart(n, seed=n), schema)
+            hospital = court.hospital()
+            hospital.register()
+            hospital.seal()
+            message, keys, _, uploads = court.sealed()
+        public = {name: message[name] for name in ("size_class", "level", "layout")}
+        shapes.append((public, set(message), len(keys), [len(blob) for blob in uploads]))
+    assert shapes[0] == shapes[1]
+
+
+def test_a_set_is_sealed_again_under_a_new_key_and_the_ledger_carries_on(
+    new_bench, heart, schema, tmp_path
+):
+    bench = new_bench()
+    with app_client(bench.app) as client:
+        made = Court(bench, client, tmp_path / "va", heart(45, seed=3), schema)
+        hospital = made.hospital()
+        hospital.register()
+        first = hospital.seal()
+        made.request = hospital.open_request(REQUEST, [new_id("src")], made.developers)
+        made.open_target()
+        hospital = made.hospital()
+        used, spent = hospital.agent.quota.used, hospital.budget.spent
+        assert used == len(made.noised_cells()) + 3
+        assert spent == TARGET
+        old = (made.directory / "he.key").read_bytes()
+        with pytest.raises(RefusedError, match=f"{made.request} is running on this set"):
+            hospital.reseal()
+        assert (made.directory / "he.key").read_bytes() == old
+        second = hospital.reseal(abandon=True)
+        assert second != first
+        again = made.hospital()
+        assert again.seal() == second
+        assert (made.directory / "he.key").read_bytes() != old
+        assert (made.directory / "private" / "old" / first / "he.key").read_bytes() == old
+        # the new key has opened nothing; the patients have paid what they have paid
+        assert again.agent.quota.used == 0
+        assert again.budget.spent == spent
+        assert again.agent._approved() == {made.target_run: {"request": made.request, "model": ""}}
+        with pytest.raises(RefusedError, match="opened before"):
+            again.agent.target_commit(
+                made.request,
+                again._terms(made.request),
+                made.commit_task.model_copy(update={"run_id": new_id("run")}),
+            )
+        # nothing of the old set is answered under the new key
+        with pytest.raises(RefusedError, match="another validation set"):
+            again.handle(made.task(made.commit_task))
+        with pytest.raises(ProtocolError, match="under an older key"):
+            again.handle(made.task(made.digits_task(made.model_for_nobody())))
