@@ -12,15 +12,16 @@ from sklearn.datasets import load_diabetes, load_iris
 from clearinghouse.log.verify import verify_log_directory, verify_receipt
 from clearinghouse.rehearsal.command import run_rehearsal
 
-SITES = ("clinic", "north", "south")
+# Half of the rows are the clinic's: its size class stays clear of the least for subgroup tables.
+DEALT = {"clinic": slice(0, None, 2), "north": slice(1, None, 4), "south": slice(3, None, 4)}
 
 
 def tables(rows, labels, names, label, text):
     """The rows dealt to three sites in a fixed random order."""
     order = np.random.default_rng(3).permutation(len(rows))
     found = {}
-    for index, site in enumerate(SITES):
-        mine = order[index :: len(SITES)]
+    for site, places in DEALT.items():
+        mine = order[places]
         found[site] = [
             {**dict(zip(names, rows[row].tolist(), strict=True)), label: text(labels[row])}
             for row in mine.tolist()
