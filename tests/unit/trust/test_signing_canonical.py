@@ -77,7 +77,7 @@ def test_signing_canonical_quick_way_for_ascii_gives_the_standards_bytes(value: 
 
 def test_signing_canonical_every_ascii_character_as_key_and_as_text() -> None:
     characters = [chr(code) for code in range(128)]
-    value = {character: characters for character in characters}
+    value = dict.fromkeys(characters, characters)
     assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
