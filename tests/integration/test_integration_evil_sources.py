@@ -312,6 +312,7 @@ def test_thieves_that_sell_in_their_victims_place_are_caught_by_shown_hashes_onl
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_cheating_earns_less_than_honest_effort_in_400_markets() -> None:
     check(simulate(range(400)))
 

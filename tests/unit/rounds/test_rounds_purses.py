@@ -245,7 +245,7 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
 
 
 def procured(considered, threshold, purse):
-    """Sealed second price by hand: the lowest ask among models that may win, and what it is paid."""
+    """Sealed second price by hand: the lowest ask among those that may win, and its pay."""
     able = sorted(
         (item["ask_micro"], item["org_id"])
         for item in considered
