@@ -267,6 +267,7 @@ def test_the_margin_of_honest_coins(stage: Stage) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_the_loudest_coins_that_pass(stage: Stage, thief: Thief) -> None:
     """Worst shapes searched: one coefficient, all of one ciphertext. Bounds of section 10."""
     first = stage.server._shapes.first_coin

@@ -344,6 +344,7 @@ def test_mutations_are_refused_or_lawful(name: str, key_holder: KeyHolder, capsy
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["frames", "public keys", "model JSON", "ONNX"])
 def test_mutations_for_minutes(name: str, key_holder: KeyHolder, capsys: Any) -> None:
     run(name, key_holder, capsys, LONG_S)
@@ -357,6 +358,7 @@ SCHEMA = {
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_a_worker_takes_mutated_models_and_files_and_does_the_next_job(tmp_path: Path) -> None:
     """Whatever a job's bytes do to a worker, the job after it is done."""
     blobs = DiskStore(tmp_path / "blobs", max_bytes=1 << 26)
