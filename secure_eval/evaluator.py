@@ -112,7 +112,7 @@ class ScoringRun(RunInputs):
         return self._prg.residues(_N, "mask", block)
 
     def _column(self, block: int, index: int) -> Any:
-        return self._upload.ciphertext(block, self._columns[index])
+        return self._upload.shared(block, self._columns[index])
 
     def _masked_score(self, block: int) -> Any:
         """Return the doubled score of a block plus its mask, at all data primes."""
