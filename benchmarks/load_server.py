@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -186,7 +187,7 @@ class Scorings:
         self._open.append(found.id)
         return found.id
 
-    def _states(self, job_ids: list[str]) -> dict[str, str]:
+    def _states(self, job_ids: Sequence[str]) -> dict[str, str]:
         with self._server.store.read() as tx:
             return {job_id: tx.jobs.get(job_id).state for job_id in job_ids}
 
@@ -208,7 +209,7 @@ class Scorings:
         Raises:
             RuntimeError: One failed.
         """
-        states = list(self._states(self._ids).values())
+        states = list(self._states(tuple(self._ids)).values())  # others are added meanwhile
         if "failed" in states:
             raise RuntimeError("a scoring failed")
         return states.count("done")
