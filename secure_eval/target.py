@@ -73,7 +73,9 @@ class TargetOpening:
             raise ValueError("TARGET_NOISE: this opening has already answered another such message")
         prg = self._prg.child("noise check", digest)
         checks = Checks(self._keys, prg, FINAL_NOISE_BITS, zero_tests=0)
-        checks.noise([seal().ciphertext(unpack(part, 2, PARAMETERS.data_primes, "noise"))])
+        terms = checks.terms("noise")
+        terms.noise([seal().ciphertext(unpack(part, 2, PARAMETERS.data_primes, "noise"))])
+        checks.add(terms)
         self._checks = checks
         return checks.message(Kind.TARGET_CHECKS)
 
@@ -120,6 +122,16 @@ class TargetOpening:
 
     def release(self, replies: bytes) -> Integers:
         """Return the noised counts (K, L).
+
+        Guarantee:
+            The counts of the tested upload plus the key holder's noise, or an error: epsilon-DP
+            under adding or removing one patient.
+        Assumes:
+            The encrypted noise is the committed one, which its test does not show (an arbiter
+            does); the key holder is who the noise protects.
+        Proof:
+            `AgentTarget.noise_message`; the openings show the sums only (`opening`), and weighted
+            sums of them that the field's random weights bind to the cells.
 
         Raises:
             ValueError: a malformed message or a failed check.

@@ -13,6 +13,7 @@ from clearinghouse.messages.audits import AuditView
 from clearinghouse.messages.jobs import CancelRun
 from clearinghouse.messages.results import PriceList, PriceView, RunList, RunView
 from clearinghouse.money import format_money
+from clearinghouse.noise_laws import privacy_facts
 
 
 def _runs(session: Session, request_id: str) -> list[RunView]:
@@ -110,12 +111,19 @@ def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
     rows = [["metric", "value", "90% interval"]]
     rows += [[name, *_metric(run, name)] for name in run.scorecard.get("intervals", {})]
     if len(rows) > 1:
-        lines += [columns(rows), f"epsilon {format_money(run.epsilon_micro)} was spent on it"]
+        lines += [columns(rows), _spent_words(run)]
     if run.audit.state != "none":
         lines.append(f"  {audit_words(run.audit)}")
     if run.receipt:
         lines.append(f"receipt: clearinghouse receipt show {run.receipt} --out receipt.txt")
     return run.model_dump(), "\n".join(lines)
+
+
+def _spent_words(run: RunView) -> str:
+    """What the run took of the hospital's budget, with its delta where its noise has one."""
+    words = f"epsilon {format_money(run.epsilon_micro)} was spent on it"
+    facts = privacy_facts([int(table.get("coins", 0)) for table in run.tables], 0)
+    return f"{words}, at delta {facts['delta']}" if facts else words
 
 
 def cancel_run(session: Session, run_id: str, reason: str, request_id: str | None) -> Result:
