@@ -5,13 +5,15 @@ built again from seed and blobs and give the same bytes, because every message i
 those. So a job may be repeated at any time.
 """
 
+import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from clearinghouse.blobs import BlobStore
+from numpy.typing import NDArray
+
 from clearinghouse.errors import InputError, VerificationError
+from clearinghouse.job_state import Jobs, Run
 from clearinghouse.model_jobs import inspect_model
 from clearinghouse.replay_jobs import delivery_replay, score_replay, target_replay, upload_replay
 from clearinghouse.rows import verify_proofs
@@ -22,44 +24,26 @@ from secure_eval.checked import CheckedScoringRun
 from secure_eval.class_models import ClassModels, read_model
 from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Layout
-from secure_eval.layout import ReadParts
+from secure_eval.run_inputs import BlockStep
 from secure_eval.target import TargetOpening
 from secure_eval.upload_checks import UploadChecks
 
-Arguments = Mapping[str, Any]
-MOST_KEPT = 2
-"""Runs whose ciphertexts stay in memory."""
+__all__ = ["Jobs", "perform", "units"]
 
+Arguments = Mapping[str, Any]
 CONFIDENCE = 0.9
 
-Run = CheckedScoringRun | ClassesScoringRun
-"""The evaluator's side of a run: one model, or one for each class, with the same rounds."""
+_RUN = ("run", "keys", "upload", "layout", "model", "columns", "seed", "nonce", "coins")
+"""What a run is a function of, beside the messages that it received."""
 
-
-class Jobs:
-    """The worker's state: open runs, in order of last use."""
-
-    def __init__(self, blobs: BlobStore) -> None:
-        self.blobs = blobs
-        self.parts = ReadParts()
-        self._runs: OrderedDict[tuple[str, str], Any] = OrderedDict()
-
-    def keep(self, run_id: str, stage: str, run: Any) -> None:
-        """Remember a run that has come to a stage; the least used one makes room."""
-        self._runs = OrderedDict(
-            (key, value) for key, value in self._runs.items() if key[0] != run_id
-        )
-        self._runs[(run_id, stage)] = run
-        while len(self._runs) > MOST_KEPT:
-            self._runs.popitem(last=False)
-
-    def take(self, run_id: str, stage: str) -> Any:
-        """Return the run at exactly this stage, or None."""
-        return self._runs.pop((run_id, stage), None)
-
-    def send(self, data: bytes) -> dict[str, Any]:
-        """Store a message and name it."""
-        return {"blob": self.blobs.put(data), "size": len(data)}
+_RECEIVED: Mapping[str, tuple[str, ...]] = {
+    "score": (),
+    "early": ("digits",),
+    "shares": ("digits",),
+    "final": ("digits", "characters"),
+    "openings": ("digits", "characters"),
+}
+"""The key holder's messages that a step needs."""
 
 
 def perform(state: Jobs, job: str, arguments: Arguments) -> dict[str, Any]:
@@ -187,7 +171,8 @@ def _scoring(state: Jobs, arguments: Arguments) -> Run:
 
 def _score_begin(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     run = _scoring(state, arguments)
-    message = run.score()
+    with state.shared(run, "score", arguments):
+        message = run.score()
     state.keep(arguments["run"], "scored", run)
     return state.send(message)
 
@@ -196,16 +181,21 @@ def _score_early(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     """Tests of the digits; they need nothing of the score message itself."""
     run: Run | None = state.take(arguments["run"], "scored")
     run = run or _scoring(state, arguments)
-    message = run.early_checks(state.blobs.get(arguments["digits"]))
+    message = _early_checks(state, run, arguments)
     state.keep(arguments["run"], "early", run)
     return state.send(message)
+
+
+def _early_checks(state: Jobs, run: Run, arguments: Arguments) -> bytes:
+    with state.shared(run, "early", arguments):
+        return run.early_checks(state.blobs.get(arguments["digits"]))
 
 
 def _early(state: Jobs, arguments: Arguments) -> Run:
     run: Run | None = state.take(arguments["run"], "early")
     if run is None:
         run = _scoring(state, arguments)
-        run.early_checks(state.blobs.get(arguments["digits"]))
+        _early_checks(state, run, arguments)
     return run
 
 
@@ -223,9 +213,14 @@ def _score_shares(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     failure = _failure(run.accept_early, state.blobs.get(arguments["early"]))
     if failure:
         return failure
-    message = run.shares(state.blobs.get(arguments["digits"]))
+    message = _make_shares(state, run, arguments)
     state.keep(arguments["run"], "shared", run)
     return state.send(message)
+
+
+def _make_shares(state: Jobs, run: Run, arguments: Arguments) -> bytes:
+    with state.shared(run, "shares", arguments):
+        return run.shares(state.blobs.get(arguments["digits"]))
 
 
 def _shared(state: Jobs, arguments: Arguments) -> Run:
@@ -233,22 +228,27 @@ def _shared(state: Jobs, arguments: Arguments) -> Run:
     if run is None:
         run = _early(state, arguments)
         run.accept_early(state.blobs.get(arguments["early"]))
-        run.shares(state.blobs.get(arguments["digits"]))
+        _make_shares(state, run, arguments)
     return run
 
 
 def _score_final(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     run = _shared(state, arguments)
-    message = run.final_checks(state.blobs.get(arguments["characters"]))
+    message = _final_checks(state, run, arguments)
     state.keep(arguments["run"], "final", run)
     return state.send(message)
+
+
+def _final_checks(state: Jobs, run: Run, arguments: Arguments) -> bytes:
+    with state.shared(run, "final", arguments):
+        return run.final_checks(state.blobs.get(arguments["characters"]))
 
 
 def _final(state: Jobs, arguments: Arguments) -> Run:
     run: Run | None = state.take(arguments["run"], "final")
     if run is None:
         run = _shared(state, arguments)
-        run.final_checks(state.blobs.get(arguments["characters"]))
+        _final_checks(state, run, arguments)
     return run
 
 
@@ -258,9 +258,14 @@ def _score_openings(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     failure = _failure(run.accept_final, state.blobs.get(arguments["final"]))
     if failure:
         return failure
-    message = run.openings(state.blobs.get(arguments["characters"]), _nonces(arguments))
+    message = _make_openings(state, run, arguments)
     state.keep(arguments["run"], "opened", run)
     return state.send(message)
+
+
+def _make_openings(state: Jobs, run: Run, arguments: Arguments) -> bytes:
+    with state.shared(run, "openings", arguments):
+        return run.openings(state.blobs.get(arguments["characters"]), _nonces(arguments))
 
 
 def _nonces(arguments: Arguments) -> tuple[bytes, bytes]:
@@ -274,7 +279,7 @@ def _score_release(state: Jobs, arguments: Arguments) -> dict[str, Any]:
     if run is None:
         run = _final(state, arguments)
         run.accept_final(state.blobs.get(arguments["final"]))
-        run.openings(state.blobs.get(arguments["characters"]), _nonces(arguments))
+        _make_openings(state, run, arguments)
     replies = state.blobs.get(arguments["replies"])
     try:
         opened = run.release(replies)
@@ -301,6 +306,28 @@ def _score_card(_state: Jobs, arguments: Arguments) -> dict[str, Any]:
     )
     confidence = arguments["confidence_micro"] / 1_000_000
     return document(released.card(CONFIDENCE), arguments["metric"], confidence)
+
+
+# ---------------------------------------------------------------- blocks for another process
+
+
+def units(
+    state: Jobs, step: BlockStep, places: Sequence[int], arguments: Arguments
+) -> Iterator[list[NDArray[Any]]]:
+    """Compute units of a step for the process that leads the run.
+
+    Raises:
+        ClearinghouseError, ValueError: The bytes that came are at fault.
+    """
+    given = {name: arguments[name] for name in _RUN}
+    key = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    run: Run = state.take(key, "units") or _scoring(state, arguments)
+    received = {name: state.blobs.get(arguments[name]) for name in _RECEIVED[step]}
+    nonces = _nonces(arguments) if step == "openings" else ()
+    run.take_messages(received.get("digits", b""), received.get("characters", b""), nonces)
+    for place in places:
+        yield run.block_arrays(step, place)
+    state.keep(key, "units", run)
 
 
 # ---------------------------------------------------------------- deliveries

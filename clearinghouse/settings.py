@@ -42,6 +42,8 @@ class Settings:
         otel: Send OpenTelemetry spans (needs the extra `[otel]` and its own variables).
         worker_wall_s: Seconds a homomorphic job may take before its process is ended.
         worker_memory_bytes: Address space of each worker process.
+        block_processes: Processes that share the blocks of one run, or those of its classes; each
+            has `worker_memory_bytes`, and they start with the first run that has more than one.
         blob_bytes: Largest blob.
         blob_url: `s3://bucket/prefix`, if blobs shall lie in a bucket and not in `data`.
         body_bytes: Largest JSON body; summaries may have `summary_bytes`.
@@ -87,6 +89,7 @@ class Settings:
     otel: bool = False
     worker_wall_s: int = 900
     worker_memory_bytes: int = 6 * 1024 * MEBIBYTE
+    block_processes: int = field(default_factory=lambda: min(cores(), 4))
     blob_bytes: int = 512 * MEBIBYTE
     blob_url: str = ""
     body_bytes: int = MEBIBYTE

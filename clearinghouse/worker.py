@@ -30,6 +30,9 @@ from clearinghouse.settings import Settings
 LENGTH = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 2**20
 
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""There are as many processes as cores: more threads would wait for each other."""
+
 _log = journal("worker")
 KINDS: dict[str, type[ClearinghouseError]] = {
     kind.__name__: kind
@@ -57,6 +60,9 @@ class CrashError(JobFailedError):
     """A job's process died."""
 
 
+KINDS[CrashError.__name__] = CrashError  # of a process that a job's process had beside it
+
+
 class WorkerProcess:
     """One worker process, started at the first job and again after each crash.
 
@@ -64,8 +70,22 @@ class WorkerProcess:
     `run` must live as long as the server.
     """
 
-    def __init__(self, place: BlobPlace, *, wall_s: int, memory_bytes: int) -> None:
-        self._options = {"blobs": place.to_json(), "memory": memory_bytes}
+    def __init__(
+        self, place: BlobPlace, *, wall_s: int, memory_bytes: int, block_processes: int = 1
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            place: Where blobs are.
+            wall_s: Seconds that a job may take.
+            memory_bytes: Address space of the process, and of each that it starts for blocks.
+            block_processes: So many processes share the blocks of one run, this one included.
+        """
+        self._options = {
+            "blobs": place.to_json(),
+            "memory": memory_bytes,
+            "processes": block_processes,
+        }
         self._wall_s = wall_s
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -107,7 +127,7 @@ class WorkerProcess:
     def _try(self, job: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         try:
             process = self._started()
-            write_frame(_pipe(process.stdin), {"job": job, "arguments": dict(arguments)})
+            write_frame(pipe_of(process.stdin), {"job": job, "arguments": dict(arguments)})
             return self._await(process, time.monotonic() + self._wall_s)
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self._end()
@@ -123,20 +143,14 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
-        paths = os.pathsep.join(part for part in sys.path if part)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "clearinghouse.worker_process", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        self._process = spawned("clearinghouse.worker_process")
         if self._closed:  # meanwhile, by another thread
             raise EOFError
-        write_frame(_pipe(self._process.stdin), self._options)
+        write_frame(pipe_of(self._process.stdin), self._options)
         return self._process
 
     def _await(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
-        source = _pipe(process.stdout)
+        source = pipe_of(process.stdout)
         remaining = deadline - time.monotonic()
         # A frame is written at once when a job is done, so waiting for its first byte is enough.
         if not select.select([source], [], [], max(0.0, remaining))[0]:
@@ -147,11 +161,7 @@ class WorkerProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                _pipe(pipe).close()
+        end_process(process)
 
 
 class WorkerThread:
@@ -205,7 +215,28 @@ def make_processor(settings: Settings) -> Processor:
         settings.blob_place,
         wall_s=settings.worker_wall_s,
         memory_bytes=settings.worker_memory_bytes,
+        block_processes=settings.block_processes,
     )
+
+
+def spawned(module: str) -> subprocess.Popen[bytes]:
+    """A fresh process of a module that speaks frames over pipes and dies with this one."""
+    paths = os.pathsep.join(part for part in sys.path if part)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths, **_ONE_THREAD},
+    )
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was `spawned`."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            pipe_of(pipe).close()
 
 
 def write_frame(pipe: IO[bytes], value: Mapping[str, Any]) -> None:
@@ -222,23 +253,33 @@ def read_frame(pipe: IO[bytes]) -> dict[str, Any]:
         EOFError: The other side is gone.
         ValueError: It is not such a frame.
     """
-    (size,) = LENGTH.unpack(_exactly(pipe, LENGTH.size))
+    (size,) = LENGTH.unpack(exactly(pipe, LENGTH.size))
     if size > MAX_FRAME_BYTES:
         raise ValueError(f"a frame has at most {MAX_FRAME_BYTES} bytes, not {size}")
-    value = json.loads(_exactly(pipe, size))
+    value = json.loads(exactly(pipe, size))
     if not isinstance(value, dict):
         raise ValueError("a frame holds one JSON object")
     return value
 
 
-def _exactly(pipe: IO[bytes], size: int) -> bytes:
+def exactly(pipe: IO[bytes], size: int) -> bytes:
+    """So many bytes of a pipe.
+
+    Raises:
+        EOFError: The other side is gone.
+    """
     data = pipe.read(size)
     if len(data) != size:
         raise EOFError
     return data
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+def pipe_of(pipe: IO[bytes] | None) -> IO[bytes]:
+    """A process's pipe.
+
+    Raises:
+        EOFError: It has none.
+    """
     if pipe is None:
         raise EOFError
     return pipe

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_eval import framing
-from secure_eval.checks import SCORE_TESTS, ZERO_TESTS, Checks, combination
-from secure_eval.evaluator import ScoringRun, refusing
+from secure_eval.checks import SCORE_TESTS, ZERO_TESTS, Checks, Terms, combination
+from secure_eval.evaluator import BlockStep, ScoringRun, refusing
 from secure_eval.framing import Kind
 from secure_eval.layout import seeded_parts
 from secure_eval.packing import unpack
@@ -41,7 +40,7 @@ Integers = NDArray[np.int64]
 
 _P = PARAMETERS.plain_modulus
 _N = PARAMETERS.degree
-#: ciphertexts of messages are kept in memory, 60 MB a block, for sets of up to so many blocks
+#: ciphertexts of messages are kept in memory, 60 MB a block, for so many blocks of a process
 _KEPT_BLOCKS = 4
 
 
@@ -55,31 +54,32 @@ class CheckedScoringRun(ScoringRun):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._kept: dict[tuple[object, ...], Any] = {}
+        self._kept: dict[int, dict[tuple[object, ...], Any]] = {}
 
-    def _keep(self, name: tuple[object, ...], make: Callable[[], Any]) -> Any:
-        """Return what make returns, remembered in small sets: each is read two or three times."""
-        if self._layout.n_blocks > _KEPT_BLOCKS:
+    def _keep(self, block: int, name: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """Return what make returns, remembered for some blocks: each is read two or three times."""
+        if block not in self._kept and len(self._kept) >= _KEPT_BLOCKS:
             return make()
-        if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]
+        kept = self._kept.setdefault(block, {})
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
 
     def _masked_score(self, block: int) -> Ciphertext:
-        kept = self._keep(("score", block), partial(super()._masked_score, block))
+        kept = self._keep(block, ("score",), partial(super()._masked_score, block))
         return seal().copied(kept)
 
     def _digits(self, block: int, parts: Sequence[memoryview]) -> Iterator[Ciphertext]:
         digest = self._received["DIGITS"]
         read = partial(super()._digits, block, parts)
-        return iter(self._keep(("digits", digest, block), lambda: list(read())))
+        return iter(self._keep(block, ("digits", digest), lambda: list(read())))
 
     def _characters(
         self, block: int, label: int, parts: Sequence[memoryview]
     ) -> Iterator[Ciphertext]:
         digest = self._received["CHARACTERS"]
         read = partial(super()._characters, block, label, parts)
-        return iter(self._keep(("characters", digest, block, label), lambda: list(read())))
+        return iter(self._keep(block, ("characters", digest, label), lambda: list(read())))
 
     def _digit_rows(
         self, block: int, parts: Sequence[memoryview]
@@ -96,32 +96,43 @@ class CheckedScoringRun(ScoringRun):
         Raises:
             ValueError: a malformed message, or another one than before.
         """
-        parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
-        prg = self._prg.child("early checks", self._only("DIGITS", digits))
-        count = self._shapes.first_coin - 1 + self._shapes.coins
-        checks = Checks(self._keys, prg, noise_bits(count), SCORE_TESTS)
-        for block in range(self._layout.n_blocks):
-            rows, flag, top = self._digit_rows(block, parts)
-            coded = self._coded(rows, flag, top)
-            difference = seal().minus(self._masked_score(block), coded)
-            for test in range(SCORE_TESTS):
-                checks.small(test, difference)
-            seal().evaluator.add_plain_inplace(coded, seal().constant(1))
+        self._read_digits(digits)
+        checks = self._new_early()
+        for block in self._blocks:
+            terms = checks.terms("block", block)
+            arrays = self._made_elsewhere("early", block)
+            checks.add(self._early_terms(terms, block) if arrays is None else terms.take(arrays))
+        terms = checks.terms("coins")
+        for coin in self._coins(self._digit_parts):
             for test in range(ZERO_TESTS):
-                for row in rows:
-                    checks.one_hot(test, row)
-                # the flag times u + 1 vanishes, and s times its square minus itself
-                weight = max(1, int(checks.scalars(1)[0]))
-                factor = seal().copied(coded)
-                factor = seal().add_scaled(factor, flag, weight)
-                checks.product_equals(test, flag, factor, [flag], np.array([weight]))
-            checks.noise([*(ciphertext for row in rows for ciphertext in row), flag, top])
-        for coin in self._coins(parts):
-            for test in range(ZERO_TESTS):
-                checks.product_equals(test, coin, coin, [coin], np.ones(1, np.int64))
-            checks.noise([coin])
-        self._early, self._digit_parts = checks, parts
+                terms.product_equals(test, coin, coin, [coin], np.ones(1, np.int64))
+            terms.noise([coin])
+        checks.add(terms)
+        self._early = checks
         return checks.message(Kind.EARLY_CHECKS)
+
+    def _new_early(self) -> Checks:
+        prg = self._prg.child("early checks", self._received["DIGITS"])
+        count = self._shapes.first_coin - 1 + self._shapes.coins
+        return Checks(self._keys, prg, noise_bits(count), SCORE_TESTS)
+
+    def _early_terms(self, terms: Terms, block: int) -> Terms:
+        rows, flag, top = self._digit_rows(block, self._digit_parts)
+        coded = self._coded(rows, flag, top)
+        difference = seal().minus(self._masked_score(block), coded)
+        for test in range(SCORE_TESTS):
+            terms.small(test, difference)
+        seal().evaluator.add_plain_inplace(coded, seal().constant(1))
+        for test in range(ZERO_TESTS):
+            for row in rows:
+                terms.one_hot(test, row)
+            # the flag times u + 1 vanishes, and s times its square minus itself
+            weight = max(1, int(terms.scalars(1)[0]))
+            factor = seal().copied(coded)
+            factor = seal().add_scaled(factor, flag, weight)
+            terms.product_equals(test, flag, factor, [flag], np.array([weight]))
+        terms.noise([*(ciphertext for row in rows for ciphertext in row), flag, top])
+        return terms
 
     def _coded(
         self, rows: Sequence[Sequence[Ciphertext]], flag: Ciphertext, top: Ciphertext
@@ -167,23 +178,37 @@ class CheckedScoringRun(ScoringRun):
         Raises:
             ValueError: a malformed message, or another one than before.
         """
-        parts = framing.decode(characters, Kind.CHARACTERS, self._shapes.characters())
-        if not self._shifts:
+        self._read_characters(characters)
+        if not self._shared:
             raise ValueError("CHARACTERS: expected after the digits message")
-        digest = self._only("CHARACTERS", characters)
-        prg = self._prg.child("final checks", self._received["DIGITS"], digest)
-        count = self._layout.n_blocks * self._shapes.character_ciphertexts
-        checks = Checks(self._keys, prg, min(FINAL_NOISE_BITS, noise_bits(count)))
+        checks = self._new_final()
         if self._plan is None:
-            noise = unpack(parts[0], 2, PARAMETERS.data_primes, "noise")
-            checks.noise([seal().ciphertext(noise)])
-        for block in range(self._layout.n_blocks):
-            self._check_block(checks, block, parts)
+            terms = checks.terms("noise")
+            noise = unpack(self._character_parts[0], 2, PARAMETERS.data_primes, "noise")
+            terms.noise([seal().ciphertext(noise)])
+            checks.add(terms)
+        for block in self._blocks:
+            terms = checks.terms("block", block)
+            arrays = self._made_elsewhere("final", block)
+            checks.add(self._final_terms(terms, block) if arrays is None else terms.take(arrays))
         self._final = checks
         return checks.message(Kind.FINAL_CHECKS)
 
-    def _check_block(self, checks: Checks, block: int, parts: Sequence[memoryview]) -> None:
-        tools = seal()
+    def _new_final(self) -> Checks:
+        received = self._received
+        prg = self._prg.child("final checks", received["DIGITS"], received["CHARACTERS"])
+        count = self._layout.n_blocks * self._shapes.character_ciphertexts
+        return Checks(self._keys, prg, min(FINAL_NOISE_BITS, noise_bits(count)))
+
+    def _block_arrays(self, step: BlockStep, block: int) -> list[NDArray[Any]]:
+        if step == "early":
+            return self._early_terms(self._new_early().terms("block", block), block).arrays()
+        if step == "final":
+            return self._final_terms(self._new_final().terms("block", block), block).arrays()
+        return super()._block_arrays(step, block)
+
+    def _final_terms(self, terms: Terms, block: int) -> Terms:
+        tools, parts = seal(), self._character_parts
         _, characters, _ = self._block(block, parts)
         labels = [list(label) for label in characters]
         shapes = self._shapes
@@ -192,20 +217,21 @@ class CheckedScoringRun(ScoringRun):
         whole = [combination(column, [1] * len(labels)) for column in zip(*labels, strict=True)]
         valid = self._upload.ciphertext(block, self._layout.valid_part)
         wrapped = self._wrapped(block, share, whole)
-        factor, mask = self._proofs[block]
+        factor, mask = self._proof(block)
         sent = tools.times_plain(share, tools.encoded(factor))
         tools.evaluator.add_plain_inplace(sent, tools.encoded(mask))
         tools.evaluator.sub_inplace(sent, proof)
         present = tools.minus(whole[0], valid)
         for test in range(ZERO_TESTS):
-            weighted = tools.times_plain(valid, tools.encoded(checks.scalars(_N)))
-            checks.zero_product(test, wrapped, weighted)
-            self._check_characters(checks, test, block, labels, whole)
-            checks.zero(test, sent)
-            checks.zero(test, present)
+            weighted = tools.times_plain(valid, tools.encoded(terms.scalars(_N)))
+            terms.zero_product(test, wrapped, weighted)
+            self._check_characters(terms, test, block, labels, whole)
+            terms.zero(test, sent)
+            terms.zero(test, present)
         for label in labels:
-            checks.noise(label[1:])
-        checks.noise([share, proof])
+            terms.noise(label[1:])
+        terms.noise([share, proof])
+        return terms
 
     def _wrapped(self, block: int, share: Ciphertext, whole: Sequence[Ciphertext]) -> Ciphertext:
         """Return Y (Y - B) for Y = a + e - top, 0 in every valid slot."""
@@ -228,19 +254,19 @@ class CheckedScoringRun(ScoringRun):
 
     def _check_characters(
         self,
-        checks: Checks,
+        terms: Terms,
         test: int,
         block: int,
         labels: Sequence[Sequence[Ciphertext]],
         whole: Sequence[Ciphertext],
     ) -> None:
         """One residue a slot; a label's characters are the uploaded label times the whole."""
-        left, right = checks.scalars(self._grid.bins), checks.scalars(self._grid.bins)
+        left, right = terms.scalars(self._grid.bins), terms.scalars(self._grid.bins)
         first = combination(whole, self._transform(left))
         second = combination(whole, self._transform(right))
         both = self._transform(left * right % _P)
-        checks.product_equals(test, first, second, whole, both)
-        scalars = checks.scalars(len(labels))
+        terms.product_equals(test, first, second, whole, both)
+        scalars = terms.scalars(len(labels))
         weights = self._transform(left)
         uploaded = [
             self._upload.ciphertext(block, self._layout.label_part(label))
@@ -248,10 +274,10 @@ class CheckedScoringRun(ScoringRun):
         ]
         row = [ciphertext for label in labels for ciphertext in label]
         folded = (scalars[:, None] * weights[None, :] % _P).reshape(-1)
-        checks.product_equals(test, first, combination(uploaded, scalars), row, folded)
+        terms.product_equals(test, first, combination(uploaded, scalars), row, folded)
 
     def accept_final(self, replies: bytes) -> None:
-        """Accept the replies to the final checks.
+        """Accept the replies to the final terms.
 
         Raises:
             ValueError: malformed, or a check failed: the run is burnt.

@@ -46,7 +46,7 @@ from secure_eval.public_keys import PublicKeys
 from secure_eval.sampler import ZeroSampler
 from secure_eval.sealio import Ciphertext, seal
 
-__all__ = ["CHECK_OPENINGS", "EARLY_OPENINGS", "SCORE_TESTS", "ZERO_TESTS", "Checks"]
+__all__ = ["CHECK_OPENINGS", "EARLY_OPENINGS", "SCORE_TESTS", "ZERO_TESTS", "Checks", "Terms"]
 
 Integers = NDArray[np.int64]
 
@@ -61,27 +61,19 @@ _SMALL_BITS = 8
 EARLY_OPENINGS = SCORE_TESTS + 1
 
 
-class Checks:
-    """Collects what must be zero, over all blocks, then opens it."""
+class Terms:
+    """What must vanish in one part of a set, such as a block: one sum for each test.
 
-    def __init__(
-        self, keys: PublicKeys, prg: Prg, noise_bits: int, zero_tests: int = ZERO_TESTS
-    ) -> None:
-        """Start.
+    Weights follow from the part's own name, so parts may be computed in any order, and in other
+    processes.
+    """
 
-        Args:
-            keys: public keys.
-            prg: weights and masks, bound to all messages received so far.
-            noise_bits: size of B (up to 127).
-            zero_tests: how many, before the noise test; 0 where any message is right.
-        """
-        self._keys = keys
+    def __init__(self, prg: Prg, zero_tests: int) -> None:
+        """Start with nothing; prg is this part's own."""
         self._prg = prg
-        self._noise_bits = noise_bits
-        self._zeros: list[Ciphertext | None] = [None] * zero_tests
-        self._noise: Ciphertext | None = None
         self._drawn = 0
-        self._openings: MaskedOpenings | None = None
+        self.zeros: list[Ciphertext | None] = [None] * zero_tests
+        self.noises: Ciphertext | None = None
 
     def scalars(self, count: int) -> Integers:
         """Return fresh random weights (count,) mod p."""
@@ -92,7 +84,7 @@ class Checks:
         """Add a ciphertext of two or three polynomials that must vanish to a test."""
         weights = seal().encoded(self.scalars(_N))
         weighted = seal().times_plain(term, weights)
-        self._zeros[test] = seal().accumulate(self._zeros[test], weighted)
+        self.zeros[test] = seal().accumulate(self.zeros[test], weighted)
 
     def small(self, test: int, term: Ciphertext) -> None:
         """Add a ciphertext of two polynomials that must vanish, coefficients weighted by 8 bits.
@@ -102,7 +94,7 @@ class Checks:
         self._drawn += 1
         weights = self._prg.centred(_SMALL_BITS - 1, _N, "small", self._drawn)
         weighted = seal().times_plain(term, seal().polynomial(weights))
-        self._zeros[test] = seal().accumulate(self._zeros[test], weighted)
+        self.zeros[test] = seal().accumulate(self.zeros[test], weighted)
 
     def one_hot(self, test: int, row: Sequence[Ciphertext]) -> None:
         """Add: in every slot at most one of a row is not 0, and that one is 1.
@@ -129,20 +121,65 @@ class Checks:
 
     def zero_product(self, test: int, left: Ciphertext, weighted: Ciphertext) -> None:
         """Add: left times a randomly weighted ciphertext vanishes."""
-        self._zeros[test] = seal().accumulate(self._zeros[test], seal().times(left, weighted))
+        self.zeros[test] = seal().accumulate(self.zeros[test], seal().times(left, weighted))
 
     def noise(self, ciphertexts: Sequence[Ciphertext]) -> None:
         """Add ciphertexts of the key holder's to the noise test."""
         for ciphertext, weight in zip(ciphertexts, self.scalars(len(ciphertexts)), strict=True):
-            self._noise = seal().add_scaled(self._noise, ciphertext, int(weight))
+            self.noises = seal().add_scaled(self.noises, ciphertext, int(weight))
+
+    def arrays(self) -> list[NDArray[np.uint64]]:
+        """Return the residues of all sums, the noise test's last, for another process."""
+        return [seal().residues(total) for total in (*self.zeros, self.noises)]
+
+    def take(self, arrays: Sequence[NDArray[np.uint64]]) -> "Terms":
+        """Take the sums that `arrays` of the same terms gave elsewhere; return these terms."""
+        *zeros, noises = (seal().ciphertext(array) for array in arrays)
+        self.zeros, self.noises = zeros, noises
+        return self
+
+
+class Checks:
+    """Adds up the terms of all parts, then opens the tests."""
+
+    def __init__(
+        self, keys: PublicKeys, prg: Prg, noise_bits: int, zero_tests: int = ZERO_TESTS
+    ) -> None:
+        """Start.
+
+        Args:
+            keys: public keys.
+            prg: weights and masks, bound to all messages received so far.
+            noise_bits: size of B (up to 127).
+            zero_tests: how many, before the noise test; 0 where any message is right.
+        """
+        self._keys = keys
+        self._prg = prg
+        self._noise_bits = noise_bits
+        self._zeros: list[Ciphertext | None] = [None] * zero_tests
+        self._noise: Ciphertext | None = None
+        self._openings: MaskedOpenings | None = None
+
+    def terms(self, *part: str | int) -> Terms:
+        """Return empty terms of a part; the name is used once."""
+        return Terms(self._prg.child("terms", *part), len(self._zeros))
+
+    def add(self, terms: Terms) -> None:
+        """Add a part's terms, and use them up. Sums mod q: the order is no matter."""
+        tools = seal()
+        for test, total in enumerate(terms.zeros):
+            if total is not None:
+                self._zeros[test] = tools.accumulate(self._zeros[test], total)
+        if terms.noises is not None:
+            self._noise = tools.accumulate(self._noise, terms.noises)
 
     def _amplified(self) -> Ciphertext:
         tools = seal()
-        spread = tools.times_plain(self._noise, tools.encoded(self.scalars(_N)))
+        spread = tools.encoded(self._prg.residues(_N, "spread"))
         low, high = (int(word) for word in self._prg.words(2, "amplifier"))
         bits = self._noise_bits
         amplifier = (1 << (bits - 1)) | ((high << 64 | low) >> (129 - bits))
-        residues = tools.residues(spread).astype(np.int64)
+        residues = tools.residues(tools.times_plain(self._noise, spread)).astype(np.int64)
         for row, prime in enumerate(PARAMETERS.data_primes):
             factor = np.array(_P * amplifier % prime, np.int64)
             residues[:, row] = product(residues[:, row], factor, prime)

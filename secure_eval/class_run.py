@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.class_models import ClassModels
@@ -21,6 +22,7 @@ from secure_eval.one_class import (
     one_class_layout,
     split_parts,
 )
+from secure_eval.run_inputs import BlockStep, Elsewhere
 
 __all__ = ["ClassesScoringRun", "OneClassRun"]
 
@@ -123,6 +125,32 @@ class ClassesScoringRun:
         for run in self._runs:
             run.share_parts(kept)
 
+    @property
+    def units(self) -> int:
+        """Pieces of work of a step that can be done at the same time: blocks of all classes."""
+        return sum(run.units for run in self._runs)
+
+    def compute_elsewhere(self, elsewhere: Elsewhere | None) -> None:
+        """Have some units computed by other processes, or none."""
+        for index, run in enumerate(self._runs):
+            start = index * run.units
+            run.compute_elsewhere(elsewhere and _shifted(elsewhere, start))
+
+    def take_messages(
+        self, digits: bytes = b"", characters: bytes = b"", nonces: Sequence[bytes] = ()
+    ) -> None:
+        """Take what was received before a step; see `ScoringRun.take_messages`."""
+        none = [b""] * len(self._runs)
+        first = split_parts(digits, len(none)) if digits else none
+        second = split_parts(characters, len(none)) if characters else none
+        for run, mine, others in zip(self._runs, first, second, strict=True):
+            run.take_messages(mine, others, nonces)
+
+    def block_arrays(self, step: BlockStep, unit: int) -> list[NDArray[Any]]:
+        """Return what a step needs of one block of one class; see `ScoringRun.block_arrays`."""
+        of_class, block = divmod(unit, self._runs[0].units)
+        return self._runs[of_class].block_arrays(step, block)
+
     def _split(self, message: bytes) -> list[tuple[OneClassRun, bytes]]:
         return list(zip(self._runs, split_parts(message, len(self._runs)), strict=True))
 
@@ -175,6 +203,11 @@ class ClassesScoringRun:
             for name, counts in part.groups.items()
         }
         return Opened(np.vstack([part.counts for part in opened]), groups)
+
+
+def _shifted(elsewhere: Elsewhere, start: int) -> Elsewhere:
+    """Return what computes the units of a class whose first one has this number."""
+    return lambda step, block: elsewhere(step, start + block)
 
 
 def class_table(name: str, of_class: int) -> str:

@@ -17,30 +17,29 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_eval import framing
-from secure_eval.coins import CoinPlan
-from secure_eval.comparison import Grid, grid
 from secure_eval.framing import Kind
-from secure_eval.histogram_opening import open_histogram
-from secure_eval.integer_model import IntegerModel
-from secure_eval.layout import MAX_CELLS, Layout, ReadParts, Shapes, Upload, seeded_parts
+from secure_eval.histogram_opening import HistogramSums, histogram_sums
+from secure_eval.layout import Layout, ReadParts, seeded_parts
 from secure_eval.opening import OpeningBatch, flooded_vector
 from secure_eval.packing import unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.prg import Prg
 from secure_eval.public_keys import PublicKeys
-from secure_eval.sampler import ZeroSampler
+from secure_eval.run_inputs import BlockStep, Elsewhere, RunInputs, seeded_prg
 from secure_eval.scoring import doubled_score
 from secure_eval.sealio import seal
 from secure_eval.sharing import shared_comparison
 
 __all__ = [
+    "BlockStep",
+    "Elsewhere",
     "Layout",
     "Opened",
     "PublicKeys",
@@ -53,7 +52,6 @@ Integers = NDArray[np.int64]
 
 _N = PARAMETERS.degree
 _P = PARAMETERS.plain_modulus
-_SEED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,26 +67,6 @@ class Opened:
     groups: dict[str, Integers]
 
 
-def _checked_map(column_map: Sequence[int], wanted: int, uploaded: int) -> list[int]:
-    columns = [int(index) for index in column_map]
-    if len(columns) != wanted:
-        raise ValueError(f"column_map: expected {wanted} indices, got {len(columns)}")
-    if len(set(columns)) != wanted or any(not 0 <= index < uploaded for index in columns):
-        raise ValueError(f"column_map: expected distinct indices below {uploaded}")
-    return columns
-
-
-def seeded_prg(seed: bytes, *context: bytes | str) -> Prg:
-    """Return the generator of a 32-byte secret seed and public context.
-
-    Raises:
-        ValueError: a seed of another length.
-    """
-    if len(seed) != _SEED_BYTES:
-        raise ValueError(f"seed: expected {_SEED_BYTES} bytes, got {len(seed)}")
-    return Prg("evaluator", seed, *context)
-
-
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
     """Report what SEAL refuses (such as a ciphertext without randomness) as ValueError."""
@@ -102,42 +80,18 @@ def _digest(message: bytes) -> bytes:
     return hashlib.sha256(message).digest()
 
 
-class ScoringRun:
+class ScoringRun(RunInputs):
     """One model on one sealed set: score, shares, openings, release.
 
     The messages without their tests; `checked.CheckedScoringRun` is the run. The caller burns it
     after a failed test: replies are never tried twice.
     """
 
-    _CHECKED = True
+    elsewhere: Elsewhere | None = None
+    """Blocks that other processes compute, if any."""
 
-    def __init__(
-        self,
-        keys: bytes,
-        layout: Layout,
-        upload: Sequence[bytes],
-        model: IntegerModel,
-        column_map: Sequence[int],
-        seed: bytes,
-        run_id: str,
-        server_nonce: bytes,
-        *,
-        groups: Sequence[str] | None = None,
-        coins: Sequence[int] = (),
-    ) -> None:
-        """Check all shapes and prepare the run; no ciphertext is touched yet.
-
-        Args:
-            keys: the public keys' message.
-            layout: shape of the sealed set.
-            upload: one blob per block.
-            model: what to evaluate.
-            column_map: for each model column, its index among the uploaded columns; distinct.
-            seed: 32 secret bytes from the operating system.
-            run_id: unique name of the run.
-            server_nonce: goes into the noise; bound into the masks here.
-            groups: attributes to open, by default all of the layout.
-            coins: committed coins per cell of each table; none under the geometric law.
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Prepare the run; arguments are those of `RunInputs`.
 
         Raises:
             ValueError: anything malformed.
@@ -145,74 +99,20 @@ class ScoringRun:
         """
         if type(self) is ScoringRun:
             raise TypeError("a run without tests shows the model; use CheckedScoringRun")
-        self._keys = PublicKeys.from_bytes(keys)
-        self._upload = self.upload = Upload(layout, upload)
-        self._layout = layout
-        self._model = self.model = model
-        self._columns = self.columns = _checked_map(column_map, len(model.columns), layout.columns)
-        self.groups = tuple(dict(layout.groups)) if groups is None else tuple(groups)
-        self._group_parts = [layout.group_parts(name) for name in self.groups]
-        self._grid: Grid = grid(model.bins)
-        self.n_cells = self._histogram_cells + sum(map(len, self._group_parts))
-        if self.n_cells > MAX_CELLS:
-            raise ValueError(f"tables: at most {MAX_CELLS} cells, got {self.n_cells}")
-        self._plan = self._coin_plan(coins)
-        self._run_id = run_id
-        self._shapes = Shapes(
-            layout.n_blocks,
-            layout.labels,
-            model.bins,
-            self.n_cells,
-            self._CHECKED,
-            self._plan.ciphertexts if self._plan else 0,
-        )
-        context: list[bytes | str] = [
-            _digest(keys),
-            layout.to_json(),
-            self._upload.digest,
-            model.digest(),
-            ",".join(map(str, self._columns)),
-            run_id,
-            server_nonce,
-            ",".join(map(str, coins)),
-            *self.groups,
-        ]
-        self._prg = seeded_prg(seed, "scoring run", *context)
-        self._zeros = ZeroSampler(self._keys.public_key, self._prg.child("zeros"))
+        super().__init__(*arguments, **named)
         self._prepared: dict[int, Integers] = {}
         self._received: dict[str, bytes] = {}
         self._digit_parts: Sequence[memoryview] = ()
-        self._shifts: list[Integers] = []
-        self._proofs: list[tuple[Integers, Integers]] = []
+        self._character_parts: Sequence[memoryview] = ()
+        self._turns: tuple[bytes, ...] = ()
+        self._shared = False
         self._batch: OpeningBatch | None = None
-
-    @property
-    def _histogram_cells(self) -> int:
-        return self._layout.labels * (len(self._model.bin_edges) - 1)
-
-    def _coin_plan(self, coins: Sequence[int]) -> CoinPlan | None:
-        cells = [count for _, count in self.table_cells]
-        if not coins:
-            return None
-        if len(coins) != len(cells):
-            raise ValueError(f"coins: expected a number for each of {len(cells)} tables")
-        return CoinPlan(tuple(zip(cells, coins, strict=True)))
-
-    @property
-    def table_cells(self) -> list[tuple[str, int]]:
-        """(name, cells) of the tables in the order of the openings; the first is the histogram."""
-        sizes = zip(self.groups, map(len, self._group_parts), strict=True)
-        return [("histogram", self._histogram_cells), *((f"group:{n}", c) for n, c in sizes)]
-
-    @cached_property
-    def _relin_keys(self) -> Any:
-        return self._keys.seal_relin_keys()
 
     def _mask(self, block: int) -> Integers:
         return self._prg.residues(_N, "mask", block)
 
     def _column(self, block: int, index: int) -> Any:
-        return self._upload.ciphertext(block, self._columns[index])
+        return self._upload.shared(block, self._columns[index])
 
     def _masked_score(self, block: int) -> Any:
         """Return the doubled score of a block plus its mask, at all data primes."""
@@ -240,11 +140,12 @@ class ScoringRun:
     @refusing("score")
     def score(self) -> bytes:
         """Return message 1 (section 1): per block the doubled score plus a uniform mask."""
-        parts = [
-            flooded_vector(self._masked_score(block), self._prg, self._zeros, f"score {block}")
-            for block in range(self._layout.n_blocks)
-        ]
+        parts = [part for block in self._blocks for part in self._bytes_of("score", block)]
         return framing.encode(Kind.SCORE, parts)
+
+    def _score_part(self, block: int) -> list[bytes]:
+        masked = self._masked_score(block)
+        return [flooded_vector(masked, self._prg, self._zeros, f"score {block}")]
 
     @refusing("DIGITS")
     def shares(self, digits: bytes) -> bytes:
@@ -253,25 +154,106 @@ class ScoringRun:
         Raises:
             ValueError: a malformed message, or another one than before.
         """
-        parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
-        prg = self._prg.child("shares", self._only("DIGITS", digits))
-        zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
-        answer, shifts, proofs = [], [], []
-        for block in range(self._layout.n_blocks):
-            one_hot = self._digits(block, parts)
-            mine = self._grid.split_mask(self._mask(block))
-            shift = prg.below(self._grid.bins, _N, "shift", block)
-            proof = None
-            if self._CHECKED:
-                proof = prg.residues(_N, "factor", block), prg.residues(_N, "proof mask", block)
-                proofs.append(proof)
-            shares = shared_comparison(one_hot, self._grid, mine, shift, self._relin_keys, proof)
-            for index, share in enumerate(shares):
-                name = f"share {block} {index}"
-                answer.append(flooded_vector(share, prg, zeros, name))
-            shifts.append((mine.top + shift) % self._grid.bins)
-        self._shifts, self._proofs, self._digit_parts = shifts, proofs, parts
-        return framing.encode(Kind.SHARES, answer)
+        self._read_digits(digits)
+        parts = [part for block in self._blocks for part in self._bytes_of("shares", block)]
+        self._shared = True
+        return framing.encode(Kind.SHARES, parts)
+
+    def _read_digits(self, digits: bytes) -> None:
+        self._digit_parts = framing.decode(digits, Kind.DIGITS, self._shapes.digits())
+        self._only("DIGITS", digits)
+
+    @property
+    def _share_prg(self) -> Prg:
+        return self._prg.child("shares", self._received["DIGITS"])
+
+    def _shift(self, block: int) -> Integers:
+        """Return the uniform g (N,) of a block's share."""
+        return self._share_prg.below(self._grid.bins, _N, "shift", block)
+
+    def _proof(self, block: int) -> tuple[Integers, Integers]:
+        """Return factors and masks (N,) of a block's authenticator."""
+        prg = self._share_prg
+        return prg.residues(_N, "factor", block), prg.residues(_N, "proof mask", block)
+
+    def _share_part(self, block: int) -> list[bytes]:
+        prg = self._share_prg
+        zeros = self._zeros.under(prg.child("zeros"))
+        mine = self._grid.split_mask(self._mask(block))
+        shares = shared_comparison(
+            self._digits(block, self._digit_parts),
+            self._grid,
+            mine,
+            self._shift(block),
+            self._relin_keys,
+            self._proof(block) if self._CHECKED else None,
+        )
+        return [
+            flooded_vector(share, prg, zeros, f"share {block} {index}")
+            for index, share in enumerate(shares)
+        ]
+
+    # -- blocks, here or in other processes
+
+    @property
+    def _blocks(self) -> range:
+        return range(self._layout.n_blocks)
+
+    def _made_elsewhere(self, step: BlockStep, block: int) -> list[NDArray[Any]] | None:
+        return None if self.elsewhere is None else self.elsewhere(step, block)
+
+    def _bytes_of(self, step: BlockStep, block: int) -> list[bytes]:
+        """Return a block's parts of a message, made here unless another process makes them."""
+        arrays = self._made_elsewhere(step, block)
+        if arrays is not None:
+            return [array.tobytes() for array in arrays]
+        return self._score_part(block) if step == "score" else self._share_part(block)
+
+    @property
+    def units(self) -> int:
+        """How many pieces of work a step has that can be done at the same time: its blocks."""
+        return self._layout.n_blocks
+
+    def compute_elsewhere(self, elsewhere: Elsewhere | None) -> None:
+        """Have some units computed by other processes, or none."""
+        self.elsewhere = elsewhere
+
+    def take_messages(
+        self, digits: bytes = b"", characters: bytes = b"", nonces: Sequence[bytes] = ()
+    ) -> None:
+        """Take what was received before a step, to compute units of it for another process.
+
+        Args:
+            digits: message 2, for all steps but the first.
+            characters: message 4, for the last two.
+            nonces: both, for openings.
+
+        Raises:
+            ValueError: a malformed message, or another one than before.
+        """
+        if digits:
+            self._read_digits(digits)
+        if characters:
+            self._read_characters(characters)
+        self._turns = tuple(nonces) if self._plan else ()
+
+    def block_arrays(self, step: BlockStep, unit: int) -> list[NDArray[Any]]:
+        """Return what a step needs of one block, for the process that leads the run.
+
+        A block's part of a message is a function of the run's inputs and of the messages received,
+        so it is the same wherever it is made. Tests are judged by the process that leads.
+
+        Raises:
+            ValueError: a malformed ciphertext.
+        """
+        with refusing(step):
+            return self._block_arrays(step, unit)
+
+    def _block_arrays(self, step: BlockStep, block: int) -> list[NDArray[Any]]:
+        if step == "openings":
+            return self._histogram_sums(block, self._new_batch().weights).arrays()
+        made = self._score_part(block) if step == "score" else self._share_part(block)
+        return [np.frombuffer(part, np.uint8) for part in made]
 
     def _digits(self, block: int, parts: Sequence[memoryview]) -> Iterator[Any]:
         """Yield a block's one-hot digits, its flag and its top."""
@@ -327,24 +309,41 @@ class ScoringRun:
             ValueError: a malformed message, no nonces for coins, or `shares` has not been called
                 on this object.
         """
-        parts = framing.decode(characters, Kind.CHARACTERS, self._shapes.characters())
-        if not self._shifts:
+        self._read_characters(characters)
+        if not self._shared:
             raise ValueError("CHARACTERS: expected after the digits message")
-        digest = self._only("CHARACTERS", characters)
-        turns = nonces or () if self._plan else ()
-        prg = self._prg.child("openings", self._received["DIGITS"], digest, *turns)
-        batch = OpeningBatch(self.n_cells, prg.child("batch"))
-        self._add_noise(batch, parts[0], nonces)
-        open_histogram(
-            batch,
-            self._grid,
-            self._model,
-            (self._block(block, parts) for block in range(self._layout.n_blocks)),
-            self._relin_keys,
-        )
+        self._turns = tuple(nonces or ()) if self._plan else ()
+        batch = self._new_batch()
+        self._add_noise(batch, self._character_parts[0], nonces)
+        whole: HistogramSums | None = None
+        for block in self._blocks:
+            arrays = self._made_elsewhere("openings", block)
+            if whole is None and arrays is None:
+                whole = self._histogram_sums(block, batch.weights)
+                continue
+            whole = whole or HistogramSums(self._histogram_cells, self.n_cells)
+            whole.add_arrays(arrays or self._histogram_sums(block, batch.weights).arrays())
+        if whole is not None:
+            whole.give(batch)
         self._batch = batch
-        zeros = ZeroSampler(self._keys.public_key, prg.child("zeros"))
-        return batch.message(zeros, Kind.OPENINGS)
+        return batch.message(self._zeros.under(self._opening_prg.child("zeros")), Kind.OPENINGS)
+
+    def _read_characters(self, characters: bytes) -> None:
+        shapes = self._shapes.characters()
+        self._character_parts = framing.decode(characters, Kind.CHARACTERS, shapes)
+        self._only("CHARACTERS", characters)
+
+    @property
+    def _opening_prg(self) -> Prg:
+        received = self._received
+        return self._prg.child("openings", received["DIGITS"], received["CHARACTERS"], *self._turns)
+
+    def _new_batch(self) -> OpeningBatch:
+        return OpeningBatch(self.n_cells, self._opening_prg.child("batch"))
+
+    def _histogram_sums(self, block: int, weights: Integers) -> HistogramSums:
+        given = self._block(block, self._character_parts)
+        return histogram_sums(weights, self._grid, self._model, given, self._relin_keys)
 
     def _block(
         self, block: int, parts: Sequence[memoryview]
@@ -354,7 +353,8 @@ class ScoringRun:
         characters = [self._characters(block, label, parts) for label in labels]
         indices = [index for group in self._group_parts for index in group]
         masks = (self._upload.ciphertext(block, index) for index in indices)
-        return self._shifts[block], characters, masks
+        shift = self._grid.split_mask(self._mask(block)).top + self._shift(block)
+        return shift % self._grid.bins, characters, masks
 
     def release(self, replies: bytes) -> Opened:
         """Return the noised counts for message 6 (section 8).

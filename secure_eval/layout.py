@@ -167,14 +167,17 @@ class ReadParts:
         self._parts: dict[tuple[int, int], Any] = {}
 
     def get(self, digest: bytes, place: tuple[int, int], read: Callable[[], Any]) -> Any:
-        """Return a copy of the ciphertext at (block, part) of a set, which `read` gives."""
+        """Return the kept ciphertext at (block, part) of a set, which `read` gives.
+
+        Nobody may change it in place; who wants to takes a copy.
+        """
         if digest != self._digest:
             self._digest, self._parts = digest, {}
         if place in self._parts:
-            return seal().copied(self._parts[place])
+            return self._parts[place]
         found = read()
         if len(self._parts) < self._most:
-            self._parts[place] = seal().copied(found)
+            self._parts[place] = found
         return found
 
 
@@ -206,10 +209,18 @@ class Upload:
         return hashlib.sha256(b"".join(self._digests)).digest()
 
     def ciphertext(self, block: int, part: int) -> Any:
-        """Return one ciphertext at all data primes.
+        """Return one ciphertext at all data primes, the caller's own.
 
         Raises:
             ValueError: a residue is not below its prime.
+        """
+        found = self.shared(block, part)
+        return found if self.kept is None else seal().copied(found)
+
+    def shared(self, block: int, part: int) -> Any:
+        """Return the same to read only: it may be kept for others, so nothing changes it in place.
+
+        A copy costs as much as a scalar product.
         """
 
         def read() -> Any:

@@ -13,6 +13,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
+from secure_eval.params import PROTOCOL
 from secure_eval.prg import joined
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "new_nonce",
     "nonce_commitment",
     "seed_commitment",
+    "seed_version",
 ]
 
 NONCE_BYTES = 16
@@ -47,9 +49,19 @@ def nonce_commitment(nonce: bytes) -> bytes:
     return hashlib.sha256(joined("secure_eval nonce 1", nonce)).digest()
 
 
-def seed_commitment(seed: bytes) -> str:
-    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed, logged before a run."""
-    return hashlib.sha256(joined("secure_eval evaluator seed 1", seed)).hexdigest()
+def seed_commitment(seed: bytes, version: int = PROTOCOL) -> str:
+    """Return the commitment (hexadecimal SHA-256) to an evaluator's seed and to the protocol.
+
+    It is logged before a run, so the version of the messages is fixed with the seed.
+    """
+    named = (f"secure_eval evaluator seed {version}", seed)
+    return hashlib.sha256(joined(*named)).hexdigest()
+
+
+def seed_version(seed: bytes, commitment: str) -> int | None:
+    """Return the version of the protocol under which a seed opens a commitment, None for none."""
+    versions = range(PROTOCOL, 0, -1)
+    return next((v for v in versions if seed_commitment(seed, v) == commitment), None)
 
 
 def check_nonces(nonces: Sequence[bytes], commitments: Sequence[bytes]) -> None:

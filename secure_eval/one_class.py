@@ -60,6 +60,12 @@ class OneClassUpload:
         """SHA-256 of the sealed set and the class."""
         return hashlib.sha256(self._upload.digest + bytes([self._class])).digest()
 
+    def shared(self, block: int, part: int) -> Any:
+        """Return one part's ciphertext to read only; see `Upload.shared`."""
+        if part < self.layout.columns:
+            return self._upload.shared(block, part)
+        return self.ciphertext(block, part)
+
     def ciphertext(self, block: int, part: int) -> Any:
         """Return one part's ciphertext at all data primes; see `Upload.ciphertext`."""
         real, own = self._real, self.layout
@@ -75,7 +81,7 @@ class OneClassUpload:
         if label:
             return self._upload.ciphertext(block, start + self._class)
         # not the valid rows less the class: the tests would meet a difference without randomness
-        total = None
+        total = None  # the first one's own copy, added to in place
         for other in range(real.labels):
             if other != self._class:
                 total = seal().accumulate(total, self._upload.ciphertext(block, start + other))

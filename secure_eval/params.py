@@ -8,7 +8,12 @@ A valset names the version; bytes under any other version are refused.
 
 from dataclasses import dataclass
 
-__all__ = ["PARAMETERS", "Parameters"]
+__all__ = ["PARAMETERS", "PROTOCOL", "Parameters"]
+
+PROTOCOL = 2
+"""Version of the messages: raised with any change of the bytes that follow from seed and inputs, so
+that a replay tells a run of another version from a forged one. 1: the weights of all blocks' tests
+were one stream; 2: each block has its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from secure_eval.class_models import ClassModels, Model
 from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Opened
 from secure_eval.layout import Layout, Upload
-from secure_eval.nonces import nonce_commitment, seed_commitment
+from secure_eval.nonces import nonce_commitment, seed_commitment, seed_version
+from secure_eval.params import PROTOCOL
 
 __all__ = [
     "Fault",
@@ -33,6 +34,7 @@ __all__ = [
     "UploadTranscript",
     "Verdict",
     "check_record",
+    "other_version",
     "refuted",
     "replay",
     "seed_commitment",
@@ -146,6 +148,14 @@ class Verdict:
     reason: str
 
 
+def other_version(version: int) -> str:
+    """Return what is to be said of a run that another release's program has to replay."""
+    return (
+        f"made under version {version} of the protocol, this program replays version {PROTOCOL}: "
+        "a release of that version can replay it"
+    )
+
+
 def _digest(message: bytes) -> str:
     return hashlib.sha256(message).hexdigest()
 
@@ -158,7 +168,14 @@ def refuted(message: str, fault: Fault, reason: str) -> Verdict:
 def check_record(
     transcript: Transcript | TargetTranscript | UploadTranscript,
 ) -> Verdict | None:
-    """Compare all bytes at hand with the log; None if they agree."""
+    """Compare all bytes at hand with the log; None if they agree.
+
+    Raises:
+        ValueError: it was made under another version of the protocol.
+    """
+    version = seed_version(transcript.seed, transcript.log.get("seed", ""))
+    if version not in (None, PROTOCOL):
+        raise ValueError(other_version(version or 0))
     given = {name: _digest(data) for name, data in transcript.messages.items()}
     given |= {
         "keys": _digest(transcript.keys),
@@ -258,7 +275,8 @@ def replay(transcript: Transcript) -> Verdict:
         reproduced, with the key holder at fault.
 
     Raises:
-        ValueError: the inputs are no run at all (keys, layout, upload or seed malformed).
+        ValueError: the inputs are no run at all (keys, layout, upload or seed malformed), or a
+            run of another version of the protocol.
     """
     found = check_record(transcript)
     if found is not None:

@@ -63,6 +63,12 @@ class ZeroSampler:
         self._prg = prg
         self._levels: dict[int, _KeyAtLevel] = {}
 
+    def under(self, prg: Prg) -> "ZeroSampler":
+        """Return a sampler of the same key for another generator; the key's forms are shared."""
+        result = ZeroSampler(self._key, prg)
+        result._levels = self._levels
+        return result
+
     def _at_level(self, primes: int) -> "_KeyAtLevel":
         if primes not in self._levels:
             self._levels[primes] = _KeyAtLevel(self._key[:, :primes])

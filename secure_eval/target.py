@@ -73,7 +73,9 @@ class TargetOpening:
             raise ValueError("TARGET_NOISE: this opening has already answered another such message")
         prg = self._prg.child("noise check", digest)
         checks = Checks(self._keys, prg, FINAL_NOISE_BITS, zero_tests=0)
-        checks.noise([seal().ciphertext(unpack(part, 2, PARAMETERS.data_primes, "noise"))])
+        terms = checks.terms("noise")
+        terms.noise([seal().ciphertext(unpack(part, 2, PARAMETERS.data_primes, "noise"))])
+        checks.add(terms)
         self._checks = checks
         return checks.message(Kind.TARGET_CHECKS)
 

@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secure_eval.checks import ZERO_TESTS, Checks
+from secure_eval.checks import ZERO_TESTS, Checks, Terms
 from secure_eval.evaluator import refusing, seeded_prg
 from secure_eval.framing import Kind
 from secure_eval.layout import Layout, Upload
@@ -44,6 +44,11 @@ _P = PARAMETERS.plain_modulus
 def noise_bits(ciphertexts: int) -> int:
     """Return the amplification that leaves an honest key holder 6 bits or more of budget."""
     return 83 - (ciphertexts.bit_length() + 1) // 2
+
+
+def _drawn(terms: Terms, count: int) -> list[int]:
+    """Random weights other than 0, so that no sum is empty."""
+    return [max(1, weight) for weight in terms.scalars(count).tolist()]
 
 
 class UploadChecks:
@@ -114,7 +119,7 @@ class UploadChecks:
     def message(self) -> bytes:
         """Return the checks' openings; call once."""
         for block in range(self._layout.n_blocks):
-            self._check_block(block)
+            self._checks.add(self._block_terms(block))
         return self._checks.message(Kind.UPLOAD_CHECKS)
 
     def accept(self, replies: bytes) -> None:
@@ -125,33 +130,30 @@ class UploadChecks:
         """
         self._checks.accept(replies, Kind.UPLOAD_REPLIES)
 
-    def _drawn(self, count: int) -> list[int]:
-        """Random weights other than 0, so that no sum is empty."""
-        return [max(1, weight) for weight in self._checks.scalars(count).tolist()]
-
-    def _plan(self, test: int) -> dict[_Place, dict[int, int]]:
+    def _plan(self, terms: Terms, test: int) -> dict[_Place, dict[int, int]]:
         """For each sum of a test, the fresh random weight of each part in it."""
         plan: dict[_Place, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for index, forms in enumerate(self._partitions):
-            left, right = self._drawn(len(forms)), self._drawn(len(forms))
+            left, right = _drawn(terms, len(forms)), _drawn(terms, len(forms))
             for form, first, second in zip(forms, left, right, strict=True):
                 for part, coefficient in form.items():
                     plan["left", test, index][part] += coefficient * first
                     plan["right", test, index][part] += coefficient * second
                     plan["both", test, index][part] += coefficient * (first * second % _P)
-        for form, weight in zip(self._relations, self._drawn(len(self._relations)), strict=True):
+        for form, weight in zip(self._relations, _drawn(terms, len(self._relations)), strict=True):
             for part, coefficient in form.items():
                 plan["zero", test, 0][part] += coefficient * weight
-        for part, weight in enumerate(self._drawn(self._layout.columns)):
+        for part, weight in enumerate(_drawn(terms, self._layout.columns)):
             plan["columns", test, 0][part] += weight
         return plan
 
-    def _check_block(self, block: int) -> None:
+    def _block_terms(self, block: int) -> Terms:
         """Read each part once and add it to all sums; multiply a partition's when it is whole.
 
         So the sums that are held at a time are those of few partitions, however many there are.
         """
-        plans = [self._plan(test) for test in range(ZERO_TESTS)]
+        terms = self._checks.terms("block", block)
+        plans = [self._plan(terms, test) for test in range(ZERO_TESTS)]
         wanted: dict[int, list[tuple[_Place, int]]] = defaultdict(list)
         for plan in plans:
             for place, weights in plan.items():
@@ -160,12 +162,12 @@ class UploadChecks:
         valid = self._layout.valid_part  # first, as numbers' partitions all begin with it
         order = [valid, *(part for part in range(self._layout.parts) if part != valid)]
         whole = self._ends(order)
-        factors = [self._checks.scalars(len(self._partitions) + 1) for _ in plans]
+        factors = [terms.scalars(len(self._partitions) + 1) for _ in plans]
         sums: dict[_Place, Any] = {}
         totals: list[Any] = [None] * ZERO_TESTS
         for part in order:
             ciphertext = self._upload.ciphertext(block, part)
-            self._checks.noise([ciphertext])
+            terms.noise([ciphertext])
             for place, weight in wanted[part]:
                 sums[place] = seal().add_scaled(sums.get(place), ciphertext, weight)
             for index in whole[part]:
@@ -178,7 +180,8 @@ class UploadChecks:
             if self._layout.columns:
                 off = seal().times(sums["columns", test, 0], self._absent(block))
                 total = seal().add_scaled(total, off, int(factors[test][-1]))
-            self._checks.zero(test, total)
+            terms.zero(test, total)
+        return terms
 
     def _ends(self, order: Sequence[int]) -> dict[int, list[int]]:
         """For each part the partitions that it completes."""

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clearinghouse.blobs.faults import StorageFullError, TooLargeError, looks_secret
+from clearinghouse.blobs.faults import StorageFullError, TooLargeError
+from clearinghouse.blobs.secret_keys import looks_secret
 from clearinghouse.blobs.staging import CHUNK, Staging, Upload
 from clearinghouse.errors import InputError, NotFoundError
 

@@ -12,8 +12,9 @@ import hashlib
 import os
 from typing import Any
 
-from clearinghouse.blobs.faults import HEAD_BYTES, TooLargeError, check_head, room
+from clearinghouse.blobs.faults import TooLargeError, room
 from clearinghouse.blobs.hashes import Hashes
+from clearinghouse.blobs.secret_keys import HEAD_BYTES, OVERLAP, check_bytes, check_head
 from clearinghouse.blobs.staging import CHUNK, Staging
 from clearinghouse.errors import ConflictError
 
@@ -118,7 +119,7 @@ class Piece:
 
         Raises:
             TooLargeError: They are more than the upload announced.
-            InputError: It begins like a secret key.
+            InputError: It shows a secret key.
             StorageFullError: The disk is full up to its reserve.
         """
         before, self._received = self._received, self._received + len(chunk)
@@ -133,6 +134,8 @@ class Piece:
         self._whole.update(chunk)
         if before < HEAD_BYTES:
             check_head(os.pread(self._file, HEAD_BYTES, 0))
+        start = max(0, before - OVERLAP)
+        check_bytes(os.pread(self._file, before - start, start) + chunk)
 
     def flush(self) -> None:
         """Have the piece on the disk when this returns.

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from clearinghouse.blobs.faults import HEAD_BYTES, StorageFullError, TooLargeError, check_head, room
+from clearinghouse.blobs.faults import StorageFullError, TooLargeError, room
 from clearinghouse.blobs.hashes import Hashes
+from clearinghouse.blobs.secret_keys import SecretWatch
 from clearinghouse.errors import InputError
 from clearinghouse.failpoints import reach
 
@@ -82,7 +83,7 @@ class Upload:
         staging.check_room(size)
         self._staging, self._adopt = staging, adopt
         self._path = staging.incoming / secrets.token_hex(16)
-        self._hash, self._head = hashlib.sha256(), b""
+        self._hash, self._watch = hashlib.sha256(), SecretWatch()
         self.size = 0
         with room():
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -101,15 +102,13 @@ class Upload:
 
         Raises:
             TooLargeError: The blob grows too large.
-            InputError: It looks like a secret key.
+            InputError: It shows a secret key.
             StorageFullError: The disk is full up to its reserve.
         """
         self.size += len(chunk)
         if self.size > self._staging.max_bytes:
             raise TooLargeError(f"a blob may have at most {self._staging.max_bytes} bytes")
-        if len(self._head) < HEAD_BYTES:
-            self._head += chunk[:HEAD_BYTES]
-            check_head(self._head)
+        self._watch.see(chunk)
         self._hash.update(chunk)
         self._staging.check_room(len(chunk))
         with room():

@@ -7,9 +7,9 @@ from typing import Any
 from clearinghouse.cli.audit import check_receipt
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id, known_requests, pick_request
+from clearinghouse.client.listing import list_sources
 from clearinghouse.errors import InputError, NotFoundError
 from clearinghouse.messages.audits import AuditView
-from clearinghouse.messages.intake import SourceList
 from clearinghouse.messages.jobs import CancelRun
 from clearinghouse.messages.results import PriceList, PriceView, RunList, RunView
 from clearinghouse.money import format_money
@@ -184,11 +184,8 @@ def list_prices(session: Session, request_id: str | None) -> Result:
     session.org_id()
     wanted = pick_request(session.keystore, request_id)
     found = session.transport.get(f"/requests/{wanted}/prices", PriceList)
-    query = "" if (schema := session.schema_id()) is None else f"schema_id={schema}"
-    names = {
-        source.id: source.name
-        for source in session.transport.get("/sources", SourceList, query=query).sources
-    }
+    sources = list_sources(session.transport, session.schema_id())
+    names = {source.id: source.name for source in sources}
     prices = sorted(found.prices, key=lambda price: (-price.point_micro, price.source_id))
     rows = [["source", "price", "from", "to", "status", "value of the source", "Shapley"]]
     rows += [_price_row(price, names) for price in prices]

@@ -19,6 +19,7 @@ from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.client.hospital import Hospital, tests_name
 from clearinghouse.client.opening_quota import UPLOAD
 from clearinghouse.client.transport import MAX_BLOB_BYTES
+from clearinghouse.errors import ProtocolError
 from clearinghouse.messages.audits import SeedList
 from clearinghouse.worker import Processor, WorkerProcess
 
@@ -120,7 +121,10 @@ def _audited(
         job["counts"] = _published(hospital, known, seen)
     for blob in (job["keys"], *job["upload"], *(seen[m] for m in _FETCHED if m in seen)):
         blobs.put(hospital.transport.get_blob(blob))
-    told = worker.run("valset.replay" if is_tests else "target.replay", job)
+    try:
+        told = worker.run("valset.replay" if is_tests else "target.replay", job)
+    except ProtocolError as error:  # such as: made under another version of the protocol
+        return found("open", "", str(error))
     if told["verdict"] == "reproduced" and told["fault"] == "none":
         hospital.agent.quota.clear(name)
         return found("cleared", "", told["reason"])

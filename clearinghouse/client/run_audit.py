@@ -31,6 +31,8 @@ from clearinghouse.schema import Schema
 from clearinghouse.worker import Processor, WorkerProcess
 from secure_eval.class_models import ClassModels, Model, model_parts, read_model
 from secure_eval.layout import Layout
+from secure_eval.params import PROTOCOL
+from secure_eval.replay import other_version
 
 __all__ = ["Audited", "Auditor", "nonce_name"]
 
@@ -109,7 +111,8 @@ class Auditor:
         """Replay a run, sign the verdict and send it; again gives the same verdict.
 
         Raises:
-            NotFoundError, RefusedError: It is no run of this developer's, or has not ended.
+            NotFoundError, RefusedError: It is no run of this developer's, has not ended, or was
+                made under another version of the protocol.
             VerificationError: The log does not verify, or does not tell of the run exactly once.
             ForkError: The log showed two histories.
             ClearinghouseError: The server is away, or the replay was not possible.
@@ -124,6 +127,9 @@ class Auditor:
         )
         if known is None:
             raise RefusedError(f"run {run_id} is not of a model that this home submitted")
+        version = logged.begun.amounts.get("protocol", 1)
+        if version != PROTOCOL:
+            raise RefusedError(f"run {run_id} was {other_version(int(version))}")
         found = _before(given, logged, str(known["model"])) or self._agreed(given, logged)
         if found is None:
             found = self._replayed(given, logged, str(known["nonce"]))

@@ -45,6 +45,9 @@ class RunRules:
             yield "begins on a set that was never tested"
         if run in self.begun:
             yield f"{run} was begun before: its seed and nonce were fixed then"
+        version = entry.amounts.get("protocol", 1)
+        if not isinstance(version, int) or version < 1:
+            yield "names no version of the scoring protocol"
         if model is not None:
             if model not in story.models:
                 yield f"{model} was never submitted to this request"

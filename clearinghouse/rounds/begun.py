@@ -9,8 +9,12 @@ from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Request, Run, Valset
 from clearinghouse.store.store import Tx
 from secure_eval.nonces import NONCE_BYTES, nonce_commitment, seed_commitment
+from secure_eval.params import PROTOCOL
 
 __all__ = ["committed_nonce", "committed_seed", "opens", "record_begun", "record_checks"]
+
+_VERSION = {"protocol": PROTOCOL}
+"""Of the messages, which a replay must have; the commitment to the seed is bound to it too."""
 
 
 def committed_seed(seed: str) -> str:
@@ -41,11 +45,11 @@ def record_begun(tx: Tx, desk: Desk, request: Request, run: Run) -> None:
         objects["model"] = run.model_id
         hashes["model"] = str(run.model["digest"])
         hashes["developer_nonce"] = str(run.model["nonce_commitment"])
-    desk.record(tx, "run.begun", desk.org, objects=objects, hashes=hashes)
+    desk.record(tx, "run.begun", desk.org, objects=objects, hashes=hashes, amounts=_VERSION)
 
 
 def record_checks(tx: Tx, desk: Desk, request: Request, valset: Valset) -> None:
     """Log the tests of a sealed set before they are sent."""
     objects = {"request": request.id, "valset": valset.id, "owner": valset.org_id}
     hashes = {"seed": committed_seed(valset.seed)}
-    desk.record(tx, "checks.begun", desk.org, objects=objects, hashes=hashes)
+    desk.record(tx, "checks.begun", desk.org, objects=objects, hashes=hashes, amounts=_VERSION)

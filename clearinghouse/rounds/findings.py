@@ -12,7 +12,7 @@ from typing import Any
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import ClearinghouseError, TryAgainError
 from clearinghouse.messages.deliveries import DeliverAnswer
-from clearinghouse.messages.tasks import NonceRevealAnswer
+from clearinghouse.messages.tasks import NonceRevealAnswer, ScoreDigitsTask, TargetCommitTask
 from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.queue import at_dispute
 from clearinghouse.rounds.submissions import sealed_set
@@ -97,6 +97,9 @@ def _replay(tx: Tx, request: Request, run: Run) -> tuple[str, dict[str, Any]] | 
     }
     if not messages:
         return None
+    for task in tx.tasks.of(request.id, "score.digits", "target.commit", subject=run.id):
+        if isinstance(task.task, ScoreDigitsTask | TargetCommitTask):
+            messages["seed"] = task.task.seed_commitment  # names the protocol's version too
     released: Mapping[str, object] = run.result if run.state == "released" else {}
     common = {
         "run": run.id,

@@ -20,8 +20,8 @@ from clearinghouse.store.records import Request
 from clearinghouse.store.work_records import Job
 from clearinghouse.worker import KINDS, JobFailedError
 
-PROTOCOL = "2"
-"""Version of the jobs' arguments and results. Raise it with any change of their meaning: jobs of
+PROTOCOL = "3"
+"""Version of the jobs' arguments, results and messages. Raise it with any change of them: jobs of
 another version are left to workers of that version."""
 
 PRIORITIES: Mapping[str, int] = {

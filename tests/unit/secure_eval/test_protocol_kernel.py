@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 
+from secure_eval import kernel
 from secure_eval.kernel import centred, combined, product
 from secure_eval.params import PARAMETERS
 
 
 @pytest.mark.parametrize("prime", [PARAMETERS.primes[0], PARAMETERS.primes[-1], 1_032_193])
-def test_combined_is_exact(prime: int) -> None:
+@pytest.mark.parametrize("one_thread", [True, False])
+def test_combined_is_exact(prime: int, one_thread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole or in tiles, as it is done where BLAS has several threads."""
+    monkeypatch.setattr(kernel, "_ONE_THREAD", one_thread)
     rng = np.random.default_rng(prime)
-    matrix = rng.integers(-516_096, 516_097, (5, 64))
-    residues = rng.integers(0, prime, (64, 3000))
+    matrix = rng.integers(-516_096, 516_097, (150, 64))
+    residues = rng.integers(0, prime, (64, 700))
     matrix[0], residues[:, :100] = 516_096, prime - 1
     matrix[1], residues[:, 100:200] = -516_096, 0
     wanted = matrix.astype(object) @ residues.astype(object) % prime

@@ -95,6 +95,9 @@ def test_another_seed_run_or_nonce_is_refuted(honest: Transcript) -> None:
     assert found(replay(other)) == (False, "seed", "evaluator")
     unlogged = replace(other, log=without(honest.log, "seed"))
     assert found(replay(unlogged)) == (False, "score", "evaluator")
+    old = {**honest.log, "seed": seed_commitment(SEED, 1)}
+    with pytest.raises(ValueError, match=r"^made under version 1 .*, this program replays version"):
+        replay(replace(honest, log=old))
     for name, nonces in (
         ("nonce", (b"m" * 16, NONCES[1])),
         ("developer_nonce", (NONCES[0], b"m" * 16)),

@@ -10,7 +10,7 @@ from secure_eval import framing
 from secure_eval.agent_target import AgentTarget
 from secure_eval.arbiter import check_target_noise
 from secure_eval.checked_agent import AgentUpload
-from secure_eval.checks import Checks
+from secure_eval.checks import Terms
 from secure_eval.encrypted_noise import encrypted_noise
 from secure_eval.framing import Kind
 from secure_eval.keyholder import KeyHolder
@@ -108,9 +108,9 @@ def test_tests_of_an_upload_are_reproduced_and_deviations_are_refuted(
     checks = UploadChecks(*inputs).message()
     replies = AgentUpload(key_holder).replies(checks)
     # a server that opens a column of rows in place of its first test
-    column, test_of = Upload(sealed.layout, sealed.blobs).ciphertext(0, 0), Checks.zero
+    column, test_of = Upload(sealed.layout, sealed.blobs).ciphertext(0, 0), Terms.zero
     with monkeypatch.context() as patch:
-        patch.setattr(Checks, "zero", lambda self, test, _total: test_of(self, test, column))
+        patch.setattr(Terms, "zero", lambda self, test, _total: test_of(self, test, column))
         reading = UploadChecks(*inputs).message()
     assert reading != checks
     log = {**hashes({"checks": checks, "replies": replies}), "seed": seed_commitment(SEED)}

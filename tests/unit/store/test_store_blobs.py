@@ -3,11 +3,16 @@
 One suite for every kind of store: a folder, and a bucket of a real S3 server.
 """
 
+import gzip
 import hashlib
+import io
+import json
 import os
 import time
+import zipfile
 
 import pytest
+import zstandard
 
 from clearinghouse.blobs import Staging, StorageFullError, TooLargeError, looks_secret
 from clearinghouse.blobs.disk import DiskStore
@@ -182,6 +187,34 @@ def test_only_buckets_are_urls(tmp_path, url):
         BlobPlace(tmp_path, 1000, 0, url).open()
 
 
+def private_contexts(folder):
+    """Real private contexts of TenSEAL and SEAL, and the same in other things."""
+    import tenseal
+
+    context = tenseal.context(tenseal.SCHEME_TYPE.BFV, 4096, plain_modulus=1032193)
+    whole = context.serialize(save_secret_key=True, save_relin_keys=False)
+    secret_only = context.serialize(save_public_key=False, save_secret_key=True)
+    assert tenseal.context_from(whole).is_private()
+    context.secret_key().data.save(str(folder / "seal.key"))
+    tensor = tenseal.bfv_vector(context, [1, 2, 3]).serialize()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("context", whole)
+    inner = b"\x0a" + bytes(
+        [0x80 | len(whole) & 127, len(whole) >> 7 & 127 | 128, len(whole) >> 14]
+    )
+    nested = [
+        json.dumps({"x": "y" * 5000}).encode() + whole,
+        b"\x0a\x05hello" * 100 + inner + whole,
+        os.urandom(300) + (folder / "seal.key").read_bytes(),
+        os.urandom(300) + tensor,
+        gzip.compress(whole),
+        zstandard.compress(whole),
+        archive.getvalue(),
+    ]
+    return (whole, secret_only), nested
+
+
 def test_secret_keys_are_refused_and_wiped(place, tmp_path):
     import pyrage
 
@@ -194,13 +227,30 @@ def test_secret_keys_are_refused_and_wiped(place, tmp_path):
     holder.save(key_file)
     age = str(pyrage.x25519.Identity.generate()).encode()
     seal_object = b"\x5e\xa1\x10\x04" + os.urandom(200)
+    private, nested = private_contexts(tmp_path)
     large = BlobPlace(place.folder, 2**24, 0, place.url).open()
-    for secret in (pem.read_bytes(), key_file.read_bytes(), age, b"# key\n" + age, seal_object):
+    for secret in (
+        pem.read_bytes(),
+        key_file.read_bytes(),
+        age,
+        b"# key\n" + age,
+        seal_object,
+        *private,
+    ):
         assert looks_secret(secret[:256])
         with pytest.raises(InputError, match="secret key"):
             large.put(secret)
         with pytest.raises(InputError, match="secret key"):
             send(large, [bytes([byte]) for byte in secret[:300]], "0" * 64)
+    for secret in nested:
+        with pytest.raises(InputError, match=r"secret key|compressed file"):
+            large.put(secret)
+    # a sign that lies across the border of two chunks, far behind the first bytes
+    whole, (context, _) = bytes(1000), private
+    for cut in (1001, 1007, 1017):
+        data = whole + context
+        with pytest.raises(InputError, match="secret key"):
+            send(large, [data[:cut], data[cut:]], "0" * 64)
     assert left(large) == []
     public = holder.public_keys()
     assert large.get(large.put(public)) == public
