@@ -162,7 +162,7 @@ async def _growth(server: Server, quick: bool) -> list[str]:
         tenants = await by_tenants(server, client, market, counts["tenants"])
         entries = await by_entries(server, market, counts["entries"])
     heads = (
-        ["stored", "list all sources", "prices of a request", "signed write"],
+        ["stored", "a page of 50 sources", "prices of a request", "signed write"],
         ["callers, 25 calls/s in all", "read", "signed write"],
         ["stored", "proof of an entry", "proof of growth", "signed write"],
     )

@@ -18,6 +18,9 @@ from clearinghouse.signing import SigningKey
 HOLD = {"price query": 250.0, "signed write": 500.0}
 """Promised p99 in milliseconds."""
 
+AT_ONCE = 20
+"""Calls of one kind that are under way at once; more wait here, as they would for a connection."""
+
 BOUNDS_MS = (2, 5, 10, 20, 50, 100, 250, 500, 1000)
 
 
@@ -67,6 +70,7 @@ class Stream:
     act: Callable[[], Awaitable[object]]
     took_ms: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def run(self, seconds: float) -> None:
         """Start every call when it is due, answered or not the one before."""
@@ -80,7 +84,8 @@ class Stream:
 
     async def _one(self, due: float) -> None:
         try:
-            await self.act()
+            async with self.turns:
+                await self.act()
         except httpx.HTTPError as error:
             self.errors.append(type(error).__name__)
         self.took_ms.append((time.perf_counter() - due) * 1000)

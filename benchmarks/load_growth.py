@@ -6,9 +6,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import httpx
+from sqlalchemy import insert
 
 from benchmarks.load_calls import Caller, Stream
 from benchmarks.load_server import Market, Server, source
+from clearinghouse.log import merkle
+from clearinghouse.store.tables import EntryRow, NodeRow
 
 CALLS = 60
 AT_ONCE = 8
@@ -40,7 +43,7 @@ async def _many(number: int, act: Act) -> None:
 
 
 async def by_sources(market: Market, counts: Sequence[int]) -> list[list[str]]:
-    """List all sources, read one's prices, register one more."""
+    """List a page of sources, read one's prices, register one more."""
 
     async def register() -> None:
         await market.provider.post("/v1/sources", source(market.schema_id))
@@ -85,17 +88,38 @@ async def by_entries(server: Server, market: Market, counts: Sequence[int]) -> l
     return rows
 
 
+class _Written(merkle.MemoryNodes):
+    """A tree in memory that keeps the nodes it is given, as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, object]] = []
+
+    def put(self, level: int, index: int, node: bytes) -> None:
+        super().put(level, index, node)
+        self.rows.append({"level": level, "position": index, "hash": node})
+
+
 def _fill(server: Server, count: int) -> None:
-    """Copies of an entry, so that the tree has this size: what they say costs nothing here."""
+    """Copies of an entry, so that the tree has this size: what they say costs nothing here.
+
+    Rows are written in bulk; `Logbook.append` writes the same, one entry after the other.
+    """
+    with server.store.write() as tx:
+        nodes, size = _Written(), tx.log.size()
+        for start in range(0, size, 1000):
+            for body in tx.log.entries(start, 1000):
+                merkle.append(nodes, body)
+        nodes.rows.clear()
+        fresh = [{"position": index, "body": body} for index in range(size, count)]
+        for _ in fresh:
+            merkle.append(nodes, body)
+        session = tx._session
+        session.execute(insert(EntryRow), fresh)
+        session.execute(insert(NodeRow), nodes.rows)
     with server.store.read() as tx:
-        (body,) = tx.log.entries(0, 1)
-    while True:
-        with server.store.write() as tx:
-            missing = count - tx.log.size()
-            for _ in range(min(missing, 1000)):
-                tx.log.append(body)
-        if missing <= 1000:
-            return
+        if tx.log.root(count) != merkle.root(nodes):
+            raise RuntimeError("the log was not filled as it would have grown")
 
 
 async def by_tenants(

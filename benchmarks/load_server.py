@@ -45,7 +45,10 @@ SCHEMA = {
 
 
 class Server:
-    """A `clearinghouse serve` of its own, with so many `clearinghouse worker` beside it."""
+    """A `clearinghouse serve` of its own, with so many `clearinghouse worker` beside it.
+
+    Each is a session of its own, as services are, and not of one group with who calls.
+    """
 
     def __init__(self, database: str, workers: int, **settings: str) -> None:
         """Start all of it.
@@ -86,6 +89,7 @@ class Server:
                 stderr=log,
                 text=True,
                 env=self._environment,
+                start_new_session=True,  # the kernel shares processors among sessions first
             )
         self._started.append(process)
         return (process.stdout.readline() if process.stdout else "").strip()
@@ -164,6 +168,7 @@ class Scorings:
             "coins": [],
         }
         self._ids: list[str] = []
+        self._open: list[str] = []
 
     def add(self) -> str:
         """Queue one more."""
@@ -178,19 +183,23 @@ class Scorings:
         with self._server.store.write() as tx:
             found = tx.jobs.add(tx.requests.get(self._request_id), wanted, time.time())
         self._ids.append(found.id)
+        self._open.append(found.id)
         return found.id
 
-    def states(self) -> list[str]:
-        """The state of each, in the order in which they were queued."""
+    def _states(self, job_ids: list[str]) -> dict[str, str]:
         with self._server.store.read() as tx:
-            return [tx.jobs.get(job_id).state for job_id in self._ids]
+            return {job_id: tx.jobs.get(job_id).state for job_id in job_ids}
+
+    def _fill(self, at_once: int) -> None:
+        states = self._states(self._open)
+        self._open = [name for name in self._open if states[name] in ("queued", "running")]
+        for _ in range(at_once - len(self._open)):
+            self.add()
 
     async def keep_busy(self, at_once: int) -> None:
         """Have so many of them open all the time, until cancelled."""
         while True:
-            states = await asyncio.to_thread(self.states)
-            for _ in range(at_once - sum(state in ("queued", "running") for state in states)):
-                await asyncio.to_thread(self.add)
+            await asyncio.to_thread(self._fill, at_once)
             await asyncio.sleep(0.1)
 
     def done(self) -> int:
@@ -199,7 +208,7 @@ class Scorings:
         Raises:
             RuntimeError: One failed.
         """
-        states = self.states()
+        states = list(self._states(self._ids).values())
         if "failed" in states:
             raise RuntimeError("a scoring failed")
         return states.count("done")

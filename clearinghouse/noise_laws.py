@@ -5,14 +5,25 @@ from collections.abc import Sequence
 from typing import Literal
 
 from clearinghouse.errors import InputError
-from clearinghouse.money import MICRO
+from clearinghouse.money import MICRO, format_money
 from dp.coins import coins_of
 from dp.cost import Cost, epsilon_of
 from dp.laws import DELTA, ENDS, LEAST_COINS, ORDER, coins_micro_rho
 
-__all__ = ["NoiseLaw", "coins_for", "epsilon_of_rho", "rho_of", "run_cost"]
+__all__ = [
+    "DELTA_WORDS",
+    "NoiseLaw",
+    "coins_for",
+    "epsilon_of_rho",
+    "privacy_facts",
+    "rho_of",
+    "run_cost",
+]
 
 NoiseLaw = Literal["geometric", "coins"]
+
+DELTA_WORDS = "delta, a chance of one in a million, is how often the epsilon may not hold"
+"""What the delta of the zCDP lane means: outside an event of this chance the epsilon holds."""
 
 
 def coins_for(law: NoiseLaw, epsilon_micro: int) -> int:
@@ -55,3 +66,24 @@ def epsilon_of_rho(rho_micro: int) -> int:
         ValueError: rho is negative.
     """
     return math.ceil(epsilon_of(rho_micro / MICRO, DELTA - ENDS, ORDER) * MICRO)
+
+
+def privacy_facts(coins: Sequence[int], rho_micro: int) -> dict[str, str]:
+    """What a receipt says of its run's privacy beside epsilon: nothing under geometric noise.
+
+    The tables of a run share its epsilon, and their deltas add up as well (basic composition).
+
+    Args:
+        coins: A cell of each table; 0 under the geometric law.
+        rho_micro: Taken from the set's zCDP lane, if that paid for the run.
+    """
+    tables = sum(number > 0 for number in coins)
+    if not tables:
+        return {}
+    facts = {
+        "delta": f"{tables}e-6, 1e-6 for each of {tables} tables under committed coins: "
+        "the chance that the epsilon does not hold"
+    }
+    if rho_micro:
+        facts["zcdp lane"] = f"rho {format_money(rho_micro)}, which the runs of a set add up"
+    return facts

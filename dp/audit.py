@@ -4,8 +4,9 @@ A bound at or below the claim proves nothing: it covers one pair of neighbours a
 that were tried.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
 
 Data = TypeVar("Data")
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From the outputs of many runs, (runs, d), to one number a run."""
 
 _GRID = 2.0**53
 _THRESHOLDS = 100
@@ -28,6 +31,7 @@ def epsilon_lower_bound(
     confidence: float,
     *,
     delta: float = 0.0,
+    known: Sequence[Statistic] = (),
 ) -> float:
     """A number that epsilon is at least, with the given confidence.
 
@@ -37,8 +41,10 @@ def epsilon_lower_bound(
 
     Statistics tried: the output itself or, for arrays, the coordinates whose mean or variance
     differ most, the sum, the projection on the difference of means, and the votes of all
-    coordinates whose means differ clearly, weighted by their log odds; for float outputs also
-    whether the number lies on the grid of 2**-53, which betrays naive float noise.
+    coordinates whose means differ clearly, weighted by their log odds; the direction in which the
+    two sides are furthest apart for their spread, which meets noise that cells share; for float
+    outputs also whether the number lies on the grid of 2**-53, which betrays naive float noise.
+    Who knows the law of the noise knows better statistics still, and gives them as `known`.
 
     Guarantee:
         If the mechanism is (epsilon, delta)-DP for the pair, the result exceeds epsilon with
@@ -57,6 +63,8 @@ def epsilon_lower_bound(
         n: Runs on each side, at least 100.
         confidence: Between 0 and 1, such as 0.999.
         delta: Claimed beside epsilon; 0 for a pure mechanism.
+        known: Further statistics, from outputs (runs, d) to (runs,), such as the log likelihood
+            ratio of the claimed law. The bound holds whatever they are.
 
     Returns:
         The bound, at least 0.
@@ -64,28 +72,88 @@ def epsilon_lower_bound(
     Raises:
         ValueError: n, confidence or delta is out of range, or an output is empty or not finite.
     """
-    if n < 100 or not 0 < confidence < 1 or not 0 <= delta < 1:
+    if not 0 <= delta < 1:
+        raise ValueError(f"delta must be in [0, 1), not {delta}")
+    bound = partial(_log_ratio_bound, confidence=confidence, delta=delta)
+    return _bounded(mechanism, left, right, n, confidence, bound, known)
+
+
+def delta_lower_bound(
+    mechanism: Callable[[Data], ArrayLike],
+    left: Data,
+    right: Data,
+    n: int,
+    confidence: float,
+    *,
+    epsilon: float = 0.0,
+    known: Sequence[Statistic] = (),
+) -> float:
+    """A number that delta is at least at an epsilon, with the given confidence.
+
+    For bounded noise, such as that of coins, which has a delta at every epsilon: at epsilon 0 it is
+    the share of releases that tell the neighbours apart (total variation), which few runs show,
+    while the ratio of two probabilities takes events that hardly ever come.
+
+    Guarantee:
+        If the mechanism is (epsilon, delta)-DP for the pair, the result exceeds delta with
+        probability at most 1 - confidence.
+    Assumes:
+        Runs are independent.
+    Proof:
+        As `epsilon_lower_bound`, with delta >= P[event] - exp(epsilon) P'[event].
+
+    Args:
+        mechanism: From data to a number or an array of fixed shape.
+        left: One data set.
+        right: Its neighbour.
+        n: Runs on each side, at least 100.
+        confidence: Between 0 and 1, such as 0.999.
+        epsilon: At which delta is bounded, at least 0.
+        known: As for `epsilon_lower_bound`.
+
+    Returns:
+        The bound, at least 0.
+
+    Raises:
+        ValueError: As `epsilon_lower_bound`, or epsilon is below 0.
+    """
+    if not 0 <= epsilon < np.inf:
+        raise ValueError(f"epsilon must be at least 0, not {epsilon}")
+    bound = partial(_excess_bound, confidence=confidence, epsilon=epsilon)
+    return _bounded(mechanism, left, right, n, confidence, bound, known)
+
+
+_Bound = Callable[[NDArray[np.int64], NDArray[np.int64], int], NDArray[np.float64]]
+"""From hits of one side and of the other in so many runs to what they prove."""
+
+
+def _bounded(
+    mechanism: Callable[[Data], ArrayLike],
+    left: Data,
+    right: Data,
+    n: int,
+    confidence: float,
+    bound: _Bound,
+    known: Sequence[Statistic],
+) -> float:
+    """Choose the event on one half of the runs and bound it on the other; at least 0."""
+    if n < 100 or not 0 < confidence < 1:
         raise ValueError(
-            f"n must be at least 100, confidence in (0, 1) and delta in [0, 1), not {n}, "
-            f"{confidence}, {delta}"
+            f"n must be at least 100 and confidence in (0, 1), not {n} and {confidence}"
         )
     outputs = [_outputs(mechanism, data, n) for data in (left, right)]
     half = n // 2
     first = (outputs[0][:half], outputs[1][:half])
     second = (outputs[0][half:], outputs[1][half:])
-    events = [
-        _best_event(statistic, *first, confidence, delta) for statistic in _statistics(*first)
-    ]
+    events = [_best_event(statistic, *first, bound) for statistic in (*_statistics(*first), *known)]
     _, (statistic, sign, threshold, swapped) = max(events, key=lambda scored: scored[0])
     hits = [int(np.sum(sign * statistic(part) >= sign * threshold)) for part in second]
     if swapped:
         hits.reverse()
-    bound = _log_ratio_bound(np.array(hits[0]), np.array(hits[1]), n - half, confidence, delta)
-    return max(0.0, float(bound))
+    return max(0.0, float(bound(np.array(hits[0]), np.array(hits[1]), n - half)))
 
 
-_Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-_Event = tuple[_Statistic, int, float, bool]  # statistic, sign, threshold, swapped sides
+_Event = tuple[Statistic, int, float, bool]  # statistic, sign, threshold, swapped sides
 
 
 def _outputs(mechanism: Callable[[Data], ArrayLike], data: Data, n: int) -> NDArray[np.float64]:
@@ -97,7 +165,7 @@ def _outputs(mechanism: Callable[[Data], ArrayLike], data: Data, n: int) -> NDAr
     return outputs
 
 
-def _statistics(left: NDArray[np.float64], right: NDArray[np.float64]) -> Iterator[_Statistic]:
+def _statistics(left: NDArray[np.float64], right: NDArray[np.float64]) -> Iterator[Statistic]:
     """Statistics worth trying, chosen from the first half of the outputs."""
     d = left.shape[1]
     means = left.mean(axis=0) - right.mean(axis=0)
@@ -106,7 +174,7 @@ def _statistics(left: NDArray[np.float64], right: NDArray[np.float64]) -> Iterat
     leading += np.argsort(-np.abs(spreads))[:_COORDINATES].tolist()
     directions = [np.eye(d)[i] for i in dict.fromkeys(leading)]
     if d > 1:
-        directions += [np.ones(d), means]
+        directions += [np.ones(d), means, _apart_for_their_spread(left, right)]
         yield _vote(left, right)
     for direction in directions:
         yield _projection(direction)
@@ -114,11 +182,19 @@ def _statistics(left: NDArray[np.float64], right: NDArray[np.float64]) -> Iterat
         yield _off_grid
 
 
-def _projection(direction: NDArray[np.float64]) -> _Statistic:
+def _projection(direction: NDArray[np.float64]) -> Statistic:
     return lambda outputs: np.asarray(outputs @ direction, dtype=np.float64)
 
 
-def _vote(left: NDArray[np.float64], right: NDArray[np.float64]) -> _Statistic:
+def _apart_for_their_spread(
+    left: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Fisher's direction (d,): the inverse of the pooled covariance times the means' difference."""
+    spread = np.cov(left, rowvar=False) + np.cov(right, rowvar=False)
+    return np.asarray(np.linalg.pinv(spread) @ (left.mean(axis=0) - right.mean(axis=0)))
+
+
+def _vote(left: NDArray[np.float64], right: NDArray[np.float64]) -> Statistic:
     """Coordinates vote for a side by their log odds, as if they were independent.
 
     For independent two-sided geometric noise this is the likelihood ratio itself: it has two values
@@ -147,11 +223,10 @@ def _off_grid(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _best_event(
-    statistic: _Statistic,
+    statistic: Statistic,
     left: NDArray[np.float64],
     right: NDArray[np.float64],
-    confidence: float,
-    delta: float,
+    bound: _Bound,
 ) -> tuple[float, _Event]:
     """The threshold event with the largest bound on the first half."""
     a, b = np.sort(statistic(left)), np.sort(statistic(right))
@@ -174,25 +249,37 @@ def _best_event(
             hits = [np.searchsorted(x, values, side="right") for x in (a, b)]
         for swapped in (False, True):
             over, under = (hits[1], hits[0]) if swapped else (hits[0], hits[1])
-            bounds = _log_ratio_bound(over, under, len(a), confidence, delta)
+            bounds = bound(np.asarray(over), np.asarray(under), len(a))
             i = int(np.argmax(bounds))
             events.append((float(bounds[i]), (statistic, sign, float(values[i]), swapped)))
     return max(events, key=lambda scored: scored[0])
 
 
-def _log_ratio_bound(
-    over: NDArray[np.int64],
-    under: NDArray[np.int64],
-    n: int,
-    confidence: float,
-    delta: float,
-) -> NDArray[np.float64]:
-    """Log of the least P[event] - delta over the largest P'[event] that n runs each allow."""
+def _least_and_most(
+    over: NDArray[np.int64], under: NDArray[np.int64], n: int, confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least P[event] and the largest P'[event] that n runs each allow (Clopper-Pearson)."""
     tail = (1 - confidence) / 2
     least = np.where(over > 0, beta.ppf(tail, np.maximum(over, 1), n - over + 1), 0.0)
     most = np.where(under < n, beta.ppf(1 - tail, under + 1, np.maximum(n - under, 1)), 1.0)
+    return least, most
+
+
+def _log_ratio_bound(
+    over: NDArray[np.int64], under: NDArray[np.int64], n: int, *, confidence: float, delta: float
+) -> NDArray[np.float64]:
+    """Log of P[event] - delta over P'[event], at least."""
+    least, most = _least_and_most(over, under, n, confidence)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(np.maximum(least - delta, 0.0)) - np.log(most), dtype=np.float64)
+
+
+def _excess_bound(
+    over: NDArray[np.int64], under: NDArray[np.int64], n: int, *, confidence: float, epsilon: float
+) -> NDArray[np.float64]:
+    """P[event] - exp(epsilon) P'[event], at least."""
+    least, most = _least_and_most(over, under, n, confidence)
+    return np.asarray(least - np.exp(epsilon) * most, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +319,7 @@ def audit_release(
     n: int,
     confidence: float,
     delta: float = 0.0,
+    known: Callable[[Data, Data], Sequence[Statistic]] = lambda _left, _right: (),
 ) -> Verdict:
     """Audit a release path as a whole: from a table to the numbers that leave the owner.
 
@@ -251,6 +339,7 @@ def audit_release(
         n: Runs on each side of each pair, at least 100.
         confidence: For all pairs together.
         delta: Claimed beside epsilon.
+        known: From a pair to statistics that tell its sides apart, for who knows the law.
 
     Raises:
         ValueError: No pairs, or as `epsilon_lower_bound`.
@@ -267,7 +356,9 @@ def audit_release(
 
     each = 1 - (1 - confidence) / len(pairs)
     bounds = {
-        name: epsilon_lower_bound(watched, left, right, n, each, delta=delta)
+        name: epsilon_lower_bound(
+            watched, left, right, n, each, delta=delta, known=known(left, right)
+        )
         for name, (left, right) in pairs.items()
     }
     return Verdict(claimed, bounds, off_grid, n, confidence)

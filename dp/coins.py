@@ -7,7 +7,7 @@ the binomial coefficients in integers and 60-digit decimals, not from a normal a
 Guarantee: `delta_of` is the least delta for which the table is (epsilon, delta)-DP under adding or
     removing one patient; `epsilon_of` and `coins_of` never claim more than it gives.
 Assumes: the coins are uniform and independent, and unknown to who sees the output.
-Source: the tight delta is the hockey-stick divergence (Balle, Barthe, Gaboardi 2018) of the two
+Proof: the tight delta is the hockey-stick divergence (Balle, Barthe, Gaboardi 2018) of the two
     neighbours' outputs, of which one is the other moved by one; both directions are the same by
     the symmetry of fair coins.
 """

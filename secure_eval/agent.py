@@ -205,6 +205,14 @@ class AgentRun:
     def digits(self, score: bytes, tables: Sequence[Table], commitments: Sequence[bytes]) -> bytes:
         """Return message 2 for message 1 (section 2): low digits, flags, tops and coins, if any.
 
+        Guarantee:
+            Tells the evaluator nothing: all of it is encrypted. It fixes the noise of the run.
+        Assumes:
+            As `KeyHolder.encrypted`; the noise key is fresh.
+        Proof:
+            Coins and the commitment follow from the noise key before either nonce is known, so
+            they are independent of the flips; what they are worth is said in `coins`.
+
         Args:
             score: message 1.
             tables: what is released, and under which law; the histogram first.
@@ -238,6 +246,19 @@ class AgentRun:
 
     def characters(self, shares: bytes, nonces: Sequence[bytes]) -> bytes:
         """Return message 4 for message 3 (section 5): noise, if geometric, and characters.
+
+        Guarantee:
+            What the evaluator can open afterwards are the counts of `tables` plus the noise of
+            their laws, so it is (sum of the tables' epsilons)-DP under adding or removing one
+            patient; with coins each table adds its delta of 1e-6.
+        Assumes:
+            One row per patient. Somebody debited the sum before (the owner's ledger). Noise key
+            and at least one nonce are random.
+        Proof:
+            A patient is in one cell of each table at most, so `noise` makes each table private at
+            its own epsilon; basic composition adds them (Dwork et al. 2006). The noise follows
+            from the committed key and both nonces, so nobody chooses it, and the round is answered
+            once, so there is one draw.
 
         Args:
             shares: message 3.

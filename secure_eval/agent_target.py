@@ -70,6 +70,17 @@ class AgentTarget:
     def noise_message(self, nonce: bytes, epsilon_micro: int | None) -> bytes:
         """Return the encrypted noise. Spends epsilon.
 
+        Guarantee:
+            What the evaluator can open afterwards are the cell x label counts plus this noise:
+            epsilon-DP under adding or removing one patient.
+        Assumes:
+            One row per patient. Somebody debited epsilon before (the owner's ledger). The noise
+            key or the nonce is random.
+        Proof:
+            A patient is in one place of the table, so its L1 sensitivity is 1 and two-sided
+            geometric noise gives epsilon (`noise`). The key was committed to before the nonce was
+            known and the round is answered once, so nobody chooses the draw and there is one.
+
         Args:
             nonce: the evaluator's, which opens its commitment.
             epsilon_micro: epsilon in millionths.

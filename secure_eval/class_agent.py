@@ -1,8 +1,11 @@
 """The key holder's part in a run of one model for each class: the classes' own runs in step.
 
 Guarantee: as `CheckedAgentRun` for each class; a class whose run ended ends them all, so there is
-    one refusal that depends on the key in the whole run, as in a run of one model.
+    one refusal that depends on the key in the whole run, as in a run of one model. What is opened
+    is private at the sum of all tables' epsilons, over all classes.
 Assumes: as `AgentRun`.
+Proof: each class's tables are a release of the same patients (the class against the rest), so
+    nothing is disjoint and epsilons add up; each class's noise has a key of its own.
 """
 
 from collections.abc import Callable, Sequence

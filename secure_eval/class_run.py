@@ -188,6 +188,13 @@ class ClassesScoringRun:
         """Return the noised counts: row 2 k holds the rest, row 2 k + 1 class k.
 
         Groups are named "k:attribute", (levels, 2) each.
+
+        Guarantee:
+            Private at the sum of the epsilons of all classes' tables, or an error.
+        Assumes:
+            As `ScoringRun.release`.
+        Proof:
+            Each class is a release of the same patients, so their epsilons add up.
         """
         opened = [run.release(part) for run, part in self._split(replies)]
         groups = {

@@ -10,8 +10,10 @@ Guarantee: whatever bits the key holder committed to, each cell's noise is Binom
     `dp.coins`. Who does not know v learns nothing of the noise from the flips.
 Assumes: SHAKE-256 as a random function; the key holder's own bits are random, which only itself
     needs: they are what hides its rows.
-Source: Dwork, Kenthapadi, McSherry, Mironov, Naor, "Our data, ourselves", EUROCRYPT 2006 (binomial
-    noise from shared coins).
+Proof: a bit that is fixed before an independent uniform one is drawn gives, by exclusive or, a
+    uniform bit: so each of the m slots is one fair coin whichever of the two sides is honest. The
+    sum of m of them is Binomial(m, 1/2); what that is worth is computed exactly in `dp.coins`
+    (Dwork, Kenthapadi, McSherry, Mironov, Naor, "Our data, ourselves", EUROCRYPT 2006).
 """
 
 from collections.abc import Sequence

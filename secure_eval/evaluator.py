@@ -359,6 +359,15 @@ class ScoringRun(RunInputs):
     def release(self, replies: bytes) -> Opened:
         """Return the noised counts for message 6 (section 8).
 
+        Guarantee:
+            Exact counts plus the key holder's noise, or an error: private at the sum of the tables'
+            epsilons under adding or removing one patient, with 1e-6 of delta a table of coins.
+        Assumes:
+            What `AgentRun.characters` assumes.
+        Proof:
+            `AgentRun.characters`; replies are padded but for these sums, and weighted sums of them
+            that the field's random weights bind to the counts (`opening`).
+
         Raises:
             ValueError: a malformed message or a failed check.
         """

@@ -123,6 +123,16 @@ class TargetOpening:
     def release(self, replies: bytes) -> Integers:
         """Return the noised counts (K, L).
 
+        Guarantee:
+            The counts of the tested upload plus the key holder's noise, or an error: epsilon-DP
+            under adding or removing one patient.
+        Assumes:
+            The encrypted noise is the committed one, which its test does not show (an arbiter
+            does); the key holder is who the noise protects.
+        Proof:
+            `AgentTarget.noise_message`; the openings show the sums only (`opening`), and weighted
+            sums of them that the field's random weights bind to the cells.
+
         Raises:
             ValueError: a malformed message or a failed check.
         """

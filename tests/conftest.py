@@ -1,6 +1,7 @@
 """What all tests share: databases, and one honest line for what this machine cannot run."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import requires
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.29 and later call their maker otherwise
+# A shell's background job ignores Ctrl-C and so would the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 _PROGRAMS = databases.find_programs()
 _HAS_POSTGRES = requires.need("postgres", _PROGRAMS is not None)
 

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from api.console.sessions import Viewer
+from api.paging import PAGE
+from clearinghouse.ids import is_id
 from clearinghouse.log.entries import parse_entry
 from clearinghouse.messages.results import PriceList, RunView
 from clearinghouse.money import format_money
@@ -112,22 +114,26 @@ def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str, now:
     return shown("request.html", viewer, values)
 
 
-def sources(_request: Request, viewer: Viewer, tx: Tx) -> Response:
-    """All cohorts; what is shown of one is public among participants."""
-    found = tx.cohorts.sources()
+def sources(request: Request, viewer: Viewer, tx: Tx) -> Response:
+    """Cohorts, page by page; what is shown of one is public among participants."""
+    asked = request.query_params.get("after", "")
+    after = asked if is_id(asked, "src") else ""
+    listed = tx.cohorts.sources(after=after, limit=PAGE + 1)
+    found = listed[:PAGE]
     spent = {key: item.epsilon_micro for key, item in _summaries(tx, found).items()}
     values = {
         "title": "Sources",
         "sources": found,
         "spent": spent,
         "names": named(tx, [source.org_id for source in found]),
+        "next": found[-1].id if len(listed) > PAGE else "",
     }
     return shown("sources.html", viewer, values)
 
 
 def budgets(_request: Request, viewer: Viewer, tx: Tx, spent: Mapping[str, int]) -> Response:
     """What the organisation's own data has released, by the log."""
-    names = {source.id: source.name for source in tx.cohorts.sources()}
+    names = {data: tx.cohorts.source(data).name for data in spent if data.startswith("src_")}
     rows = [
         (data, names.get(data, "validation set" if data.startswith("val_") else ""), micro)
         for data, micro in sorted(spent.items())

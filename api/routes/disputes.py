@@ -1,12 +1,11 @@
 """Disputes, reputation, statements of organisations, and the history of prices."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.responses import HTMLResponse, Response
 
 from api.bodies import takes
 from api.calls import Call, CallOf
+from api.paging import PAGE, Limit
 from clearinghouse.errors import NotFoundError
 from clearinghouse.messages.base import Id
 from clearinghouse.messages.disputes import (
@@ -25,8 +24,6 @@ from clearinghouse.store.records import Dispute
 from clearinghouse.store.store import Tx
 
 router = APIRouter(tags=["settle"])
-
-MOST = 200
 
 
 @router.post("/disputes", response_model=DisputeView, openapi_extra=takes(OpenDispute))
@@ -127,7 +124,7 @@ def get_price_history(
     call: CallOf,
     source_id: str,
     cursor: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    limit: Limit = PAGE,
 ) -> PriceHistory:
     """A source's prices in the requests that the caller takes part in, oldest first."""
     with call.desk.store.read() as tx:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import JSON, Call, CallOf, DeskOf, registering_call
+from api.paging import PAGE, Limit
 from clearinghouse.messages.audits import SeedList
 from clearinghouse.messages.base import Id
 from clearinghouse.messages.intake import (
@@ -71,11 +72,17 @@ def register_source(call: CallOf) -> Response:
 
 
 @router.get("/sources")
-def list_sources(call: CallOf, schema_id: Id | None = None) -> SourceList:
-    """All sources, or those of one schema."""
+def list_sources(
+    call: CallOf, schema_id: Id | None = None, cursor: Id | None = None, limit: Limit = PAGE
+) -> SourceList:
+    """All sources, or those of one schema, page by page."""
     with call.desk.store.read() as tx:
-        found = tx.cohorts.sources(schema_id)
-        return SourceList(sources=_with_standing(tx, call, found))
+        found = tx.cohorts.sources(schema_id, after=cursor or "", limit=limit + 1)
+        shown = found[:limit]
+        return SourceList(
+            sources=_with_standing(tx, call, shown),
+            next_cursor=shown[-1].id if len(found) > limit else None,
+        )
 
 
 @router.get("/sources/{source_id}")

@@ -11,6 +11,7 @@ from clearinghouse.errors import InputError
 from clearinghouse.money import format_money
 
 if TYPE_CHECKING:
+    from clearinghouse.log.replay import Replay
     from clearinghouse.log.story import RequestStory
 
 MAX_RECEIPT_BYTES = 4 * 2**20
@@ -103,12 +104,14 @@ def audit_log(directory: Path, log_key: str | None) -> Result:
     found = verify_log_directory(directory, trusted_log_key=log_key)
     told = verify_replay(found.entries)
     epsilon = {owner: format_money(spent) for owner, spent in told.epsilon_by_owner.items()}
+    rho = {data: _rho(told, data) for data in told.rho_by_data}
     requests = {name: _request(story) for name, story in told.requests.items()}
     number = len(found.checks) + 1
     lines = [f"{directory}: {len(found.entries)} entries verified"]
     lines += [f"  {check.number}  {check.name}: {check.detail}" for check in found.checks]
     lines.append(f"  {number}  replay by the market's rules: {len(requests)} requests")
     lines += [f"  epsilon released by {owner}: {spent}" for owner, spent in epsilon.items()]
+    lines += [f"  rho released of {data}: {item['words']}" for data, item in rho.items()]
     lines += [f"  {name}: {story['words']}" for name, story in requests.items()]
     value = {
         "verified": True,
@@ -116,9 +119,23 @@ def audit_log(directory: Path, log_key: str | None) -> Result:
         "log_fingerprint": found.log_fingerprint,
         "log_key_is_embedded": found.log_key_is_embedded,
         "epsilon_by_owner": epsilon,
+        "rho_by_data": rho,
         "requests": requests,
     }
     return value, "\n".join(lines)
+
+
+def _rho(told: Replay, data: str) -> dict[str, str]:
+    """What was taken of a validation set's zCDP lane, and what both lanes mean together."""
+    from clearinghouse.noise_laws import DELTA_WORDS, epsilon_of_rho
+
+    rho, pure = told.rho_by_data[data], told.epsilon_by_data.get(data, 0)
+    meant = format_money(pure + epsilon_of_rho(rho))
+    words = (
+        f"{format_money(rho)}; with the epsilon {format_money(pure)} of its pure lane that means "
+        f"epsilon {meant} at delta 1e-6 ({DELTA_WORDS})"
+    )
+    return {"rho": format_money(rho), "epsilon": format_money(pure), "meant": meant, "words": words}
 
 
 def _request(story: RequestStory) -> dict[str, Any]:

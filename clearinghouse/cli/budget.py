@@ -20,7 +20,7 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.runs import supported
 from clearinghouse.errors import InputError, RefusedError, TryAgainError
 from clearinghouse.money import MICRO, format_money
-from clearinghouse.noise_laws import epsilon_of_rho
+from clearinghouse.noise_laws import DELTA_WORDS, epsilon_of_rho
 from clearinghouse.score_bins import published_bins
 from dp.coins import standard_deviation
 from dp.laws import DELTA, HISTOGRAM_PERCENT, Law, choose
@@ -293,7 +293,8 @@ def _words(home: Path, books: Books, value: dict[str, Any]) -> str:
         rho = value["lanes"]["rho"]
         lines.append(
             f"and rho {rho['spent']} of {rho['limit']} for scores; together that means epsilon "
-            f"{format_money(books.meant)} of {format_money(books.meant_limit)} at delta 1e-6"
+            f"{format_money(books.meant)} of {format_money(books.meant_limit)} at delta 1e-6 "
+            f"({DELTA_WORDS})"
         )
     if value["releases"]:
         lines.append(_table_words(value["releases"]))

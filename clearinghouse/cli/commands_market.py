@@ -1,13 +1,10 @@
-"""Commands that act in a market: source, valset, agent, request, delivery, model.
+"""Commands that act in a market: source, valset, agent, request.
 
 Only declarations: what a command needs is imported when it runs.
 """
 
-import json
-import sys
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,13 +15,11 @@ from clearinghouse.cli.options import (
     Home,
     Json,
     RequestArgument,
-    SchemaOption,
     Server,
     emit,
     progress,
 )
 from clearinghouse.consent import DISCLOSURE
-from clearinghouse.errors import InputError
 
 
 def _app(words: str) -> typer.Typer:
@@ -36,35 +31,17 @@ APPS = {
     "valset": valset_app,
     "agent": (agent_app := _app("The hospital's key agent.")),
     "request": (request_app := _app("A hospital's wish for records and a model.")),
-    "delivery": (delivery_app := _app("Records that were sealed to a developer.")),
-    "model": (model_app := _app("A developer's model.")),
 }
 
 SourceYaml = Annotated[
     Path, typer.Argument(metavar="SOURCE.yaml", help="Name, table, schema, price, epsilon.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of training only; never of noise or keys.")]
-MODEL_HELP = "A path to an .onnx file, or a recipe: logistic, gam, trees."
 
 
 def declare(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for name, noun in APPS.items():
         app.add_typer(noun, name=name)
-
-
-def _say(as_json: bool) -> Any:
-    """Takes events of a task loop and prints each on a line of its own."""
-    from clearinghouse.cli.loop import event_words
-
-    def say(event: dict[str, Any]) -> None:
-        words = event_words(event)
-        if "spent" in event:
-            words += f"; epsilon {event['spent']} of {event['limit']} spent"
-        sys.stdout.write((json.dumps(event) if as_json else words) + "\n")
-        sys.stdout.flush()
-
-    return say
 
 
 # ---------------------------------------------------------------- source
@@ -144,7 +121,7 @@ def source_deliver(
 
     Commits and reveals the ask, seals exactly the ordered records.
     """
-    from clearinghouse.cli.loop import Worker, alone, stopping
+    from clearinghouse.cli.loop import Worker, alone, stopping, teller
     from clearinghouse.cli.profile import session
     from clearinghouse.cli.provider import open_provider
 
@@ -154,7 +131,7 @@ def source_deliver(
         alone(opened.keystore),
     ):
         provider = open_provider(opened)
-        worker = Worker(provider, _say(as_json))
+        worker = Worker(provider, teller(as_json))
         if watch:
             progress(as_json, False, f"watching for {provider.source_id}; Ctrl-C stops")
             worker.watch(stop)
@@ -189,7 +166,7 @@ def agent_run(
     It alone holds the secret key. A task that has begun is finished before it stops.
     """
     from clearinghouse.cli.hospital import open_hospital, run_agent
-    from clearinghouse.cli.loop import alone, stopping
+    from clearinghouse.cli.loop import alone, stopping, teller
     from clearinghouse.cli.profile import check_id, session
 
     with (
@@ -206,7 +183,7 @@ def agent_run(
         emit(
             as_json,
             *run_agent(
-                opened, hospital, _say(as_json), stop, until=until, trusted=trust_audits or ()
+                opened, hospital, teller(as_json), stop, until=until, trusted=trust_audits or ()
             ),
         )
 
@@ -303,116 +280,3 @@ def request_simulate(
 
     asks = (least_ask, most_ask)
     emit(as_json, *run(patients, developers, best, gap, threshold, asks, seed, home))
-
-
-# ---------------------------------------------------------------- delivery and model
-
-
-@delivery_app.command("list")
-def delivery_list(home: Home = DEFAULT_HOME, server: Server = None, as_json: Json = False) -> None:
-    """List deliveries to open and training sets made."""
-    from clearinghouse.cli.developer import list_deliveries
-    from clearinghouse.cli.profile import session
-
-    with session(home, server, role="developer") as opened:
-        emit(as_json, *list_deliveries(opened))
-
-
-@delivery_app.command("open")
-def delivery_open(
-    schema: SchemaOption = None,
-    home: Home = DEFAULT_HOME,
-    server: Server = None,
-    as_json: Json = False,
-) -> None:
-    """Open and check deliveries, keep the records."""
-    from clearinghouse.cli.developer import open_deliveries
-    from clearinghouse.cli.loop import alone
-    from clearinghouse.cli.profile import session
-
-    with session(home, server, role="developer") as opened, alone(opened.keystore):
-        # the result is one JSON document; events would make it several
-        emit(as_json, *open_deliveries(opened, schema, lambda _event: None))
-
-
-@model_app.command("preflight")
-def model_preflight(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    schema: Annotated[Path, typer.Option("--schema", help="The public schema.yaml.")],
-    seed: Seed = 7,
-    as_json: Json = False,
-) -> None:
-    """Import a model, run it encrypted on made-up rows; free."""
-    _check_file(model, schema)
-    from clearinghouse.cli.preflight import preflight
-
-    emit(as_json, *preflight(model, schema, seed))
-
-
-def _check_file(model: str, schema: Path | None) -> None:
-    """Read a file before what scores it is loaded: a bad one is refused at once.
-
-    Raises:
-        InputError: It is no ONNX file, or cannot be imported for the schema.
-    """
-    path = Path(model)
-    kind = path.suffix.lower()
-    if kind and (kind != ".onnx" or not path.is_file()):
-        reason = "does not exist" if kind == ".onnx" else "is no model"
-        if kind in (".pkl", ".pickle", ".joblib"):
-            reason = "is a pickle, which could run code and is never read: export it (skl2onnx)"
-        from clearinghouse.documents import shown
-
-        raise InputError(
-            f"{shown(model)} {reason}. Give the path of an .onnx file, or one of the recipes "
-            "logistic, gam, trees"
-        )
-    if kind and schema is not None and find_spec("onnx") is not None:
-        from clearinghouse.client.onnx_sandbox import import_onnx
-        from clearinghouse.schema import load_schema
-
-        import_onnx(path, load_schema(schema))
-
-
-@model_app.command("submit")
-def model_submit(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    schema: SchemaOption = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Of the model; its file's name if left out.")
-    ] = None,
-    seed: Seed = 7,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Wait until a request took the model and its nonce."),
-    ] = False,
-    request: Annotated[
-        str | None, typer.Option("--request", help="With --wait: this request.")
-    ] = None,
-    ask: Annotated[
-        str | None, typer.Option("--ask", help="Sealed bid for procurements: the least you take.")
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    server: Server = None,
-    as_json: Json = False,
-) -> None:
-    """Submit a model to the requests that ask for one.
-
-    Their deliveries are opened first; a recipe is trained on them.
-    """
-    _check_file(model, schema)
-    from clearinghouse.cli.developer import open_developer, submit
-    from clearinghouse.cli.loop import alone, stopping
-    from clearinghouse.cli.profile import check_id, session
-
-    with (
-        stopping() as stop,
-        session(home, server, role="developer", pause=stop.wait) as opened,
-        alone(opened.keystore),
-    ):
-        if request is not None:
-            check_id(request, "req", "request")
-        developer = open_developer(opened, model, schema, seed, name, ask)
-        if wait:
-            progress(as_json, False, "waiting for a request; Ctrl-C stops")
-        emit(as_json, *submit(developer, _say(as_json), stop, wait=wait, request=request))

@@ -55,6 +55,10 @@ def doctor(
         bool,
         typer.Option("--world", help="With --data: recompute log, money, blobs and receipts."),
     ] = False,
+    owner: Annotated[
+        list[Path] | None,
+        typer.Option("--owner", help="With --world: an owner's home; its ledger is compared too."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check this machine, home and server; exit 3 if broken."""
@@ -64,7 +68,9 @@ def doctor(
     if data is not None:
         from clearinghouse.cli.doctor_server import doctor_server
 
-        value, words = doctor_server(data, world=world)
+        if owner and not world:
+            raise InputError("--owner is compared by --world: give both")
+        value, words = doctor_server(data, world=world, owners=owner or ())
     else:
         value, words = run(home, server)
     emit(as_json, value, words)

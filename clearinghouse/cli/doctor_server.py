@@ -2,7 +2,7 @@
 
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clearinghouse.blobs import BlobStore
@@ -18,23 +18,29 @@ from clearinghouse.store.store import Store, Tx
 SILENT_LEASES = 3
 
 
-def doctor_server(data: Path, *, world: bool = False) -> Result:
-    """Check everything that a server needs; with `world` also everything it holds."""
+def doctor_server(data: Path, *, world: bool = False, owners: Sequence[Path] = ()) -> Result:
+    """Check everything that a server needs; with `world` also everything it holds.
+
+    Args:
+        data: The server's folder.
+        world: Whether to recompute all that it holds.
+        owners: With `world`, homes of owners of data whose ledgers are compared with the log.
+    """
     try:
         settings = settings_from_environment(data)
     except ClearinghouseError as error:
         return report([Finding("settings", "broken", str(error), "correct the variable")])
-    return report([*machine(), *_folder(settings), *_database(settings), *_world(data, world)])
+    found = _world(data, owners) if world else ()
+    return report([*machine(), *_folder(settings), *_database(settings), *found])
 
 
-def _world(data: Path, wanted: bool) -> Iterator[Finding]:
-    if wanted:
-        from clearinghouse.cli.world import look_at_world
+def _world(data: Path, owners: Sequence[Path]) -> Iterator[Finding]:
+    from clearinghouse.cli.world import look_at_world
 
-        try:
-            yield from look_at_world(data)
-        except ClearinghouseError as error:
-            yield Finding("world", "broken", str(error), "see docs/operate.md, Drills")
+    try:
+        yield from look_at_world(data, owners)
+    except ClearinghouseError as error:
+        yield Finding("world", "broken", str(error), "see docs/operate.md, Drills")
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

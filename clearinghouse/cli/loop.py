@@ -1,8 +1,10 @@
 """A party's task loop for people: stops between two tasks, and only one runs in a home."""
 
 import fcntl
+import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,3 +149,16 @@ def event_words(event: dict[str, Any]) -> str:
             return f"waiting: {event['message']}"
         case _:
             return str(event.get("message", event["event"]))
+
+
+def teller(as_json: bool) -> Say:
+    """A function that prints each event of a task loop on a line of its own."""
+
+    def say(event: dict[str, Any]) -> None:
+        words = event_words(event)
+        if "spent" in event:
+            words += f"; epsilon {event['spent']} of {event['limit']} spent"
+        sys.stdout.write((json.dumps(event) if as_json else words) + "\n")
+        sys.stdout.flush()
+
+    return say

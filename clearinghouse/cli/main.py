@@ -17,6 +17,7 @@ import typer
 
 from clearinghouse.cli import (
     commands_consent,
+    commands_developer,
     commands_identity,
     commands_market,
     commands_onsite,
@@ -55,8 +56,9 @@ app.add_typer(log_app, name="log")
 commands_party.declare(app, schema_app)
 commands_identity.declare(app, commands_party.org_app)
 commands_market.declare(app)
-commands_consent.declare(app, commands_market.source_app, commands_market.delivery_app)
-commands_results.declare(app, commands_market.model_app)
+commands_developer.declare(app)
+commands_consent.declare(app, commands_market.source_app, commands_developer.delivery_app)
+commands_results.declare(app, commands_developer.model_app)
 commands_settle.declare(
     app, commands_results.price_app, commands_party.org_app, commands_market.request_app
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from clearinghouse.cli.transfers import transfers
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party
 from clearinghouse.client.transport import Transport, make_client
@@ -193,10 +194,11 @@ def session(
         raise InputError(f"{home} knows no server. Give --server URL")
     keystore = Keystore.open(home)
     more: dict[str, Any] = {} if pause is None else {"pause": pause}
-    with make_client(address) as client:
+    with make_client(address) as client, transfers() as shown_bytes:
         transport = Transport(
-            address, keystore.signing_key, SystemClock(), client, attempts=attempts, **more
-        )
+            address, keystore.signing_key, SystemClock(), client,
+            attempts=attempts, progress=shown_bytes, **more,
+        )  # fmt: skip
         try:
             yield Session(home, profile, keystore, transport)
         except AuthenticationError as error:

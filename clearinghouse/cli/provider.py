@@ -20,11 +20,12 @@ from clearinghouse.cli.grants import (
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.consents import GrantTerms
+from clearinghouse.client.listing import list_sources
 from clearinghouse.client.provider import SUMMARY_SHARE, Provider, SourceTerms
 from clearinghouse.consent import DISCLOSURE
 from clearinghouse.documents import Fields, load_document
 from clearinghouse.errors import InputError, RefusedError
-from clearinghouse.messages.intake import SourceList, SourceView
+from clearinghouse.messages.intake import SourceView
 from clearinghouse.money import MICRO, format_money, micro_epsilon
 from clearinghouse.rows import tree_size
 from clearinghouse.schema import Schema, load_schema
@@ -260,9 +261,8 @@ def register(session: Session, path: Path) -> Result:
 def listing(session: Session, everywhere: bool) -> Result:
     """Sources of this home's schema, or of all schemas."""
     schema_id = session.schema_id()
-    query = "" if everywhere or schema_id is None else f"schema_id={schema_id}"
     session.org_id()
-    found = session.transport.get("/sources", SourceList, query=query).sources
+    found = list_sources(session.transport, None if everywhere else schema_id)
     rows = [["source", "name", "owner", "size", "state"]]
     rows += [[s.id, s.name, s.org_id, str(s.size_class), _state(s)] for s in found]
     value = {"sources": [source.model_dump() for source in found]}

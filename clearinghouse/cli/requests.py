@@ -12,8 +12,9 @@ from clearinghouse.cli.hospital import TERMS, open_hospital
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, pick_request
 from clearinghouse.cli.request_file import read_request_file
+from clearinghouse.client.listing import list_sources
 from clearinghouse.errors import InputError, NotFoundError, RefusedError, TryAgainError
-from clearinghouse.messages.intake import OpenRequest, OrgView, RequestView, SourceList
+from clearinghouse.messages.intake import OpenRequest, OrgView, RequestView
 from clearinghouse.messages.results import ClearingView, StatementView
 from clearinghouse.money import MICRO, format_money
 
@@ -33,8 +34,7 @@ def open_request(session: Session, path: Path) -> Result:
     found = read_request_file(path, hospital.terms.epsilon_target_micro, run_terms)
     sources = found.source_ids
     if sources is None:
-        query = f"schema_id={hospital.schema_id}"
-        listed = session.transport.get("/sources", SourceList, query=query).sources
+        listed = list_sources(session.transport, hospital.schema_id)
         sources = tuple(source.id for source in listed if source.published and not source.withdrawn)
         if not sources:
             raise InputError(f"{path}: 'sources: all', and no source has published yet. Wait")

@@ -7,12 +7,13 @@ from typing import Any
 from clearinghouse.cli.audit import check_receipt
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id, known_requests, pick_request
+from clearinghouse.client.listing import list_sources
 from clearinghouse.errors import InputError, NotFoundError
 from clearinghouse.messages.audits import AuditView
-from clearinghouse.messages.intake import SourceList
 from clearinghouse.messages.jobs import CancelRun
 from clearinghouse.messages.results import PriceList, PriceView, RunList, RunView
 from clearinghouse.money import format_money
+from clearinghouse.noise_laws import privacy_facts
 
 
 def _runs(session: Session, request_id: str) -> list[RunView]:
@@ -110,12 +111,19 @@ def show_run(session: Session, run_id: str, request_id: str | None) -> Result:
     rows = [["metric", "value", "90% interval"]]
     rows += [[name, *_metric(run, name)] for name in run.scorecard.get("intervals", {})]
     if len(rows) > 1:
-        lines += [columns(rows), f"epsilon {format_money(run.epsilon_micro)} was spent on it"]
+        lines += [columns(rows), _spent_words(run)]
     if run.audit.state != "none":
         lines.append(f"  {audit_words(run.audit)}")
     if run.receipt:
         lines.append(f"receipt: clearinghouse receipt show {run.receipt} --out receipt.txt")
     return run.model_dump(), "\n".join(lines)
+
+
+def _spent_words(run: RunView) -> str:
+    """What the run took of the hospital's budget, with its delta where its noise has one."""
+    words = f"epsilon {format_money(run.epsilon_micro)} was spent on it"
+    facts = privacy_facts([int(table.get("coins", 0)) for table in run.tables], 0)
+    return f"{words}, at delta {facts['delta']}" if facts else words
 
 
 def cancel_run(session: Session, run_id: str, reason: str, request_id: str | None) -> Result:
@@ -176,11 +184,8 @@ def list_prices(session: Session, request_id: str | None) -> Result:
     session.org_id()
     wanted = pick_request(session.keystore, request_id)
     found = session.transport.get(f"/requests/{wanted}/prices", PriceList)
-    query = "" if (schema := session.schema_id()) is None else f"schema_id={schema}"
-    names = {
-        source.id: source.name
-        for source in session.transport.get("/sources", SourceList, query=query).sources
-    }
+    sources = list_sources(session.transport, session.schema_id())
+    names = {source.id: source.name for source in sources}
     prices = sorted(found.prices, key=lambda price: (-price.point_micro, price.source_id))
     rows = [["source", "price", "from", "to", "status", "value of the source", "Shapley"]]
     rows += [_price_row(price, names) for price in prices]

@@ -1,11 +1,12 @@
 """`log audit --data` and `doctor --data --world`: a server's database against its own log."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clearinghouse.cli.doctor import Finding
 from clearinghouse.cli.options import Result
+from clearinghouse.client.keystore import Keystore
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.log.checkpoint import NoteKey, parse_vkey
 from clearinghouse.settings import Settings, settings_from_environment
@@ -36,9 +37,14 @@ def audit_database(data: Path, log_key: str | None) -> Result:
     return {"verified": True, "entries": report.entries, "differences": []}, words
 
 
-def look_at_world(data: Path) -> Iterator[Finding]:
-    """What `check_world` finds, as findings of `doctor`."""
-    report = check_world(_settings(data), time.time())
+def look_at_world(data: Path, owners: Sequence[Path] = ()) -> Iterator[Finding]:
+    """What `check_world` finds, as findings of `doctor`; with these owners' own ledgers.
+
+    Raises:
+        InputError: A home is none, or registered nothing.
+    """
+    ledgers = dict(_ledger(home) for home in owners)
+    report = check_world(_settings(data), time.time(), ledgers=ledgers)
     for part in PARTS:
         troubles = [item for item in report.troubles if item.part == part]
         if not troubles:
@@ -49,6 +55,17 @@ def look_at_world(data: Path) -> Iterator[Finding]:
         if len(troubles) > MOST_NAMED:
             words = f"and {len(troubles) - MOST_NAMED} more"
             yield Finding(f"world: {part}", "broken", words, "see clearinghouse log audit --data")
+
+
+def _ledger(home: Path) -> tuple[str, list[Path | str]]:
+    """Whose home it is, and where its ledger is."""
+    if not home.is_dir():
+        raise InputError(f"{home} is no home of a party")
+    keystore = Keystore.open(home)
+    known = keystore.recall("org")
+    if known is None:
+        raise InputError(f"{home} was never registered, so nothing in the log is its")
+    return known["org_id"], [keystore.ledger_place]
 
 
 def _settings(data: Path) -> Settings:

@@ -48,6 +48,7 @@ from clearinghouse.messages.tasks import (
     ValsetChecksAnswer,
     ValsetChecksTask,
 )
+from clearinghouse.noise_laws import privacy_facts
 from clearinghouse.signing import (
     PAYLOAD_TYPE,
     b64decode_strict,
@@ -310,6 +311,9 @@ class Hospital(SealedRows):
             key_id=key_id,
             developer_ids=terms.developer_ids,
             epsilon_micro=terms.epsilon_score_micro,
+            facts=privacy_facts(
+                [table.get("coins", 0) for table in record["tables"]], terms.rho_score_micro
+            ),
             record=record,
             labels=np.bincount(labels, minlength=classes),
             levels=levels,

@@ -28,7 +28,7 @@ class Caller(Protocol):
     """What is needed of a `Transport`."""
 
     pause: Callable[[float], object]
-    progress: Callable[[int, int], object]
+    progress: Callable[[str, int, int], object]
 
     def post(self, path: str, message: Message, reply: type[Reply]) -> Reply:
         """POST a message."""
@@ -60,7 +60,7 @@ def send_pieces(caller: Caller, name: str, data: bytes, kind: str) -> None:
             raise TryAgainError(f"the upload of {name[:16]}... gets no further; repeat it later")
         if stuck:
             caller.pause(PAUSE_S)
-        caller.progress(told.received, len(data))
+        caller.progress("sent", told.received, len(data))
 
 
 def _begun(caller: Caller, message: BeginUpload) -> UploadView:

@@ -49,6 +49,7 @@ class Known:
         key_id: The hospital's key.
         developer_ids: Who may have submitted the model.
         epsilon_micro: Agreed cost of the run.
+        facts: What else the statement has to say of the run's privacy.
         record: The key agent's private note: tables with noise, and blobs.
         labels: (L,) rows of each label.
         levels: Subgroup table name to (levels, L) rows.
@@ -60,6 +61,7 @@ class Known:
     key_id: str
     developer_ids: Sequence[str]
     epsilon_micro: int
+    facts: Mapping[str, str]
     record: Mapping[str, Any]
     labels: Integers
     levels: Mapping[str, Integers]
@@ -91,7 +93,7 @@ def _check_names(claim: ScoreClaim, known: Known) -> None:
     _need(claim.epsilon_micro == known.epsilon_micro, "epsilon is not what was agreed")
     mine = [s for s in claim.signers if s.role == "hospital"]
     _need([s.key for s in mine] == [known.key_id], "this hospital's key is not the one to sign")
-    _need(not claim.facts, "it states further facts that this hospital cannot check")
+    _need(claim.facts == known.facts, "its facts are not those of this run's privacy")
 
 
 def transcript(record: Mapping[str, Any]) -> str:

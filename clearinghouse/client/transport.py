@@ -83,7 +83,8 @@ class Transport:
         client: Any httpx client, also one that calls an application in this process.
         attempts: Tries before giving up on a server that is away or busy.
         pause: Called with seconds between tries.
-        progress: Called with the bytes that arrived of a large upload, and its size.
+        progress: Called while a large blob goes ("sent") or comes ("received"), with the bytes
+            that arrived and all of its bytes.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Transport:
         *,
         attempts: int = ATTEMPTS,
         pause: Callable[[float], object] = time.sleep,
-        progress: Callable[[int, int], object] = lambda _sent, _size: None,
+        progress: Callable[[str, int, int], object] = lambda _way, _arrived, _size: None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.key, self.clock, self.client = key, clock, client
@@ -217,12 +218,16 @@ class Transport:
         )
         response = self.client.send(request, stream=True)
         try:
+            announced = response.headers.get("content-length", "")
+            whole = int(announced) if announced.isdigit() else 0
             parts, size = [], 0
             for part in response.iter_bytes():
                 size += len(part)
                 if size > limit:
                     raise ProtocolError(f"the server's answer is larger than {limit} bytes")
                 parts.append(part)
+                if whole > LARGE_BYTES:
+                    self.progress("received", size, whole)
         finally:
             response.close()
         asked = response.headers.get("retry-after", "")

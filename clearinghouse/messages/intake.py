@@ -107,9 +107,11 @@ class SourceView(Message):
 
 
 class SourceList(Message):
-    """GET /v1/sources?schema_id=."""
+    """GET /v1/sources?schema_id=&cursor=&limit=: in order of id."""
 
     sources: list[SourceView]
+    next_cursor: Id | None
+    """Give it as `cursor` for the next page; null on the last one."""
 
 
 class PublishSummary(Message):

@@ -1,6 +1,6 @@
 """Score receipts: what server and hospital sign, and the text with its place in the log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clearinghouse.canonical import digest
@@ -12,6 +12,7 @@ from clearinghouse.log.proof import LogProof
 from clearinghouse.log.receipt import build_receipt, read_claim, sign_claim
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ReceiptSignAnswer
+from clearinghouse.noise_laws import privacy_facts
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Receipt, Request, Run
@@ -21,9 +22,25 @@ _STATUS = {"ok": "determined", "undetermined": "undetermined"}
 
 
 def envelope(
-    tx: Tx, desk: Desk, request: Request, run: Run, scorecard: Mapping[str, Any], digests: Any
+    tx: Tx,
+    desk: Desk,
+    request: Request,
+    run: Run,
+    scorecard: Mapping[str, Any],
+    digests: Any,
+    coins: Sequence[int],
 ) -> dict[str, Any]:
-    """The score statement, signed by the server; `digests` are those of release and transcript."""
+    """The score statement, signed by the server.
+
+    Args:
+        tx: The transaction that records the release.
+        desk: Who signs.
+        request: Whose terms hold.
+        run: What was scored.
+        scorecard: Metrics and intervals.
+        digests: Of release and transcript.
+        coins: A cell of each released table; 0 under geometric noise.
+    """
     valset = tx.cohorts.valset(request.valset_id)
     hospital = tx.parties.get(request.org_id)
     release, transcript = digests
@@ -49,6 +66,7 @@ def envelope(
         metrics={
             name: Metric(scorecard[name], *ends) for name, ends in scorecard["intervals"].items()
         },
+        facts=privacy_facts(coins, request.terms.rho_score_micro),
         signers=tuple(
             Signer(role, org.id, org.key_id)
             for role, org in (("clearinghouse", desk.org), ("hospital", hospital))

@@ -227,7 +227,8 @@ def _publish(tx: Tx, desk: Desk, request: Request, turn: Turn, opened: dict[str,
         return False
     released = {"counts": opened["counts"], "groups": opened["groups"]}
     digests = record_release(tx, desk, request, turn.run, released)
-    statement = envelope(tx, desk, request, turn.run, opened["scorecard"], digests)
+    coins = [table.coins for table in turn.tables]
+    statement = envelope(tx, desk, request, turn.run, opened["scorecard"], digests, coins)
     tx.runs.release(
         turn.run.id,
         {

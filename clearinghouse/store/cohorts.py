@@ -88,17 +88,20 @@ class Cohorts:
             self._session.get(WithdrawalRow, source_id) is not None,
         )
 
-    def sources(self, schema_id: str | None = None) -> tuple[Source, ...]:
-        """Return all sources, or those of one schema, in order of id."""
-        query = select(SourceRow).order_by(SourceRow.id)
+    def sources(
+        self, schema_id: str | None = None, *, after: str = "", limit: int
+    ) -> tuple[Source, ...]:
+        """Return the next sources after an id, of all schemas or of one, in order of id."""
+        query = select(SourceRow).where(col(SourceRow.id) > after)
         if schema_id is not None:
             query = query.where(SourceRow.schema_id == schema_id)
-        published = set(self._session.exec(select(SummaryRow.source_id)))
-        withdrawn = set(self._session.exec(select(WithdrawalRow.source_id)))
-        return tuple(
-            _source(row, row.id in published, row.id in withdrawn)
-            for row in self._session.exec(query)
+        rows = self._session.exec(query.order_by(SourceRow.id).limit(limit)).all()
+        ids = [row.id for row in rows]
+        published, withdrawn = (
+            set(self._session.exec(select(column).where(column.in_(ids))))
+            for column in (col(SummaryRow.source_id), col(WithdrawalRow.source_id))
         )
+        return tuple(_source(row, row.id in published, row.id in withdrawn) for row in rows)
 
     def add_summary(self, summary: Summary) -> bool:
         """Store a source's summary; False if the identical one is there.

@@ -70,7 +70,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, se
     """Names found at the server and at the parties, by step."""
     folder = tmp_path_factory.mktemp("canaries")
     hospital, providers = Planted("hospital", 57, 23), Planted("provider", 44, 71)
-    own, sold = hospital.canaries, providers.canaries
+    own, sold = canary.Search(hospital.canaries), canary.Search(providers.canaries)
+    all_of_them = canary.Search([*hospital.canaries, *providers.canaries])
     tables = {
         "hospital": hospital.rows(60, 1),
         "first": providers.rows(50, 2),
@@ -96,17 +97,15 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, se
     def look(step: str, stage: Stage) -> None:
         everywhere: set[str] = set()
         for pid in canary.descendants(stage.pids["server"]):
-            everywhere |= canary.in_process(pid, [*own, *sold])
+            everywhere |= all_of_them.in_process(pid)
         for place in (stage.server_data, bodies):
-            everywhere |= canary.in_tree(place, [*own, *sold])
+            everywhere |= all_of_them.in_tree(place)
         for log in stage.directory.glob("*.log"):  # of the parties' processes as well
-            everywhere |= canary.in_tree(log, [*own, *sold])
+            everywhere |= all_of_them.in_tree(log)
         found[step] = {
             "server": everywhere,
-            "agent": canary.in_process(stage.pids["agent"], own) if step in WITNESSED else set(),
-            "providers": (
-                canary.in_process(stage.pids["providers"], sold) if step in WITNESSED else set()
-            ),
+            "agent": own.in_process(stage.pids["agent"]) if step in WITNESSED else set(),
+            "providers": (sold.in_process(stage.pids["providers"]) if step in WITNESSED else set()),
             "bodies": {path.name for path in bodies.rglob("*") if path.is_file()},
         }
 

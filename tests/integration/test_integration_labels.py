@@ -79,7 +79,7 @@ def test_three_classes(tmp_path):
         tables(rows, codes, names, "kind", lambda code: levels[code]),
         records=40,
         tariff="6.00",
-        developers=["trees"],
+        developers=["logistic"],
         epsilon={"source": 1.0, "target": 0.5, "score": 3.0},
     )
     report, out = rehearsed(tmp_path, path)
@@ -87,7 +87,7 @@ def test_three_classes(tmp_path):
     (score,) = report["scores"]
     assert (score["task"], len(score["classes"])) == ("classes", 3)
     assert [one["level"] for one in score["classes"]] == levels
-    plain = np.array(evidence["trees"]["plaintext"])
+    plain = np.array(evidence["logistic"]["plaintext"])
     assert plain.shape[0] == 6
     sizes = plain.sum(axis=1).reshape(3, 2)
     assert (sizes.sum(axis=1) == score["rows"]).all()
@@ -95,7 +95,7 @@ def test_three_classes(tmp_path):
     assert score["auc"] == pytest.approx(
         np.mean([one["auc"] for one in score["classes"]]), abs=1e-5
     )
-    assert set(report["roc"]) == {f"trees: {level}" for level in levels}
+    assert set(report["roc"]) == {f"logistic: {level}" for level in levels}
     assert report["budget"]["clinic"]["spent"] == pytest.approx(3.5)
     for level in score["subgroups"]["sepal"].values():
         assert set(level["classes"]) == set(levels)

@@ -4,6 +4,7 @@ Numbers have 17 significant digits, texts 24 random letters. The search reads an
 memory through /proc.
 """
 
+import hashlib
 import secrets
 import string
 import struct
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CHUNK = 16 * 2**20
+CHUNK = 2**17
 SKIPPED = ("[vvar]", "[vsyscall]", "[vdso]")
 
 
@@ -92,29 +93,40 @@ def _chunks_of_file(path: Path) -> Iterator[bytes]:
             overlap = chunk[-128:]
 
 
-def _found(chunks: Iterable[bytes], canaries: Iterable[Canary]) -> set[str]:
-    wanted = list(canaries)
-    found: set[str] = set()
-    for chunk in chunks:
-        for canary in wanted:
-            if canary.name not in found and any(form in chunk for form in canary.forms):
-                found.add(canary.name)
-    return found
+class Search:
+    """Looks for canaries in memory and files; a piece that it saw clean it does not read twice."""
 
+    def __init__(self, canaries: Iterable[Canary]) -> None:
+        self._canaries = list(canaries)
+        self._clean: set[bytes] = set()
 
-def in_process(pid: int, canaries: Iterable[Canary]) -> set[str]:
-    """Names of the canaries in the memory of a process."""
-    return _found(_chunks_of_memory(pid), canaries)
+    def in_process(self, pid: int) -> set[str]:
+        """Names of the canaries in the memory of a process."""
+        return self._found(_chunks_of_memory(pid))
 
+    def in_tree(self, directory: Path) -> set[str]:
+        """Names of the canaries in any file below a directory."""
+        found: set[str] = set()
+        for path in [directory, *sorted(directory.rglob("*"))]:
+            if path.is_file():
+                found |= self._found(_chunks_of_file(path))
+        return found
 
-def in_tree(directory: Path, canaries: Iterable[Canary]) -> set[str]:
-    """Names of the canaries in any file below a directory."""
-    wanted = list(canaries)
-    found: set[str] = set()
-    for path in [directory, *sorted(directory.rglob("*"))]:
-        if path.is_file():
-            found |= _found(_chunks_of_file(path), wanted)
-    return found
+    def _found(self, chunks: Iterable[bytes]) -> set[str]:
+        found: set[str] = set()
+        for chunk in chunks:
+            digest = hashlib.sha256(chunk).digest()
+            if digest in self._clean:
+                continue
+            here = {
+                canary.name
+                for canary in self._canaries
+                if any(form in chunk for form in canary.forms)
+            }
+            found |= here
+            if not here:
+                self._clean.add(digest)
+        return found
 
 
 def descendants(pid: int) -> list[int]:

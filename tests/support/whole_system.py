@@ -1,10 +1,10 @@
 """The whole system as a state machine: every role acts in any order, messages fail, time jumps.
 
 Hospital, two providers, two developers, an auditor and the operator on one database, with a fake
-clock and an in-process network that drops, loses, doubles and delays. Parties are the real ones,
-and so are the server, its routes and its steps; only rows stay out of it: no ciphertext is made, so
-the hospital's release is written as its step writes it and no model is scored. After every act
-`check_world` must find nothing.
+clock and a network in this process that drops, loses, doubles, delays and drags. Parties are the
+real ones, and so are the server, its routes and its steps; only rows stay out of it: no ciphertext
+is made, so the hospital's release is written as its step writes it and no model is scored. After
+every act `check_world` must find nothing.
 """
 
 import math
@@ -55,7 +55,7 @@ class WholeSystem(RuleBasedStateMachine):
         self.app = make_app(self.folder, self.url, self.clock)
         self.app.state.runner.pool.start()
         self.opened = app_client(self.app)
-        self.faulty = Faulty(self.opened.__enter__()._transport)
+        self.faulty = Faulty(self.opened.__enter__()._transport, self.clock)
         self.client = httpx.Client(transport=self.faulty, trust_env=False)
 
     def _stop(self):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from everything import everything
 
 from api.app import at_work, create_app
 from clearinghouse.apikeys import make_token, prefix_of, token_digest
@@ -205,6 +206,12 @@ def market_on():
 def market(make_market):
     """A registered market."""
     return make_market()
+
+
+@pytest.fixture
+def ids(market, app):
+    """Ids of everything in a market of this test's own."""
+    return everything(market, app.state.desk)
 
 
 class Market:

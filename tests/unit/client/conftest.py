@@ -4,6 +4,7 @@ import json
 import httpx
 import numpy as np
 import pytest
+from selling import TERMS
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -11,11 +12,13 @@ from starlette.routing import Route
 from clearinghouse.canonical import digest
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.loopback import app_client
+from clearinghouse.client.provider import Provider
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import SystemClock
 from clearinghouse.errors import AuthenticationError
 from clearinghouse.httpsig import verify_request
 from clearinghouse.ids import new_id
+from clearinghouse.messages.deliveries import Recipient
 from clearinghouse.schema import Schema, parse_schema
 from clearinghouse.signing import VerifyKey
 from clearinghouse.tables import Table, from_records
@@ -300,3 +303,20 @@ def connect(bench, client, tmp_path):
         return keystore, transport
 
     return make
+
+
+@pytest.fixture
+def provider(connect, heart):
+    keystore, transport = connect("cleveland")
+    made = Provider("cleveland", keystore, transport, heart(90, seed=1), TERMS)
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def recipients(tmp_path):
+    keystores = [Keystore.open(tmp_path / f"developer{i}") for i in range(2)]
+    return keystores, [
+        Recipient(org_id=new_id("org"), grant_id=new_id("grt"), age_recipient=k.age_recipient)
+        for k in keystores
+    ]

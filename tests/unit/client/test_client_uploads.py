@@ -41,9 +41,28 @@ def sent(bench):
     return sum(len(part) for part in bench.parts.values())
 
 
-def test_many_bytes_go_in_pieces_and_few_in_one_call(bench, sender):
+def watch(transport, way):
+    """What its progress says of blobs that go one way."""
     seen = []
-    sender.progress = lambda done, size: seen.append((done, size))
+
+    def progress(which, done, size):
+        if which == way:
+            seen.append((done, size))
+
+    transport.progress = progress
+    return seen
+
+
+def test_what_comes_is_counted_against_what_was_announced(bench, sender):
+    seen = watch(sender, "received")
+    bench.blobs[NAME] = DATA
+    assert sender.get_blob(NAME) == DATA
+    assert seen[-1] == (1000, 1000)
+    assert seen == sorted(seen)
+
+
+def test_many_bytes_go_in_pieces_and_few_in_one_call(bench, sender):
+    seen = watch(sender, "sent")
     assert sender.put_blob(DATA, "test") == NAME
     assert bench.blobs[NAME] == DATA
     assert seen == [(300, 1000), (600, 1000), (900, 1000), (1000, 1000)]
@@ -56,15 +75,14 @@ def test_what_is_there_is_not_sent_again(bench, sender):
     """Another process began it, or the answer to a piece got lost on the way."""
     sender.put_blob(DATA, "test")
     before = sent(bench)
-    seen = []
-    sender.progress = lambda done, size: seen.append(done)
+    seen = watch(sender, "sent")
     assert sender.put_blob(DATA, "test") == NAME
     assert (sent(bench), seen) == (before, [])
     del bench.blobs[NAME]
     (part,) = bench.parts.values()
     del part[600:]
     assert sender.put_blob(DATA, "test") == NAME
-    assert seen == [900, 1000]
+    assert seen == [(900, 1000), (1000, 1000)]
 
 
 def test_a_piece_that_counts_although_its_answer_was_lost(bench, sender, monkeypatch):

@@ -1,9 +1,11 @@
 """Ledgers on both databases: a file of its own, or a unit of its own in one PostgreSQL database."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import databases
@@ -39,6 +41,21 @@ class Place:
         with psycopg.connect(self.where, autocommit=True) as connection:
             connection.execute(f"SET search_path TO {namespace(self.unit)}")
             return connection.execute(statement).rowcount
+
+
+@pytest.fixture(scope="module")
+def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where the system has one: for thousands of ledgers that nobody reads.
+
+    The same files and statements; only that a commit waits for no disk. Whether a ledger is durable
+    is asked by the tests of kills and faults.
+    """
+    memory = Path("/dev/shm")  # a new folder of its own, gone afterwards
+    if not os.access(memory, os.W_OK):
+        yield tmp_path_factory.mktemp("memory")
+        return
+    with TemporaryDirectory(prefix="clearinghouse-test-", dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

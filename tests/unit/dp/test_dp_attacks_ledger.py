@@ -4,9 +4,10 @@ The function that audits noise also judges a ledger: all that a schedule shows t
 mechanism, and its epsilon must not exceed the limit. Confidence 1 - 1e-6 throughout.
 """
 
+import shutil
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from itertools import count
 
 import pytest
 
@@ -18,12 +19,22 @@ SURE = 1 - 1e-6
 MICRO = 1_000_000
 ATTEMPTS = 8
 PAIR = (4, 5)
+NUMBERS = count()
 
 
 @pytest.fixture
-def open_ledger(tmp_path) -> Callable[[], Ledger]:
-    made = iter(range(10**6))
-    return lambda: Ledger.open(Path(tmp_path) / f"{next(made)}.sqlite", limit_micro=MICRO)
+def open_ledger(in_memory) -> Callable[[], Ledger]:
+    """Fresh ledgers of one release: copies of an empty one."""
+    blank = in_memory / "blank.sqlite"
+    if not blank.exists():
+        Ledger.open(blank, limit_micro=MICRO).balance()
+
+    def fresh() -> Ledger:
+        place = in_memory / f"{next(NUMBERS)}.sqlite"
+        shutil.copyfile(blank, place)
+        return Ledger.open(place, limit_micro=MICRO)
+
+    return fresh
 
 
 @pytest.mark.parametrize("schedule", ["repeat", "crash", "race"])

@@ -6,10 +6,10 @@
     score     labels, bins and subgroups -> histogram and group tables + their derived noise
 
 That an encrypted opening equals counts plus this noise, exactly, is proven in the tests of
-secure_eval; here its law is judged. Of a score run there are four kinds: two classes, several
-(each against the rest), a number's strata, and any of them under committed coins. Bounds are asked
-for with confidence 1 - 1e-6 for all pairs of a path together, so a right path fails a test with a
-probability of at most 1e-6.
+secure_eval; here its law is judged. Runs of several classes, of a number and under committed coins
+are in `test_dp_release_runs`. Bounds are asked for with confidence 1 - 1e-6 for all pairs of a path
+together, so a right path fails a test with a probability of at most 1e-6. Each test of a right path
+also says how much the audit found: one that finds nothing would pass anything.
 """
 
 import secrets
@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations_with_replacement, count, product
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -29,7 +28,6 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import SystemClock
-from clearinghouse.noise_laws import NoiseLaw
 from clearinghouse.rounds.turns import noise_tables
 from clearinghouse.schema import Schema, parse_schema
 from clearinghouse.tables import Table, from_records
@@ -81,25 +79,38 @@ PAIRS = {
     "the first in an empty cell": (table(*BODY), table(*BODY, 9)),
     "the only row of the table": (table(), table(3)),
 }
+FULL = {"full": PAIRS["one more in a full cell"]}
 
 
 # ---------------------------------------------------------------- the paths
 
 
 @pytest.fixture(scope="module")
-def owners(tmp_path_factory) -> Iterator:
-    """Makes fresh providers: own directory, own ledger, a registered source of size class 32."""
-    folder, numbers = tmp_path_factory.mktemp("owners"), count()
-    first = Keystore.open(Path(folder) / "first")
-    first.remember("source", {"source_id": "src_" + "0" * 20, "rows_root": "0" * 64})
+def owners(in_memory) -> Iterator:
+    """Makes fresh providers: own directory, own ledger, a registered source of size class 32.
 
-    def make(rows: Table, epsilon_micro: int = MICRO, *, noised: bool = False) -> Provider:
-        keystore = Keystore.open(shutil.copytree(first.directory, folder / str(next(numbers))))
+    A new owner is a copy of one that has an empty ledger.
+    """
+    numbers = count()
+
+    def made(name: str, rows: Table, epsilon_micro: int, *, noised: bool) -> Provider:
+        keystore = Keystore.open(in_memory / name)
         terms = SourceTerms(32, 2 * MICRO, epsilon_micro, epsilon_micro)
         if noised:
             terms = replace(terms, size_class=None, epsilon_size_micro=epsilon_micro)
         transport = Transport("http://127.0.0.1:9", keystore.signing_key, SystemClock(), client)
         return Provider("owner", keystore, transport, rows, terms)
+
+    def make(rows: Table, epsilon_micro: int = MICRO, *, noised: bool = False) -> Provider:
+        blank = f"blank {epsilon_micro} {noised}"
+        if not (in_memory / blank).exists():
+            first = made(blank, rows, epsilon_micro, noised=noised)
+            source = {"source_id": "src_" + "0" * 20, "rows_root": "0" * 64}
+            first.keystore.remember("source", source)
+            assert first.budget.spent == 0
+        name = str(next(numbers))
+        shutil.copytree(in_memory / blank, in_memory / name)
+        return made(name, rows, epsilon_micro, noised=noised)
 
     with httpx.Client() as client:
         yield make
@@ -147,12 +158,15 @@ def test_source_summary_is_as_private_as_it_says(owners) -> None:
         assert (message.level, message.epsilon_micro) == (list(LEVEL), MICRO)
         return message.counts
 
-    verdict = audit_release(publish, PAIRS, 1.0, n=120, confidence=SURE)
+    verdict = audit_release(publish, PAIRS, 1.0, n=100, confidence=SURE)
     assert verdict.passed, verdict
+    verdict = audit_release(publish, FULL, 1.0, n=500, confidence=SURE)
+    assert verdict.passed, verdict
+    assert verdict.worst > 0, verdict  # 0.2 to 0.5 were measured
 
 
 def test_opened_target_is_as_private_as_it_says() -> None:
-    verdict = audit_release(target_counts, PAIRS, 1.0, n=4000, confidence=SURE)
+    verdict = audit_release(target_counts, PAIRS, 1.0, n=3000, confidence=SURE)
     assert verdict.passed, verdict
     assert min(verdict.bounds.values()) > 0.4  # the audit sees most of what there is
 
@@ -161,63 +175,6 @@ def test_score_tables_together_are_as_private_as_they_say() -> None:
     verdict = audit_release(score_counts, PAIRS, 1.0, n=4000, confidence=SURE)
     assert verdict.passed, verdict
     assert max(verdict.bounds.values()) > 0.2
-
-
-Person = tuple[int, int, int, int]
-"""Label or stratum of a number, score bin, sex and age of one patient as codes."""
-
-CROWD: tuple[Person, ...] = ((0, 0, 0, 0), (0, 2, 1, 1), (1, 3, 0, 2), (1, 3, 0, 2), (2, 1, 1, 0))
-CROWDS = {
-    "one more in a full cell": (CROWD, (*CROWD, CROWD[2])),
-    "the first in an empty cell": (CROWD, (*CROWD, (2, 3, 1, 2))),
-}
-
-
-def counted(people: tuple[Person, ...], labels: int, of: int | None) -> list[np.ndarray]:
-    """Histogram and subgroup tables of these patients; of one class, itself against the rest."""
-    rows = np.array(people, np.int64)
-    own = rows[:, 0] if of is None else (rows[:, 0] == of).astype(np.int64)
-    predicted = rows[:, 1] >= 2
-    exact = [np.bincount(own * BINS + rows[:, 1], minlength=labels * BINS)]
-    for column, (_, levels) in enumerate(GROUPS, 2):
-        places = (rows[:, column] * labels + own)[predicted]
-        exact.append(np.bincount(places, minlength=levels * labels))
-    return exact
-
-
-def several(people: tuple[Person, ...], kind: str, epsilon_micro: int = MICRO) -> np.ndarray:
-    """What a run opens of three classes, of a number in three strata, or under committed coins."""
-    classes = 3 if kind == "classes" else 1
-    labels = 2 if kind == "classes" else 3
-    law: NoiseLaw = "coins" if kind == "coins" else "geometric"
-    tables = [
-        NoisedTable(item.name, item.cells, item.epsilon_micro, item.coins)
-        for item in noise_tables(epsilon_micro, labels, BINS, GROUPS, law, classes)
-    ]
-    each = range(3) if kind == "classes" else (None,)
-    exact = np.concatenate([part for of in each for part in counted(people, labels, of)])
-    nonces = (secrets.token_bytes(16), secrets.token_bytes(16))
-    return exact + table_noise(secrets.token_bytes(32), "run", nonces, tables)
-
-
-@pytest.mark.parametrize("kind", ["classes", "numbers", "coins"])
-def test_runs_of_classes_numbers_and_coins_are_as_private_as_they_say(kind) -> None:
-    """Each class is a release of the same patients, so the classes share one epsilon."""
-    delta = 3e-6 if kind == "coins" else 0.0  # 1e-6 for each of three tables
-    runs = 300 if kind == "coins" else 2000  # thousands of coins are slow to draw
-    verdict = audit_release(
-        lambda people: several(people, kind), CROWDS, 1.0, n=runs, confidence=SURE, delta=delta
-    )
-    assert verdict.passed, verdict
-
-
-def test_too_little_noise_is_caught_in_a_run_of_classes() -> None:
-    """A run that claims an epsilon of 1 and has the noise of 6."""
-    few = {"full": CROWDS["one more in a full cell"]}
-    verdict = audit_release(
-        lambda people: several(people, "classes", 6 * MICRO), few, 1.0, n=2000, confidence=SURE
-    )
-    assert not verdict.passed, verdict
 
 
 def test_target_noise_of_the_agent_is_the_audited_law() -> None:
@@ -269,17 +226,19 @@ def test_noised_sizes_are_as_private_as_they_say_and_half_the_noise_is_caught(ow
 # ---------------------------------------------------------------- planted faults are caught
 
 
-def test_half_the_noise_is_caught_on_every_path(owners) -> None:
+def test_half_the_noise_is_caught_in_a_summary(owners) -> None:
     def publish(rows: Table) -> list[int]:
         return owners(rows, 2 * MICRO).summary().counts
 
-    few = {"full": PAIRS["one more in a full cell"]}
-    assert not audit_release(publish, few, 1.0, n=700, confidence=SURE).passed
-    for path in (target_counts, score_counts):
-        under_noised = audit_release(
-            lambda rows, path=path: path(rows, 2 * MICRO), few, 1.0, n=8000, confidence=SURE
-        )
-        assert under_noised.worst > 1, under_noised
+    assert not audit_release(publish, FULL, 1.0, n=700, confidence=SURE).passed
+
+
+@pytest.mark.parametrize("path", [target_counts, score_counts])
+def test_half_the_noise_is_caught_in_what_is_opened(path) -> None:
+    under_noised = audit_release(
+        lambda rows: path(rows, 2 * MICRO), FULL, 1.0, n=6000, confidence=SURE
+    )
+    assert under_noised.worst > 1, under_noised
 
 
 def test_a_patient_in_two_cells_is_caught() -> None:
@@ -289,7 +248,7 @@ def test_a_patient_in_two_cells_is_caught() -> None:
         exact = cells.counts(rows, LEVEL)
         return geometric(np.append(exact, [exact.sum()] * 3), 1)
 
-    assert not audit_release(publish, PAIRS, 1.0, n=2500, confidence=SURE).passed
+    assert not audit_release(publish, FULL, 1.0, n=1500, confidence=SURE).passed
 
 
 def test_float_noise_is_caught_by_the_grid() -> None:
@@ -308,7 +267,8 @@ def test_silent_empty_cells_are_caught_by_the_empty_pair_only() -> None:
         exact = cells.counts(rows, LEVEL)
         return np.where(exact == 0, 0, geometric(exact, 1))
 
-    verdict = audit_release(publish, PAIRS, 1.0, n=1500, confidence=SURE)
+    pairs = {name: pair for name, pair in PAIRS.items() if name != "the only row of the table"}
+    verdict = audit_release(publish, pairs, 1.0, n=1000, confidence=SURE)
     assert verdict.bounds["one more in a full cell"] <= 1
     assert verdict.bounds["the first in an empty cell"] > 2
     assert not verdict.passed

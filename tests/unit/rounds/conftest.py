@@ -89,14 +89,18 @@ class World:
             [developer.org_id for developer in self.developers],
         )
 
-    def work(self, parties, seconds=300.0, until=lambda view: False):
-        """Let these parties answer until the request ends, or `until` says so."""
+    def work(self, parties, seconds=300.0, until=None):
+        """Let these parties answer until the request ends, or `until` says so.
+
+        The more parties the rarer each one asks: otherwise asking is most of what is computed.
+        """
         stop = threading.Event()
+        idle_s = max(0.1, 0.025 * len(parties))
         threads = [
             threading.Thread(
                 target=run_tasks,
                 args=([party], stop),
-                kwargs={"busy_s": 0.02, "idle_s": 0.1, "emit": self.events.append},
+                kwargs={"busy_s": 0.02, "idle_s": idle_s, "emit": self.events.append},
                 daemon=True,
             )
             for party in parties
@@ -107,11 +111,11 @@ class World:
         try:
             while True:
                 view = self.view()
-                if view.state != "running" or until(view):
+                if view.state != "running" or (until is not None and until(view)):
                     return view
                 if time.monotonic() > end:
                     raise AssertionError(f"stuck in {view.step}: {view.waiting_for}")
-                time.sleep(0.05)
+                time.sleep(0.2 if until is None else 0.05)
         finally:
             stop.set()
             for thread in threads:

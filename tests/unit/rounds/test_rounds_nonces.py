@@ -5,16 +5,19 @@ import json
 import pytest
 from evil import Thief, rewritten
 
+from clearinghouse.cli.audit import audit_log
 from clearinghouse.client import key_agent
 from clearinghouse.client.hospital import HospitalTerms
 from clearinghouse.client.runs import plan_lanes
 from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.log.entries import epsilon_by_owner, parse_entry
 from clearinghouse.log.replay import verify_replay
+from clearinghouse.log.verify import export_log, verify_receipt
 from clearinghouse.messages.budgets import BudgetView
 from clearinghouse.messages.intake import RequestView
-from clearinghouse.messages.results import LogView, RunList
+from clearinghouse.messages.results import CheckpointView, LogView, RunList
 from clearinghouse.messages.tasks import NonceRevealAnswer
+from clearinghouse.money import format_money
 from clearinghouse.noise_laws import epsilon_of_rho
 from clearinghouse.rounds.begun import committed_nonce, committed_seed
 from dp.cost import Cost
@@ -28,6 +31,22 @@ def log(world):
     entries = [parse_entry(text.encode()) for text in texts]
     verify_replay(entries)
     return entries
+
+
+def log_folder(world):
+    """The log as anyone may export it."""
+    head = world.hospital.transport.get("/log/checkpoint", CheckpointView)
+    entries = world.hospital.transport.get("/log/entries", LogView).entries
+    folder = world.folder / "log"
+    export_log([entry.encode() for entry in entries], head.checkpoint, head.vkey, folder)
+    return folder
+
+
+def receipt_of(world, run):
+    """The receipt as people read it, after all its checks."""
+    text = world.hospital.transport.get_text(f"/receipts/{run.receipt}")
+    verify_receipt(text.encode())
+    return text
 
 
 def of(entries, kind):
@@ -188,8 +207,8 @@ def test_a_market_of_coins_opens_exact_counts_and_binomial_noise(world):
     labels = world.hospital.table.labels
     exact = [histogram["exact"][: len(run.counts[0])], histogram["exact"][len(run.counts[0]) :]]
     assert [sum(part) for part in exact] == [int((labels == label).sum()) for label in (0, 1)]
+    assert "delta            2e-6, 1e-6 for each of 2 tables" in receipt_of(world, run)
     # the scorecard's intervals know the law: wider than geometric noise of that epsilon gives
-    assert run.receipt
     verify_replay(log(world))
     assert json.dumps(run.scorecard["intervals"])
 
@@ -205,8 +224,10 @@ def test_a_set_sealed_for_many_runs_pays_them_in_rho_and_everybody_counts_it(wor
     view = world.work(world.everybody)
     assert view.state == "done", world.events
     (run,) = runs(world)
-    assert run.receipt
     rho = plan.law.cost.micro_rho
+    receipt = receipt_of(world, run)
+    assert "delta            2e-6" in receipt
+    assert f"zcdp lane        rho {format_money(rho)}" in receipt
     budget = world.hospital.budget
     assert budget.spent == 500_000
     assert budget.left == Cost(0, lanes.micro_rho - rho)
@@ -219,6 +240,11 @@ def test_a_set_sealed_for_many_runs_pays_them_in_rho_and_everybody_counts_it(wor
     assert (data.rho_micro, data.releases[-1].rho_micro) == (rho, rho)
     assert data.epsilon_micro == 500_000 + epsilon_of_rho(rho)
     assert view.terms.most_epsilon_micro <= 3_000_000
+    meant = format_money(data.epsilon_micro)
+    found, words = audit_log(log_folder(world), None)
+    assert found["rho_by_data"][view.terms.valset_id]["meant"] == meant
+    assert f"rho released of {view.terms.valset_id}: {format_money(rho)}; with" in words
+    assert f"epsilon {meant} at delta 1e-6 (delta, a chance of one in a million" in words
 
 
 def test_coins_for_too_small_an_epsilon_are_refused_when_the_request_is_opened(world):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clearinghouse.client.hospital import HospitalTerms
 from clearinghouse.errors import InputError
 from clearinghouse.messages.intake import Fairness, Purse, SealValset
 from clearinghouse.messages.results import LogView, RunList, StatementView
@@ -184,9 +185,17 @@ def test_a_floor_needs_strata_that_the_target_tells_apart():
 
 
 def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
-    """Two developers: the lower ask wins and is paid the other one, if that model is fair too."""
+    """Two developers: the lower ask wins and is paid the other one, if that model is fair too.
+
+    Noise comes from the system and models are trained on what it let be drawn, so which models keep
+    the floor is not certain; the award must follow from what it says was considered. At these
+    epsilons it is nearly always both: a count is off by four with odds of about e^-16.
+    """
     world.recipes = ("logistic", "gam")
+    world.limits = HospitalTerms(64, 4_000_000, 20_000_000)
     world.gather(
+        epsilon_target_micro=4_000_000,
+        epsilon_score_micro=8_000_000,
         purse={
             "kind": "procurement",
             "amount_micro": 300_000_000,
@@ -206,13 +215,20 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
     runs = world.hospital.transport.get(f"/requests/{world.request_id}/runs", RunList).runs
     owner = {run.org_id: run for run in runs}
     considered = {item["org_id"]: item for item in statement.award["considered"]}
-    assert considered[cheap.org_id]["ask_micro"] == 80_000_000
-    fair = [name for name, item in considered.items() if item["fair"] and item["ask_micro"]]
-    assert set(considered[cheap.org_id]["floors"]) == {"sex F", "sex M"}
-    assert cheap.org_id in fair, considered
-    price = 120_000_000 if dear.org_id in fair else 300_000_000
-    assert statement.award["winners"] == [{"run_id": owner[cheap.org_id].id, "amount_micro": price}]
-    assert statement.balances[f"org:{cheap.org_id}"] == price
+    assert {name: item["ask_micro"] for name, item in considered.items()} == {
+        cheap.org_id: 80_000_000,
+        dear.org_id: 120_000_000,
+    }
+    for item in considered.values():
+        assert set(item["floors"]) == {"sex F", "sex M"}
+        assert item["fair"] == (min(item["floors"].values()) >= 1)
+    winners = procured(considered.values(), 100_000, 300_000_000)
+    assert statement.award["winners"] == [
+        {"run_id": owner[name].id, "amount_micro": amount} for name, amount in winners.items()
+    ]
+    for developer in (cheap, dear):
+        paid = winners.get(developer.org_id, 0)
+        assert statement.balances.get(f"org:{developer.org_id}", 0) == paid
     assert statement.balances[f"escrow:{world.request_id}"] == 0
     entries = world.hospital.transport.get("/log/entries", LogView).entries
     kinds = [entry.split('"type":"')[1].split('"')[0] for entry in entries]
@@ -226,6 +242,16 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
         valset_id = tx.requests.get(world.request_id).valset_id
         assert tx.runs.count_of_owner(valset_id, cheap.org_id) == 1
         assert tx.runs.count_of_owner(valset_id, world.hospital.org_id) == 0
+
+
+def procured(considered, threshold, purse):
+    """Sealed second price by hand: the lowest ask among those that may win, and its pay."""
+    able = sorted(
+        (item["ask_micro"], item["org_id"])
+        for item in considered
+        if item["fair"] and item["determined"] and item["bound_micro"] >= threshold
+    )
+    return {able[0][1]: able[1][0] if len(able) > 1 else purse} if able else {}
 
 
 def disputed(world):

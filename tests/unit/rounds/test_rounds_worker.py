@@ -15,6 +15,7 @@ from clearinghouse.blobs.place import BlobPlace
 from clearinghouse.errors import InputError, NotFoundError, ProtocolError, TryAgainError
 from clearinghouse.rows import commit_rows, write_proofs
 from clearinghouse.worker import CrashError, JobFailedError, WorkerProcess, WorkerThread
+from clearinghouse.worker_process import NICE
 
 GIGABYTE = 2**30
 
@@ -62,6 +63,8 @@ def test_jobs_errors_and_death(blobs, worker):
     assert worker.pid != first
     maps = Path(f"/proc/{worker.pid}/limits").read_text()
     assert str(6 * GIGABYTE) in maps
+    ours, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, worker.pid))
+    assert its == min(19, ours + NICE) > ours, "calls go before computations"
     worker.close()
     with pytest.raises(TryAgainError):
         worker.run("rows.prove", job)

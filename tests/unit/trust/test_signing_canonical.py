@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,26 @@ def test_signing_canonical_parse_inverts_and_order_does_not_matter(value: Any) -
         backwards = dict(reversed(value.items()))
         assert canonical_bytes(backwards) == data
     assert digest(value) == digest(data) == hashlib.sha256(data).hexdigest()
+
+
+ASCII = st.text(st.characters(max_codepoint=127), max_size=20)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | ASCII,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(ASCII, inner, max_size=9),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PLAIN | VALUES)
+def test_signing_canonical_quick_way_for_ascii_gives_the_standards_bytes(value: Any) -> None:
+    assert canonical_bytes(value) == rfc8785.dumps(value)
+
+
+def test_signing_canonical_every_ascii_character_as_key_and_as_text() -> None:
+    characters = [chr(code) for code in range(128)]
+    value = dict.fromkeys(characters, characters)
+    assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
 class Colour(enum.StrEnum):

@@ -116,7 +116,9 @@ def test_trust_containers_server_answers_as_nobody_on_a_read_only_root(engine: E
     for name in ("server", "party"):
         size = int(engine.podman("image", "inspect", "--format", "{{.Size}}", f"localhost/{name}"))
         print(f"{name}: {size / 1e6:.0f} MB")
-    loaded = engine.podman("exec", "api", "python", "-c", "import tenseal, numba, ot; print(1)")
+    loaded = engine.podman(
+        "exec", "api", "python", "-c", "import tenseal, numba, ot, obstore; print(1)"
+    )
     assert loaded == "1"
 
 

@@ -1,4 +1,4 @@
-"""Messages that are dropped, lost on the way back, doubled or late, and clocks that jump.
+"""Messages that are dropped, lost on the way back, doubled, late or slow, and clocks that jump.
 
 Whatever the network does, a market ends as one without faults: everything once, nothing stuck.
 """
@@ -37,7 +37,7 @@ def behind_a_network(folder):
     app = make_app(folder, "", clock)
     app.state.runner.pool.start()
     with app_client(app) as direct:
-        faulty = Faulty(direct._transport)
+        faulty = Faulty(direct._transport, clock)
         with httpx.Client(transport=faulty, trust_env=False) as client:
             yield make_market(folder, client, app, clock), faulty
     app.state.runner.pool.close()

@@ -278,3 +278,30 @@ def test_doctor_looks_at_the_whole_world_if_it_is_asked(copy, capsys):
     broken = [item for item in checks if item["status"] == "broken" and "world" in item["check"]]
     assert [item["check"] for item in broken] == ["world: database"]
     assert "account, key escrow:" in broken[0]["detail"]
+
+
+def doctor_of(folder, capsys, *arguments):
+    """What `doctor --world` says of budgets: each finding's status, and the words of the worst."""
+    run(["doctor", "--data", str(folder), "--world", *map(str, arguments), "--json"], print)
+    checks = json.loads(capsys.readouterr().out.splitlines()[0])["checks"]
+    found = [item for item in checks if item["check"] in ("world", "world: budgets")]
+    return [item["status"] for item in found], found[0]["detail"]
+
+
+def test_doctor_compares_an_owners_ledger_if_its_home_is_named(copy, settled, tmp_path, capsys):
+    folder, database = copy
+    database.close()
+    party = settled.providers["a"]
+    home = tmp_path / "home"
+    shutil.copytree(party.keystore.ledger_path.parent, home)
+    assert doctor_of(folder, capsys, "--owner", home)[0] == ["ok"]
+    (home / party.keystore.ledger_path.name).unlink()
+    Ledger.open(home / party.keystore.ledger_path.name, limit_micro=5)
+    status, words = doctor_of(folder, capsys, "--owner", home)
+    assert status == ["broken"]
+    assert f"{party.source_id}.summary was released free" in words
+    (tmp_path / "other").mkdir(mode=0o700)
+    for nobody in ("none", "other"):
+        assert doctor_of(folder, capsys, "--owner", tmp_path / nobody)[0] == ["broken"]
+    assert not (tmp_path / "none").exists()
+    assert run(["doctor", "--data", str(folder), "--owner", str(home)], print) == 2
