@@ -110,9 +110,11 @@ class ColumnBook:
             if grid is not None and _same_on_grid(grid, cut, column.threshold):
                 return column
         nearest = min((c.threshold for c in bits), key=lambda t: abs(t - cut), default=None)
+        known = "it has none" if nearest is None else f"the nearest available one is {nearest!r}"
         raise ValueError(
-            f"{place}: feature {feature} has no threshold bit x >= {cut!r}; "
-            f"the nearest available one is {'none' if nearest is None else repr(nearest)}"
+            f"{place}: feature {feature} has no threshold bit x >= {cut!r}; {known}. Trees can "
+            "test available bits and 0/1 features only: keep a number itself constant in training, "
+            "and train on its threshold features"
         )
 
     def _grid(self, feature: int) -> Column | None:

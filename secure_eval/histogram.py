@@ -1,5 +1,6 @@
 """What a blind run releases, and what follows from it without further cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +40,8 @@ class Histogram:
         groups: per attribute (levels, L) int64 counts of rows predicted positive.
         bytes_sent: all message bytes of the run, both directions, without the upload.
         upload_bytes: bytes of the sealed set and the public keys.
+        seconds: wall time of a rehearsal by what was done: "sealing" (with new keys),
+            "upload tests", "server", "hospital".
     """
 
     counts: Integers
@@ -46,6 +49,7 @@ class Histogram:
     groups: dict[str, Integers] = field(default_factory=dict)
     bytes_sent: int = 0
     upload_bytes: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def auc(self) -> float:

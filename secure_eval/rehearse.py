@@ -1,7 +1,8 @@
 """Both roles of a blind run in one process, with real keys and ciphertexts."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
+from secure_eval.class_agent import ClassesAgentRun
+from secure_eval.class_run import ClassesScoringRun
 from secure_eval.evaluator import Opened
 from secure_eval.histogram import Histogram
 from secure_eval.integer_model import IntegerModel
@@ -19,7 +22,7 @@ from secure_eval.nonces import new_nonce, nonce_commitment
 from secure_eval.params import PARAMETERS
 from secure_eval.upload_checks import UploadChecks
 
-__all__ = ["rehearse"]
+__all__ = ["Stopwatch", "epsilon_micro", "group_codes", "play", "rehearse"]
 
 
 def _label_codes(labels: ArrayLike) -> tuple[Any, int]:
@@ -67,29 +70,49 @@ def epsilon_micro(noise: float | Fraction | None) -> int | None:
     return micro.numerator // micro.denominator
 
 
-def _play(
-    server: CheckedScoringRun,
-    agent: CheckedAgentRun,
+class Stopwatch:
+    """Wall time by what is done."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def take(self, what: str, work: Callable[[], Any]) -> Any:
+        """Do some work and add its time."""
+        started = time.monotonic()
+        result = work()
+        self.seconds[what] = self.seconds.get(what, 0.0) + time.monotonic() - started
+        return result
+
+
+def play(
+    server: CheckedScoringRun | ClassesScoringRun,
+    agent: CheckedAgentRun | ClassesAgentRun,
     nonces: tuple[bytes, bytes],
     tables: Sequence[Table],
+    watch: Stopwatch,
 ) -> tuple[Opened, int]:
     """Exchange all messages, the tests' included; return what was opened and the bytes sent."""
-    sent: list[bytes] = []
+    sent = 0
 
-    def say(message: bytes) -> bytes:
-        sent.append(message)
+    def made(party: str, work: Callable[[], bytes]) -> bytes:
+        nonlocal sent
+        message: bytes = watch.take(party, work)
+        sent += len(message)
         return message
 
-    score = say(server.score())
-    digits = say(agent.digits(score, tables, [nonce_commitment(nonce) for nonce in nonces]))
-    early = say(server.early_checks(digits))
-    server.accept_early(say(agent.early_replies(early)))
-    characters = say(agent.characters(say(server.shares(digits)), nonces))
-    final = say(server.final_checks(characters))
-    server.accept_final(say(agent.final_replies(final)))
-    openings = say(server.openings(characters, nonces))
-    opened = server.release(say(agent.replies(openings)))
-    return opened, sum(map(len, sent))
+    commitments = [nonce_commitment(nonce) for nonce in nonces]
+    ours, theirs = "server", "hospital"
+    score = made(ours, server.score)
+    digits = made(theirs, lambda: agent.digits(score, tables, commitments))
+    early = made(ours, lambda: server.early_checks(digits))
+    server.accept_early(made(theirs, lambda: agent.early_replies(early)))
+    shares = made(ours, lambda: server.shares(digits))
+    characters = made(theirs, lambda: agent.characters(shares, nonces))
+    final = made(ours, lambda: server.final_checks(characters))
+    server.accept_final(made(theirs, lambda: agent.final_replies(final)))
+    openings = made(ours, lambda: server.openings(characters, nonces))
+    opened = server.release(made(theirs, lambda: agent.replies(openings)))
+    return opened, sent
 
 
 def _tested(holder: KeyHolder, sealed: SealedSet) -> int:
@@ -135,17 +158,18 @@ def rehearse(
         ValueError: inputs of the wrong shape or out of range.
     """
     table, codes, n_labels = _labelled(model, rows, labels)
-    holder = KeyHolder.generate()
+    watch = Stopwatch()
+    holder = watch.take("sealing", KeyHolder.generate)
     keys = holder.public_keys()
-    sealed = holder.seal(
-        model.encode(table),
-        codes,
-        n_labels,
-        groups={name: group_codes(value) for name, value in (groups or {}).items()},
-        max_rows_per_block=max_rows_per_block,
+    levels = {name: group_codes(value) for name, value in (groups or {}).items()}
+    rows_each = max_rows_per_block
+    encoded = model.encode(table)
+    sealed = watch.take(
+        "sealing",
+        lambda: holder.seal(encoded, codes, n_labels, groups=levels, max_rows_per_block=rows_each),
     )
     run_id = secrets.token_hex(16)
-    tested = _tested(holder, sealed)
+    tested = watch.take("upload tests", lambda: _tested(holder, sealed))
     nonces = (new_nonce(), new_nonce())
     server = CheckedScoringRun(
         keys,
@@ -168,11 +192,12 @@ def rehearse(
     )
     epsilon = epsilon_micro(noise)
     tables = [Table(name, cells, epsilon) for name, cells in server.table_cells]
-    opened, bytes_sent = _play(server, agent, nonces, tables)
+    opened, bytes_sent = play(server, agent, nonces, tables, watch)
     return Histogram(
         counts=opened.counts,
         edges=model.edges,
         groups=opened.groups,
         bytes_sent=bytes_sent,
         upload_bytes=len(keys) + sum(map(len, sealed.blobs)) + tested,
+        seconds=watch.seconds,
     )

@@ -1,7 +1,7 @@
 """Both roles of a blind run of one model for each class, with real keys and ciphertexts."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,9 +16,9 @@ from secure_eval.histogram import Histogram
 from secure_eval.integer_model import Column
 from secure_eval.keyholder import KeyHolder
 from secure_eval.noise import Table
-from secure_eval.nonces import new_nonce, nonce_commitment
+from secure_eval.nonces import new_nonce
 from secure_eval.params import PARAMETERS
-from secure_eval.rehearse import epsilon_micro, group_codes
+from secure_eval.rehearse import Stopwatch, epsilon_micro, group_codes, play
 
 __all__ = ["ClassHistograms", "rehearse_classes"]
 
@@ -31,11 +31,13 @@ class ClassHistograms:
         classes: one histogram for each class, counts (2, bins): the rest, then the class.
         bytes_sent: all message bytes of the run, both directions, without the upload.
         upload_bytes: bytes of the sealed set and the public keys.
+        seconds: wall time by what was done, as of a `Histogram`.
     """
 
     classes: tuple[Histogram, ...]
     bytes_sent: int
     upload_bytes: int
+    seconds: Mapping[str, float]
 
 
 def rehearse_classes(
@@ -63,14 +65,14 @@ def rehearse_classes(
     codes = np.asarray(labels, np.int64)
     uploaded, maps = _columns(model)
     encoded = _encoded(model, rows, uploaded)
-    holder = KeyHolder.generate()
+    watch = Stopwatch()
+    holder = watch.take("sealing", KeyHolder.generate)
     keys = holder.public_keys()
-    sealed = holder.seal(
-        encoded,
-        codes,
-        len(model.models),
-        groups={name: group_codes(value) for name, value in (groups or {}).items()},
-        max_rows_per_block=max_rows_per_block,
+    levels = {name: group_codes(value) for name, value in (groups or {}).items()}
+    count, rows_each = len(model.models), max_rows_per_block
+    sealed = watch.take(
+        "sealing",
+        lambda: holder.seal(encoded, codes, count, groups=levels, max_rows_per_block=rows_each),
     )
     run_id = secrets.token_hex(16)
     nonces = (new_nonce(), new_nonce())
@@ -87,13 +89,7 @@ def rehearse_classes(
     )
     epsilon = epsilon_micro(noise)
     tables = [Table(name, cells, epsilon) for name, cells in server.table_cells]
-    sent: list[int] = []
-
-    def travel(message: bytes) -> bytes:
-        sent.append(len(message))
-        return message
-
-    opened = _play(server, agent, nonces, tables, travel)
+    opened, bytes_sent = play(server, agent, nonces, tables, watch)
     count = len(groups or {})
     histograms = []
     for index, part in enumerate(model.models):
@@ -102,24 +98,7 @@ def rehearse_classes(
         counts = opened.counts[2 * index : 2 * index + 2]
         histograms.append(Histogram(counts, part.edges, named))
     upload = len(keys) + sum(map(len, sealed.blobs))
-    return ClassHistograms(tuple(histograms), sum(sent), upload)
-
-
-def _play(
-    server: ClassesScoringRun,
-    agent: ClassesAgentRun,
-    nonces: tuple[bytes, bytes],
-    tables: list[Table],
-    travel: Callable[[bytes], bytes],
-) -> Any:
-    commitments = [nonce_commitment(nonce) for nonce in nonces]
-    digits = travel(agent.digits(travel(server.score()), tables, commitments))
-    server.accept_early(travel(agent.early_replies(travel(server.early_checks(digits)))))
-    shares = travel(server.shares(digits))
-    characters = travel(agent.characters(shares, nonces))
-    server.accept_final(travel(agent.final_replies(travel(server.final_checks(characters)))))
-    openings = travel(server.openings(characters, nonces))
-    return server.release(travel(agent.replies(openings)))
+    return ClassHistograms(tuple(histograms), bytes_sent, upload, watch.seconds)
 
 
 def _columns(model: ClassModels) -> tuple[list[Column], list[list[int]]]:

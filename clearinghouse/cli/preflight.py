@@ -5,6 +5,7 @@ is sent and nothing is spent.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def preflight(model: str, schema_path: Path, seed: int) -> Result:
     integer, report = _imported(model, schema, table, seed)
     imported_s = time.monotonic() - started
     started = time.monotonic()
-    moved = _encrypted(integer, schema, table.take(np.arange(ENCRYPTED_ROWS)))
+    moved, seconds = _encrypted(integer, schema, table.take(np.arange(ENCRYPTED_ROWS)))
     encrypted_s = time.monotonic() - started
     parts = model_parts(integer)
     names = [feature.name for feature in features(schema)]
@@ -119,6 +120,7 @@ def preflight(model: str, schema_path: Path, seed: int) -> Result:
         "rows_per_block": PARAMETERS.degree,
         "import_s": round(imported_s, 2),
         "encrypted_s": round(encrypted_s, 2),
+        "steps_s": {name: round(spent, 2) for name, spent in seconds.items()},
         "epsilon_spent": "0.00",
     }
     return value, _words(value, len(names))
@@ -137,13 +139,18 @@ def _words(value: dict[str, Any], n_features: int) -> str:
             "unused)",
             f"  {_agreement(value)}",
             f"  encrypted run on {value['encrypted_rows']} rows: every count equals the integer "
-            f"model's ({value['encrypted_s']:.1f} s)",
+            f"model's ({value['encrypted_s']:.1f} s: {_steps(value)})",
             f"  a scoring moves {value['bytes_per_block'] / 1e6:.1f} MB for each "
             f"{value['rows_per_block']} validation rows",
             f"  sha256 {value['sha256']}",
             "nothing was sent or spent",
         ]
     )
+
+
+def _steps(value: dict[str, Any]) -> str:
+    """What took how long; a market's parties are two machines, here they share one."""
+    return ", ".join(f"{name} {spent:.1f}" for name, spent in value["steps_s"].items())
 
 
 def _agreement(value: dict[str, Any]) -> str:
@@ -155,7 +162,7 @@ def _agreement(value: dict[str, Any]) -> str:
     if value["largest_score_error"] is not None:
         said.append(f"differ in score by at most {value['largest_score_error']:.3g}")
     if value["auc_change"] is not None:
-        said.append(f"in AUC by {value['auc_change']:+.2g}")
+        said.append(f"differ in AUC by {value['auc_change']:+.2g}")
     if not said:
         return "the float model could not be run here; only integer and encrypted were compared"
     rows = value["synthetic_rows"]
@@ -188,8 +195,8 @@ def _imported(model: str, schema: Schema, table: Table, seed: int) -> tuple[Mode
     return integer, ordered_exactness(integer, of_class, rows, found.labels)
 
 
-def _encrypted(integer: Model, schema: Schema, table: Table) -> int:
-    """Run both roles on real ciphertexts; the bytes that moved.
+def _encrypted(integer: Model, schema: Schema, table: Table) -> tuple[int, Mapping[str, float]]:
+    """Run both roles on real ciphertexts; the bytes that moved, and seconds by what was done.
 
     Raises:
         VerificationError: A count differs.
@@ -205,12 +212,12 @@ def _encrypted(integer: Model, schema: Schema, table: Table) -> int:
         for index, (part, histogram) in enumerate(zip(integer.models, found.classes, strict=True)):
             own = (codes == index).astype(np.int64)
             _same(histogram.counts, part, part.score(rows), own)
-        return found.bytes_sent
+        return found.bytes_sent, found.seconds
     opened = rehearse(integer, rows, table.labels, groups=groups)
     is_number = schema.label.kind == "number"
     labels = np.zeros(table.n, np.int64) if is_number else np.asarray(table.labels, np.int64)
     _same(opened.counts, integer, integer.score(rows_of(schema, table)), labels)
-    return opened.bytes_sent
+    return opened.bytes_sent, opened.seconds
 
 
 def _same(counts: Integers, model: IntegerModel, scores: Integers, labels: Integers) -> None:

@@ -10,9 +10,11 @@ under the caller's account.
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse.errors import InputError
+from clearinghouse.features import features
 from clearinghouse.schema import Schema
 from secure_eval.class_models import Model, read_model
 
@@ -118,6 +121,16 @@ def _asked(
     return read_model(str(answer["model"])), answer
 
 
+def named(words: str, names: Sequence[str]) -> str:
+    """What is said of "feature 3", with the name that the schema gives the feature."""
+
+    def name(found: re.Match[str]) -> str:
+        place = int(found[1])
+        return f"{found[0]} ('{names[place]}')" if place < len(names) else found[0]
+
+    return re.sub(r"\bfeature (\d{1,6})\b", name, words)
+
+
 def main() -> None:
     """Read schema and file from standard input, write one JSON object to standard output."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -128,13 +141,14 @@ def main() -> None:
     data = sys.stdin.buffer.read()
     from clearinghouse.client.onnx_model import float_outputs, onnx_model  # under these limits
 
+    schema = Schema.from_dict(asked["schema"])
     try:
-        schema = Schema.from_dict(asked["schema"])
         answer: dict[str, Any] = {"model": onnx_model(data, schema).to_json()}
         if "rows" in asked:
             answer |= float_outputs(data, np.array(asked["rows"], dtype=np.float64))
     except (ValueError, MemoryError, RecursionError) as error:
-        answer = {"error": str(error) or f"the file asks for too much ({type(error).__name__})"}
+        said = named(str(error), [feature.name for feature in features(schema)])
+        answer = {"error": said or f"the file asks for too much ({type(error).__name__})"}
     json.dump(answer, answers)
     answers.flush()
 

@@ -62,6 +62,9 @@ def told(cli: Any, model: object, schema: Path) -> dict[str, Any]:
     assert value["synthetic_rows"] == ROWS
     assert value["score_bits"] >= 12
     assert 0.0 <= value["headroom"] < 1.0
+    steps = value["steps_s"]
+    assert set(steps) >= {"sealing", "server", "hospital"}
+    assert sum(steps.values()) <= value["encrypted_s"] + 0.1
     return value
 
 
@@ -123,6 +126,14 @@ def test_a_file_of_two_classes_with_zipmap(cli: Any, tmp_path: Path) -> None:
     assert (value["task"], value["kind"]) == ("binary", "trees")
     assert value["label_agreement"] >= 0.999
     assert abs(value["auc_change"]) < 1e-3
+
+
+def test_a_tree_that_splits_a_number_itself_is_told_what_to_do(cli: Any, tmp_path: Path) -> None:
+    path = written(tmp_path, "two")
+    estimator = GradientBoostingClassifier(n_estimators=3, max_depth=2)
+    model = trained(load_schema(path), estimator, tmp_path)
+    words = ("feature 0 ('age') has no threshold bit x >= ", "keep a number itself constant")
+    refused(cli("model", "preflight", model, "--schema", path), 2, *words)
 
 
 # ---------------------------------------------------------------- what is refused

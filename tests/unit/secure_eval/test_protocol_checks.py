@@ -173,15 +173,6 @@ def later(key_holder: KeyHolder, linear_model: Callable) -> Setting:
     return result
 
 
-def test_honest_runs_in_two_blocks_with_three_labels_pass(
-    key_holder: KeyHolder, linear_model: Callable
-) -> None:
-    run = Setting(key_holder, linear_model(2).with_edges([0, 9, 16, 32]), 40, 3, 25)
-    assert run.sealed.layout.n_blocks == 2
-    run.to_characters()
-    run.finish()
-
-
 DIGIT_LIES = ["constant", "two hot", "two hot in padding", "flag", "half", "top", "loud"]
 
 
