@@ -158,12 +158,12 @@ def subgroups_part(
     for name in schema.subgroups:
         names = schema.stratum_names(name)
         wanted: Sequence[float | None] = [None] * len(names)
+        ranges: Sequence[list[float] | None] = [None] * len(names)
         if name in level:
             asked = np.asarray(outcome.target.wanted, np.int64)
             asked = asked.reshape(outcome.target.cells, -1)
             wanted = _shares(cells.marginal(schema, level, asked, name).sum(axis=1))
-            ends = _target_intervals(schema, outcome, name)
-        ends: Sequence[list[float] | None] = [None] * len(names)
+            ranges = _target_intervals(schema, outcome, name)
         tables = [delivered, pool]
         got, available = (
             [None] * len(names)
@@ -173,7 +173,7 @@ def subgroups_part(
         )
         found[name] = [
             {"level": words, "target": a, "interval": own, "delivered": b, "available": c}
-            for words, a, own, b, c in zip(names, wanted, ends, got, available, strict=True)
+            for words, a, own, b, c in zip(names, wanted, ranges, got, available, strict=True)
         ]
     return found
 
