@@ -28,7 +28,7 @@ demo: setup
 	@$(BIN)/clearinghouse demo --out demo-report
 
 test: setup-dev
-	@$(BIN)/python -m pytest $(TESTS) -n 2 --dist loadfile
+	@$(BIN)/python -m pytest $(TESTS) -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -1,15 +1,19 @@
 """Attack meter: what an attacker reaches on published numbers, beside what theory allows."""
 
 import secrets
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tasks import heart_tables
 from clearinghouse.cli.attacks import exhibit, opened_path, summary_path
+from clearinghouse.messages.tasks import NoiseTable
 from clearinghouse.rounds.turns import noise_tables
 from dp.attack_report import attack_report, attack_table
-from dp.audit import audit_release
+from dp.audit import Statistic, audit_release, delta_lower_bound, epsilon_lower_bound
+from dp.audit_likelihood import Claimed, likelihood_ratio
+from dp.coins import delta_of
 from dp.noise import geometric
 from dp.size import noised_size
 from secure_eval.noise import Table as NoisedTable
@@ -18,6 +22,7 @@ from secure_eval.noise import table_noise
 Ints = NDArray[np.int64]
 
 MICRO = 1_000_000
+CONFIDENCE = 0.999
 SITE = "hungarian"
 LEVEL = ("age", "sex")
 RUNS = 2
@@ -42,7 +47,7 @@ def run(quick: bool) -> str:
         f"{report['confidence']:.0%} intervals"
     )
     foot = "nothing is surely above its bound" if report["holds"] else "A BOUND IS BROKEN"
-    return "\n".join([head, attack_table(report), foot, "", *_audits(quick)])
+    return "\n".join([head, attack_table(report), foot, "", *_audits(quick), *_run_audits(quick)])
 
 
 def split_path(places: Ints) -> Ints:
@@ -61,7 +66,7 @@ def _derived(tables: list[NoisedTable]) -> Ints:
 
 def _audits(quick: bool) -> list[str]:
     """Lower bounds on epsilon for neighbours that differ in a full and in an empty cell."""
-    n, confidence = (3000, 0.999) if quick else (30_000, 0.999)
+    n, confidence = (3000 if quick else 30_000), CONFIDENCE
     counts = np.array([40, 0, 7, 3])
     places = np.array([0, 0, 5, 9, 9, 9, 14], np.int64)
     rows = {"a full cell": (places, np.append(places, 9)), "an empty one": (places, places[:-1])}
@@ -82,3 +87,50 @@ def _audits(quick: bool) -> list[str]:
         judged = "passes" if verdict.passed else "CAUGHT" if "planted" in name else "FAILS"
         lines.append(f"  {name:24} {bounds}: {judged}")
     return lines
+
+
+# ---------------------------------------------------------------- runs, by the law that they claim
+
+
+def _run_audits(quick: bool) -> list[str]:
+    """Runs of classes and of a number at epsilon 3, and coins at epsilon 0, each beside a fault."""
+    n = 1500 if quick else 30_000
+    lines = [f"audits of whole runs, the best event against the claimed law, {n} runs a side"]
+    for name, labels, classes in (("three classes", 2, 3), ("a number in 3 strata", 3, 1)):
+        items = noise_tables(3 * MICRO, labels, 4, (("sex", 2), ("age", 3)), classes=classes)
+        for told, times in ((name, 1), ("planted: half the noise", 2)):
+            found = epsilon_lower_bound(
+                *_one_more(items, times), n, CONFIDENCE, known=_ratio(items)
+            )
+            caught = "CAUGHT" if found > 3 else "passes"
+            lines.append(f"  {told:24} claimed epsilon 3, at least {found:.2f}: {caught}")
+    (table,) = noise_tables(4 * MICRO, 3, 4, (), "coins")
+    claimed = float(delta_of(table.coins, 0))
+    for told, coins in (("coins", table.coins), ("planted: half the coins", table.coins // 2)):
+        given = [table.model_copy(update={"coins": coins})]
+        found = delta_lower_bound(*_one_more(given, 1), n, CONFIDENCE, known=_ratio([table]))
+        caught = "CAUGHT" if found > claimed else "passes"
+        exact = float(delta_of(coins, 0))
+        lines.append(
+            f"  {told:24} {coins} a cell, exact delta at epsilon 0 {exact:.3f}: "
+            f"claimed {claimed:.3f}, at least {found:.3f}: {caught}"
+        )
+    return lines
+
+
+def _exact(items: Sequence[NoiseTable], more: int) -> Ints:
+    """One patient more or none in the first cell of each table."""
+    return np.concatenate([more * np.eye(item.cells, dtype=np.int64)[0] for item in items])
+
+
+def _one_more(items: Sequence[NoiseTable], times: int) -> tuple[Callable[[int], Ints], int, int]:
+    """A run with so many times the epsilon that it claims, and two neighbours."""
+    tables = [
+        NoisedTable(item.name, item.cells, item.epsilon_micro * times, item.coins) for item in items
+    ]
+    return lambda more: _exact(items, more) + _derived(tables), 0, 1
+
+
+def _ratio(items: Sequence[NoiseTable]) -> list[Statistic]:
+    laws = [Claimed(item.cells, item.epsilon_micro, item.coins) for item in items]
+    return [likelihood_ratio(laws, _exact(items, 0), _exact(items, 1))]

@@ -30,7 +30,11 @@ READS_PER_S, WRITES_PER_S, UPLOADS_PER_S = 50, 10, 2
 UPLOAD_BYTES = 2**20
 LARGE_BYTES = 500_000_000
 WORKERS = (1, 2, 3)
-_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+_LIMITS = httpx.Limits(
+    max_connections=64,
+    max_keepalive_connections=64,
+    keepalive_expiry=2,  # before the server ends them, so that no call meets a closed one
+)
 _UNLIMITED = {"WRITES_PER_S": "100000", "READS_PER_S": "100000"}
 
 

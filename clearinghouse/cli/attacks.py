@@ -164,4 +164,20 @@ def _words(report: dict[str, Any], epsilon_micro: int) -> str:
         if report["holds"]
         else "AN ATTACK IS ABOVE ITS BOUND"
     )
-    return "\n".join([head, attack_table(report), foot])
+    return "\n".join([head, attack_table(report), *_by_luck(report), foot])
+
+
+def _by_luck(report: dict[str, Any]) -> list[str]:
+    """What to think of an interval that lies above its bound without being surely so."""
+    above = [
+        item
+        for item in report["attacks"]
+        if item["bound"] is not None and item["holds"] and item["low"] > item["bound"]
+    ]
+    if not above:
+        return []
+    lines = "1 interval lies" if len(above) == 1 else f"{len(above)} intervals lie"
+    return [
+        f"{lines} above its bound, as one in twenty does by luck; --full has ten times the trials "
+        "and settles it"
+    ]

@@ -26,6 +26,7 @@ from clearinghouse.messages.disputes import (
     ResolveDispute,
 )
 from clearinghouse.money import MICRO, format_money, parse_money
+from clearinghouse.report.statement import account_words, what_words
 from clearinghouse.signing import SigningKey
 
 REASONS = ("delivery", "duplicate", "payment", "score")
@@ -222,11 +223,12 @@ def statement(session: Session, out: Path | None) -> Result:
     """This organisation's postings, and the printable page if wanted."""
     org_id = session.org_id()
     found = session.transport.get(f"/orgs/{org_id}/statement", OrgStatement)
-    rows = [["time", "transfer", "amount", "balance"]]
+    rows = [["time", "request", "what", "amount", "balance"]]
     rows += [
         [
             _when(line.at_s),
-            line.transfer,
+            line.request_id,
+            what_words(line),
             format_money(line.amount_micro),
             format_money(line.balance_micro),
         ]
@@ -234,9 +236,9 @@ def statement(session: Session, out: Path | None) -> Result:
     ]
     words = columns(rows) if found.lines else "no money has moved yet"
     for account, amount in sorted(found.balances.items()):
-        words += f"\n{account}: {format_money(amount)}"
+        words += f"\n{account_words(account)}: {format_money(amount)} {found.currency}".rstrip()
     for account, amount in sorted(found.frozen.items()):
-        words += f"\nheld by {account.split(':')[1]}: {format_money(amount)}"
+        words += f"\nheld by dispute {account.split(':')[1]}: {format_money(amount)}"
     value = found.model_dump()
     if out is not None:
         page = session.transport.get_text(f"/orgs/{org_id}/statement.html")

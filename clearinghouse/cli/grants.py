@@ -8,22 +8,17 @@ from typing import Any
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.consents import Consents, GrantTerms, record_columns
-from clearinghouse.consent import DEVELOPERS, DISCLOSURE, PURPOSES, is_within
+from clearinghouse.consent import DEVELOPERS, DISCLOSURE, PURPOSES
 from clearinghouse.documents import Fields, shown
-from clearinghouse.errors import ClearinghouseError, InputError, RefusedError
+from clearinghouse.errors import InputError, RefusedError
 from clearinghouse.ids import is_id
 from clearinghouse.messages.consent import (
     GrantList,
     GrantView,
-    OpenRequestList,
-    OpenRequestView,
     WithdrawalView,
 )
-from clearinghouse.money import format_money
-from clearinghouse.schema import Schema
 
 MOST_DAYS = 3650
-MOST_CELLS_SHOWN = 5
 
 
 # ---------------------------------------------------------------- source.yaml
@@ -99,53 +94,6 @@ def grant_words(value: dict[str, Any]) -> str:
     what = ", ".join(value["attributes"]) or "all columns"
     sent = f", passed on by {value['sender']}," if value.get("sender") else ""
     return f"{who} may '{value['purpose']}' with {what}{sent} for {value['days']} days"
-
-
-# ---------------------------------------------------------------- open requests
-
-
-def open_requests(
-    session: Session | None, schema: Schema, grants: Sequence[GrantTerms]
-) -> dict[str, Any]:
-    """Open requests of a schema, and whether these grants would let the source take part."""
-    if session is None:
-        return {"asked": False, "reason": "no server is known to this home", "requests": []}
-    try:
-        session.org_id()
-        found = session.transport.get("/requests", OpenRequestList, query="state=open").requests
-    except ClearinghouseError as error:
-        return {"asked": False, "reason": str(error), "requests": []}
-    fits = [view for view in found if view.schema_digest == schema.digest()]
-    rows = [{**view.model_dump(), "granted": _is_granted(view, grants)} for view in fits]
-    return {"asked": True, "reason": "", "requests": rows}
-
-
-def _is_granted(view: OpenRequestView, grants: Sequence[GrantTerms]) -> bool:
-    return any(is_within(view.purpose, terms.purpose) and not terms.attributes for terms in grants)
-
-
-def request_words(value: dict[str, Any]) -> list[str]:
-    """Open requests as lines."""
-    if not value["asked"]:
-        return [f"open requests were not asked for: {value['reason']}"]
-    if not value["requests"]:
-        return ["no request of this schema is open today"]
-    lines = ["requests of this schema that are open today (each fixed its sources when it opened):"]
-    for item in value["requests"]:
-        lines.append(
-            f"  {item['id']}: {item['records']} records, up to "
-            f"{format_money(item['tariff_micro'])} {item['currency']} each, to '{item['purpose']}'"
-            + ("" if item["granted"] else "; YOUR GRANTS DO NOT COVER IT")
-        )
-        wanted = [
-            f"{cell['records']} of {cell['cell']}"
-            + (f" / {cell['label']}" if cell["label"] else "")
-            for cell in item["wanted"][:MOST_CELLS_SHOWN]
-        ]
-        lines.append(
-            f"    wants {', '.join(wanted)}" if wanted else "    its target is not open yet"
-        )
-    return lines
 
 
 # ---------------------------------------------------------------- give, list, withdraw

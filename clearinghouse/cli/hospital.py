@@ -26,6 +26,7 @@ from clearinghouse.errors import (
 )
 from clearinghouse.messages.intake import RequestView, ValsetView
 from clearinghouse.money import format_money, micro_epsilon
+from clearinghouse.noise_laws import DELTA_WORDS
 from clearinghouse.schema import MAX_LABELS, Schema
 from clearinghouse.score_cards import task_of
 from clearinghouse.subgroups import left_out_words, published_subgroups
@@ -171,15 +172,22 @@ def _run_terms(terms: dict[str, Any], schema: Schema, runs: int) -> dict[str, An
 def _run_words(terms: dict[str, Any]) -> str:
     """Which law a set that is sealed for many runs has, and why."""
     law, each = terms["run_terms"]["noise_law"], terms["run_terms"]["epsilon_score_micro"]
+    total = format_money(terms["limit_micro"])
     if law == "geometric":
         why = "which is less than coins would have for as few"
     elif terms["geometric_sd"] is None:
         why = "geometric noise does not fit as many"
     else:
         why = f"geometric noise would have {terms['geometric_sd']}"
-    return (
+    words = (
         f"sealed for {terms['runs']} runs of epsilon {format_money(each)}: {law} noise of standard "
         f"deviation {terms['sd']} a count, {why}"
+    )
+    if not terms["rho_limit_micro"]:
+        return f"{words}\nthey and one target add up to epsilon {total}, the budget for life"
+    return (
+        f"{words}\nthat is each run alone, at delta 1e-6 a table; all of them and one target mean "
+        f"epsilon {total} together at delta 1e-6, for they add up in rho: {DELTA_WORDS}"
     )
 
 

@@ -53,6 +53,11 @@ def progress(as_json: bool, quiet: bool, words: str) -> None:
         sys.stderr.flush()
 
 
+def some(count: int, noun: str) -> str:
+    """A number with its noun: 1 run, 2 runs."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def columns(rows: list[list[str]]) -> str:
     """Rows of cells (the first one the header) as aligned text; wide cells are not cut."""
     if not rows:

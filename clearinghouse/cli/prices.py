@@ -11,6 +11,7 @@ from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id, pick_request
 from clearinghouse.errors import InputError, NotFoundError, VerificationError
 from clearinghouse.messages.disputes import PriceHistory
+from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.results import (
     ClearingView,
     LogView,
@@ -49,27 +50,32 @@ def quote(
             break
     else:
         raise NotFoundError(f"no price of {wanted} in {request}")
-    value: dict[str, Any] = {"request_id": request, **price.model_dump()}
-    words = quote_words(price)
+    currency = session.transport.get(f"/requests/{request}", RequestView).terms.currency
+    value: dict[str, Any] = {"request_id": request, "currency": currency, **price.model_dump()}
+    own = (session.keystore.recall("source") or {}).get("source_id") == wanted
+    words = quote_words(price, currency, own=own)
     if check:
         told = recheck(session, request, found)
         value, words = {**value, "checked": told}, f"{words}\n{told}"
     return value, words
 
 
-def quote_words(price: PriceView) -> str:
-    """A price in sentences."""
+def quote_words(price: PriceView, currency: str, *, own: bool) -> str:
+    """A price in sentences, to whom it is paid (`own`) or to others."""
     parts = price.components
     without = price.counterfactual["objective_without_micro"]
+    low, high = format_money(price.low_micro), format_money(price.high_micro)
+    firm = price.status == "firm"
     lines = [
-        f"{price.source_id}: {format_money(price.point_micro)} per record ({price.status}), "
-        f"90% interval {format_money(price.low_micro)} to {format_money(price.high_micro)}",
+        f"{price.source_id}: {format_money(price.point_micro)} {currency} per record "
+        + ("(firm, as cleared)" if firm else f"({price.status}), 90% interval {low} to {high}"),
         f"parts: own ask {format_money(parts['reserve'])}, marginal value "
         f"{format_money(parts['marginal'])}, pot {format_money(parts['dividend'])}, held back "
         f"{format_money(parts['holdback'])}",
-        f"without you the whole match is worth {format_money(without)}, "
+        f"without {'you' if own else 'it'} the whole match is worth {format_money(without)}, "
         f"{format_money(price.marginal_micro)} less",
-        f"rests on {price.n_effective} records, {price.calls} redrawn markets, seed {price.seed}",
+        f"rests on {price.n_effective} records"
+        + ("" if firm else f", {price.calls} redrawn markets, seed {price.seed}"),
         f"mechanism '{price.mechanism_version}', clearing {price.commit_hash}",
     ]
     return "\n".join(lines)

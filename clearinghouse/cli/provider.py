@@ -10,13 +10,8 @@ import numpy as np
 from clearinghouse import cells
 from clearinghouse.cli.epsilon import meaning
 from clearinghouse.cli.files import choose_size_class, epsilon, file_beside, money, size_class
-from clearinghouse.cli.grants import (
-    grant_value,
-    grant_words,
-    open_requests,
-    read_grants,
-    request_words,
-)
+from clearinghouse.cli.grants import grant_value, grant_words, read_grants
+from clearinghouse.cli.open_requests import open_requests, request_words
 from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.consents import GrantTerms
@@ -140,7 +135,7 @@ def preview(path: Path, session: Session | None = None) -> Result:
         "grants": [grant_value(item) for item in found.grants],
         "disclosure": DISCLOSURE,
         "example": _example(counts, size, found.epsilon_micro),
-        "open_requests": open_requests(session, schema, found.grants),
+        "open_requests": open_requests(session, table, found.grants, found.ask_micro),
         "kept_here": {
             "rows": table.n,
             "admitted": round(1 - noise_below(epsilon, counts, sells_above - table.n), 3),

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clearinghouse.cli.hospital import TERMS, open_hospital
-from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.options import Result, columns, some
 from clearinghouse.cli.profile import Session, pick_request
 from clearinghouse.cli.request_file import read_request_file
 from clearinghouse.client.listing import list_sources
@@ -46,10 +46,10 @@ def open_request(session: Session, path: Path) -> Result:
     runs = terms.most_runs
     only = "" if runs == len(terms.developer_ids) else ", the first that come"
     words = (
-        f"{request_id}: open, {len(sources)} sources and {len(terms.developer_ids)} developers "
-        f"are admitted\n"
+        f"{request_id}: open; admitted are {some(len(sources), 'source')} and "
+        f"{some(len(terms.developer_ids), 'developer')}\n"
         f"it can cost at most {format_money(_most(view))} {terms.currency} and epsilon "
-        f"{format_money(terms.most_epsilon_micro)}: one target and {runs} runs{only}\n"
+        f"{format_money(terms.most_epsilon_micro)}: one target and {some(runs, 'run')}{only}\n"
         "next: clearinghouse agent run"
     )
     return value, words
@@ -148,7 +148,7 @@ def _standing(view: RequestView) -> str:
     terms = view.terms
     lines = [
         f"{view.id}: step {view.step}, {view.state}" + (f" ({view.reason})" if view.reason else ""),
-        f"wants {terms.records} records of {len(terms.source_ids)} sources at up to "
+        f"wants {terms.records} records of {some(len(terms.source_ids), 'source')} at up to "
         f"{format_money(terms.tariff_micro)} {terms.currency} each; {terms.purse.kind} purse "
         f"{format_money(terms.purse.amount_micro)} {terms.currency} for {terms.purse.metric} "
         f">= {format_money(terms.purse.threshold_micro)}",
@@ -191,7 +191,7 @@ def _payments(session: Session, view: StatementView, currency: str) -> str:
     balanced = "balanced" if view.balanced else "NOT BALANCED"
     winners = len(view.award.get("winners", []))
     purse = (
-        f"purse: {winners} models won it"
+        f"purse: {some(winners, 'model')} won it"
         if winners
         else f"purse: {view.award.get('reason', 'not decided')}"
     )
@@ -200,6 +200,8 @@ def _payments(session: Session, view: StatementView, currency: str) -> str:
 
 def _account(session: Session, account: str) -> str:
     kind, _, org_id = account.partition(":")
+    if kind == "platform":
+        return "fee of the clearinghouse"
     if kind not in ("org", "external"):
         return account
     found = session.transport.get(f"/orgs/{org_id}", OrgView)

@@ -123,6 +123,8 @@ class OrgStatement(Message):
 
     org_id: Id
     name: Name
+    currency: Annotated[str, Field(pattern=r"^([A-Z]{3})?$")]
+    """Of every amount; empty while nobody has opened a request."""
     lines: list[LineView]
     balances: dict[str, int]
     frozen: dict[str, int]

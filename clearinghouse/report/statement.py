@@ -44,7 +44,7 @@ def statement_html(statement: OrgStatement) -> str:
     name = _text(statement.name)
     rows = "".join(_line(line) for line in statement.lines)
     balances = "".join(
-        f"<tr><td>{_text(_account(account))}</td><td class=n>{format_money(amount)}</td></tr>"
+        f"<tr><td>{_text(account_words(account))}</td><td class=n>{format_money(amount)}</td></tr>"
         for account, amount in sorted(statement.balances.items())
     )
     balances += "".join(
@@ -58,14 +58,20 @@ def statement_html(statement: OrgStatement) -> str:
         '<meta name="viewport" content="width=device-width">'
         f"<title>Statement of {name}</title><style>{STYLE}</style></head><body>"
         f"<h1>Statement of {name}</h1><p class=small>{_text(statement.org_id)}</p>"
-        "<h2>Balances</h2><table><thead><tr><th>account</th><th class=n>balance</th></tr></thead>"
+        "<h2>Balances</h2><table><thead><tr><th>account</th>"
+        f"<th class=n>{_unit('balance', statement)}</th></tr></thead>"
         f"<tbody>{balances}</tbody></table><h2>Entries</h2>{empty}"
         "<table><thead><tr><th>time (UTC)</th><th>what</th><th>request</th>"
-        "<th class=n>amount</th><th class=n>balance</th></tr></thead>"
+        f"<th class=n>{_unit('amount', statement)}</th>"
+        f"<th class=n>{_unit('balance', statement)}</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
         "<p class=small>Every entry is one side of a transfer that sums to zero. Amounts are exact "
-        "to a millionth of the request's currency.</p></body></html>\n"
+        "to a millionth.</p></body></html>\n"
     )
+
+
+def _unit(words: str, statement: OrgStatement) -> str:
+    return _text(f"{words}, {statement.currency}" if statement.currency else words)
 
 
 def _line(line: LineView) -> str:
@@ -73,20 +79,22 @@ def _line(line: LineView) -> str:
     if line.at_s:
         when = datetime.fromtimestamp(line.at_s, UTC).strftime("%Y-%m-%d %H:%M")
     return (
-        f"<tr><td>{when}</td><td>{_text(_what(line))}</td><td>{_text(line.request_id)}</td>"
+        f"<tr><td>{when}</td><td>{_text(what_words(line))}</td><td>{_text(line.request_id)}</td>"
         f"<td class=n>{format_money(line.amount_micro)}</td>"
         f"<td class=n>{format_money(line.balance_micro)}</td></tr>"
     )
 
 
-def _what(line: LineView) -> str:
+def what_words(line: LineView) -> str:
+    """What a line is for, about what, and on which account, in words."""
     parts = line.transfer.split(":")
     kind = parts[1] if len(parts) > 1 else line.transfer
     subject = f" ({parts[2]})" if len(parts) > 2 else ""
-    return f"{_WORDS.get(kind, kind)}{subject}; {_account(line.account)}"
+    return f"{_WORDS.get(kind, kind)}{subject}; {account_words(line.account)}"
 
 
-def _account(account: str) -> str:
+def account_words(account: str) -> str:
+    """An organisation's account in words."""
     kind = account.split(":")[0]
     return _ACCOUNTS.get(kind, kind)
 

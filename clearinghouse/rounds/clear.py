@@ -84,7 +84,8 @@ def _closed(tx: Tx, request: Request) -> dict[str, str] | None:
 def _close(tx: Tx, desk: Desk, request: Request, found: dict[str, str], _result: None) -> bool:
     """Log every commitment, take its deposit, then ask those who made one to open it."""
     put_up = _target(tx, request).deposits_micro
-    deadline = int(desk.clock.now()) + request.terms.deadlines.ask_s
+    now = int(desk.clock.now())
+    deadline = now + request.terms.deadlines.ask_s
     for source_id in sorted(found):
         source = tx.cohorts.source(source_id)
         tx.asks.commit(request.id, source_id, found[source_id])
@@ -96,7 +97,7 @@ def _close(tx: Tx, desk: Desk, request: Request, found: dict[str, str], _result:
             amounts={"deposit_micro": put_up.get(source_id, 0)},
             commit=found[source_id],
         )
-        deposits.hold(tx, request, source_id, put_up.get(source_id, 0))
+        deposits.hold(tx, request, source_id, put_up.get(source_id, 0), now)
         task = AskRevealTask(source_id=source_id)
         tx.tasks.create(request.id, source.org_id, task, subject=source_id, deadline=deadline)
     return False

@@ -54,12 +54,12 @@ def decide(conduct: Conduct) -> tuple[Literal["return", "keep", "lose"], str]:
     return "return", ""
 
 
-def hold(tx: Tx, request: Request, source_id: str, amount: int) -> None:
-    """Take a deposit from outside."""
+def hold(tx: Tx, request: Request, source_id: str, amount: int, at_s: int) -> None:
+    """Take a deposit from outside, at a time in seconds since 1970."""
     if amount:
         outside = f"external:{tx.cohorts.source(source_id).org_id}"
         amounts = {outside: -amount, account(request.id, source_id): amount}
-        tx.ledger.transfer(f"{request.id}:deposit:{source_id}", request.id, amounts)
+        tx.ledger.transfer(f"{request.id}:deposit:{source_id}", request.id, amounts, at_s=at_s)
 
 
 def settle(tx: Tx, desk: Desk, request: Request) -> None:
@@ -81,18 +81,18 @@ def settle(tx: Tx, desk: Desk, request: Request) -> None:
             )
         )
         if fate == "keep":
-            _freeze(tx, request, source_id)
+            _freeze(tx, request, source_id, int(desk.clock.now()))
         else:
             release(tx, desk, request, source_id, ground)
 
 
-def _freeze(tx: Tx, request: Request, source_id: str) -> None:
+def _freeze(tx: Tx, request: Request, source_id: str, at_s: int) -> None:
     """Move a deposit to the dispute that decides about it."""
     kept, held = holds.frozen_deposit(tx, request, source_id), account(request.id, source_id)
     amount = tx.ledger.balance(held)
     if kept is not None and amount:
         name = f"{request.id}:freeze:deposit:{source_id}"
-        tx.ledger.transfer(name, request.id, {held: -amount, kept: amount})
+        tx.ledger.transfer(name, request.id, {held: -amount, kept: amount}, at_s=at_s)
 
 
 def release(tx: Tx, desk: Desk, request: Request, source_id: str, ground: str = "") -> None:
@@ -103,7 +103,8 @@ def release(tx: Tx, desk: Desk, request: Request, source_id: str, ground: str = 
     to = disputes.fund(desk.org.id) if ground else f"external:{tx.cohorts.source(source_id).org_id}"
     what = "forfeit" if ground else "return"
     amounts = {account(request.id, source_id): -held, to: held}
-    tx.ledger.transfer(f"{request.id}:{what}:{source_id}", request.id, amounts)
+    name, at_s = f"{request.id}:{what}:{source_id}", int(desk.clock.now())
+    tx.ledger.transfer(name, request.id, amounts, at_s=at_s)
     desk.record(
         tx,
         "deposit.settled",

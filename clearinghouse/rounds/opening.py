@@ -39,7 +39,7 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
         NotFoundError: The validation set is not the caller's, or a source or developer is unknown.
         RefusedError: The caller is no hospital or is suspended, its validation set failed its
             tests, or a source has not published.
-        InputError: The terms do not fit together.
+        InputError: The terms do not fit together, or are in another currency than the books.
         QuotaError: The caller has as many requests running as it may.
     """
     need_role(caller, "hospital")
@@ -77,8 +77,20 @@ def open_request(tx: Tx, desk: Desk, caller: Org, message: OpenRequest) -> Reque
             **({"rho_run_micro": message.rho_score_micro} if message.rho_score_micro else {}),
         },
     )
+    _check_currency(tx, message)  # after the log, so that of two first requests one sees the other
     tx.requests.enter(request.id, "match", now)
     return tx.requests.get(request.id)
+
+
+def _check_currency(tx: Tx, message: OpenRequest) -> None:
+    """One server, one currency: accounts add up what an organisation earns in all requests."""
+    for other in tx.requests.newest(2):
+        kept = other.terms.currency
+        if kept != message.currency:
+            raise InputError(
+                f"this clearinghouse keeps its books in {kept}, and the request is in "
+                f"{message.currency}. Write currency: {kept}"
+            )
 
 
 def _check_request(

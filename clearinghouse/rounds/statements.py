@@ -32,9 +32,11 @@ def of_org(tx: Tx, org_id: str) -> OrgStatement:
             )
         )
     frozen = tx.ledger.balances("frozen:")
+    newest = tx.requests.newest(1)
     return OrgStatement(
         org_id=org_id,
         name=tx.parties.get(org_id).name,
+        currency=newest[0].terms.currency if newest else "",  # all requests have the same one
         lines=lines,
         balances=balances,
         frozen={name: sum_ for name, sum_ in frozen.items() if name.endswith(f":org:{org_id}")},

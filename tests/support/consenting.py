@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from consenting_tables import NAMES, PURSE, SCHEMA, records
+from consenting_writes import write_hospital, write_model, write_target
 from databases import fresh_sqlite
 
 from api.app import create_app
-from clearinghouse.canonical import canonical_bytes, digest
 from clearinghouse.client.developer import Developer
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party, do_task
@@ -22,54 +22,15 @@ from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.recipes import recipe_source
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import FixedClock
-from clearinghouse.ids import new_id
 from clearinghouse.log.entries import parse_entry
 from clearinghouse.log.replay import replay
 from clearinghouse.messages.intake import OpenRequest
 from clearinghouse.messages.tasks import TaskList
-from clearinghouse.rounds import grants, opening, pipeline, training
-from clearinghouse.rounds.begun import record_begun
-from clearinghouse.rounds.frozen import freeze
-from clearinghouse.schema import parse_schema
+from clearinghouse.rounds import opening, pipeline
 from clearinghouse.settings import Settings
-from clearinghouse.store.records import Org, Run, Valset
+from clearinghouse.store.records import Run
 from clearinghouse.tables import from_records
 from clearinghouse.world.check import check_world
-
-SCHEMA = parse_schema(
-    {
-        "name": "tiny",
-        "label": {"name": "sick", "levels": ["no", "yes"]},
-        "columns": {
-            "sex": {"kind": "category", "levels": ["F", "M"]},
-            "weight": {"kind": "number", "low": "30", "high": "200"},
-        },
-        "strata": [["sex"]],
-        "subgroups": ["sex"],
-    },
-    file="tiny",
-)
-PURSE = {
-    "kind": "acceptance",
-    "amount_micro": 10_000_000,
-    "metric": "auc",
-    "threshold_micro": 700_000,
-    "confidence_micro": 900_000,
-}
-NAMES = ("a", "b")
-
-
-def records(seed: int, n: int = 70) -> list[dict[str, str | None]]:
-    """Rows whose numbers are long enough to be searched for in files."""
-    draw = np.random.default_rng(seed)
-    return [
-        {
-            "sex": "FM"[int(draw.integers(2))],
-            "weight": f"{draw.uniform(40, 150):.9f}",
-            "sick": ("no", "yes")[int(draw.integers(2))],
-        }
-        for _ in range(n)
-    ]
 
 
 @dataclass
@@ -110,50 +71,7 @@ class Market:
         for developer in self.developers.values():
             developer.register()
         self.sources = {name: item.source_id for name, item in self.providers.items()}
-        keystore, _ = self.connect("hospital")
-        self.hospital = Org(
-            new_id("org"),
-            "hospital",
-            "hospital",
-            keystore.signing_key.key_id,
-            keystore.signing_key.verify_key.base64,
-            None,
-        )
-        schema_id = self.providers["a"].schema_id
-        self.blob = blob = self.desk.blobs.put(b"ciphertext")
-        valset_id = new_id("val")
-        body = {
-            "schema_id": schema_id,
-            "size_class": 64,
-            "level": ["sex"],
-            "layout": {},
-            "keys_blob": blob,
-            "upload_blobs": [blob],
-            "commitment": "2" * 64,
-        }
-        with self.desk.store.write() as tx:
-            tx.parties.add(self.hospital, tx.log.size())
-            self.desk.record(
-                tx,
-                "org.registered",
-                self.hospital,
-                objects={"org": self.hospital.id},
-                hashes={"public_key": keystore.signing_key.verify_key.digest},
-            )
-            tx.blobs.add(blob, len(b"ciphertext"), self.hospital.id)
-            text = canonical_bytes(body).decode()
-            tx.cohorts.add_valset(
-                Valset(valset_id, self.hospital.id, schema_id, text, "", "passed")
-            )
-            self.desk.record(
-                tx,
-                "valset.sealed",
-                self.hospital,
-                objects={"valset": valset_id, "owner": self.hospital.id},
-                hashes={"manifest": digest(text.encode())},
-                commit="2" * 64,
-            )
-        self.valset_id = valset_id
+        write_hospital(self)
 
     def open(self, **changes: Any) -> str:
         """Open a request that waits for its target."""
@@ -180,45 +98,7 @@ class Market:
 
     def match(self) -> None:
         """What the match step does, with counts as if they had been opened."""
-        noised = (12, 9, 10, 11)
-        with self.desk.store.write() as tx:
-            request = tx.requests.get(self.request_id)
-            run = Run(new_id("run"), request.id, "target", 0, "running", "", "0", "0", "", {}, {})
-            tx.runs.add(run)
-            summaries = grants.summaries(tx, request)
-            target = freeze(
-                run.id, request.terms, request.terms_digest, SCHEMA, ("sex",), noised, summaries
-            )
-            tx.requests.keep(request.id, "target", canonical_bytes(target.model_dump()).decode())
-            tx.runs.release(run.id, {"noised": list(noised)})
-            objects = {"request": request.id, "owner": self.hospital.id, "valset": self.valset_id}
-            seed, nonce = {"seed": "5" * 64}, {"nonce": "6" * 64}
-            if not any(entry == "checks.begun" for entry in self.begun):
-                self.desk.record(tx, "checks.begun", self.desk.org, objects=objects, hashes=seed)
-                self.begun.append("checks.begun")
-            self.desk.record(
-                tx,
-                "run.begun",
-                self.desk.org,
-                objects={**objects, "run": run.id},
-                hashes={**seed, **nonce},
-            )
-            self.desk.record(
-                tx,
-                "target.released",
-                self.desk.org,
-                objects={**objects, "run": run.id},
-                hashes={"release": "3" * 64},
-                amounts={"epsilon_micro": 500_000},
-            )
-            self.desk.record(
-                tx,
-                "inputs.frozen",
-                self.desk.org,
-                objects={"request": request.id},
-                hashes={"inputs": target.frozen_digest},
-            )
-            tx.requests.enter(request.id, "clear", self.clock.now())
+        write_target(self)
 
     # ------------------------------------------------------------ moving
 
@@ -317,31 +197,7 @@ class Market:
 
     def submit(self, name: str) -> Run:
         """Take a model as the score step does, without its bytes."""
-        developer = self.developers[name]
-        model = {"org_id": developer.org_id, "name": name, "kind": "logistic", "digest": "4" * 64}
-        model["nonce_commitment"] = "7" * 64
-        with self.desk.store.write() as tx:
-            request = tx.requests.get(self.request_id)
-            place = len(tx.runs.of(request.id, "score"))
-            run = Run(
-                new_id("run"), request.id, "score", place, "running", "", "00" * 32, "00" * 16,
-                new_id("mod"), model, {},
-            )  # fmt: skip
-            tx.runs.add(run)
-            training.taken(tx, self.desk, request, developer.org_id)
-            self.desk.record(
-                tx,
-                "model.submitted",
-                tx.parties.get(developer.org_id),
-                objects={
-                    "model": run.model_id,
-                    "owner": developer.org_id,
-                    "request": request.id,
-                },
-                hashes={"model": "4" * 64},
-            )
-            record_begun(tx, self.desk, request, run)
-        return run
+        return write_model(self, name)
 
     # ------------------------------------------------------------ looking
 

@@ -123,6 +123,16 @@ def test_attacks_run_on_a_given_table_and_hold(cli, files, tmp_path, monkeypatch
     assert not list(tmp_path.glob("*.sqlite"))
 
 
+def test_an_interval_above_its_bound_by_luck_is_told_apart_from_a_broken_one() -> None:
+    item = {"bound": 0.731, "holds": True, "low": 0.742}
+    rest = [{**item, "bound": None}, {**item, "low": 0.7}, {**item, "holds": False}]
+    assert attacks_module._by_luck({"attacks": rest}) == []
+    (words,) = attacks_module._by_luck({"attacks": [item, *rest]})
+    assert words.startswith(
+        "1 interval lies above its bound, as one in twenty does by luck; --full"
+    )
+
+
 def test_a_broken_release_ends_with_a_refusal(cli, files, tmp_path, monkeypatch) -> None:
     """Planted: a summary with a tenth of its noise."""
     monkeypatch.setattr(attacks_module, "QUICK", (400, 2))

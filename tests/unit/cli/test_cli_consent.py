@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clearinghouse.cli.grants import open_requests, request_words
+from clearinghouse.cli.open_requests import open_requests, request_words
 from clearinghouse.client.consents import GrantTerms
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.consent import DISCLOSURE
@@ -136,12 +136,19 @@ def test_words_of_an_open_request_say_what_it_wants_and_whether_grants_cover_it(
         "currency": "EUR",
         "purpose": "train models",
         "granted": False,
+        "price_fits": True,
+        "held_here": 7,
         "wanted": [{"cell": "sex F", "label": "yes", "records": 12}],
     }
     lines = request_words(
-        {"asked": True, "requests": [row, {**row, "wanted": [], "granted": True}]}
+        {
+            "asked": True,
+            "requests": [row, {**row, "wanted": [], "granted": True, "price_fits": False}],
+        }
     )
     assert "40 records, up to 6.00 EUR each, to 'train models'; YOUR GRANTS DO NOT" in lines[1]
     assert "wants 12 of sex F / yes" in lines[2]
-    assert "its target is not open yet" in lines[4]
-    assert open_requests(None, None, [GrantTerms()])["asked"] is False  # type: ignore[arg-type]
+    assert "your table holds 7 of these" in lines[3]
+    assert lines[4].endswith("'train models'; YOUR PRICE IS ABOVE IT")
+    assert "its target is not open yet" in lines[5]
+    assert open_requests(None, None, [GrantTerms()], 0)["asked"] is False  # type: ignore[arg-type]

@@ -126,6 +126,8 @@ def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp
     assert sealed.code == 0
     assert "sealed for 20 runs" in sealed.out
     assert "coins noise" in sealed.out
+    assert "all of them and one target mean epsilon 2.00 together at delta 1e-6" in sealed.out
+    assert "delta, a chance of one in a million" in sealed.out
     told = cli("budget", "show", "--home", mine, "--json").value
     assert (told["sealed_for"]["left"], told["sealed_for"]["lane"]) == (20, "rho")
     assert float(told["sealed_for"]["sd"]) < float(told["sealed_for"]["geometric_sd"])
@@ -133,6 +135,9 @@ def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp
     assert float(told["lanes"]["rho"]["limit"]) > 0
     words = cli("budget", "show", "--home", mine).out
     assert "20 left" in words
+    half_width = told["sealed_for"]["auc_half_width_90"]
+    assert f"an AUC near 0.8 within +-{half_width}" in words
+    assert 0.1 < float(half_width) <= 0.5
     assert "at delta 1e-6" in words
     request = tmp_path / "request.yaml"
     ids = {"sources": ["src_" + UNKNOWN], "developers": ["org_" + UNKNOWN], "tariff": "1"}

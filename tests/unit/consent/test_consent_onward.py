@@ -36,7 +36,7 @@ def eve(market):
 
 
 def market_schema():
-    from consenting import SCHEMA
+    from consenting_tables import SCHEMA
 
     return SCHEMA
 

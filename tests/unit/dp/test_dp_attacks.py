@@ -124,7 +124,7 @@ def test_membership_without_noise_always_wins() -> None:
 # ---------------------------------------------------------------- averaging
 
 
-def test_fresh_noise_averages_away_and_stored_answers_do_not(tmp_path) -> None:
+def test_fresh_noise_averages_away_and_stored_answers_do_not(in_memory) -> None:
     def fresh():
         return lambda value: int(geometric(value, 1))
 
@@ -133,7 +133,7 @@ def test_fresh_noise_averages_away_and_stored_answers_do_not(tmp_path) -> None:
     def stored():
         nonlocal made
         made += 1
-        ledger = Ledger.open(tmp_path / f"{made}.sqlite", limit_micro=1_000_000)
+        ledger = Ledger.open(in_memory / f"averaging {made}.sqlite", limit_micro=1_000_000)
 
         def answer(value: int) -> int:
             def draw() -> bytes:
@@ -178,13 +178,13 @@ def test_differencing_wins_on_exact_tables_and_not_on_released_ones(tmp_path) ->
     assert not differencing(counts, (0, 1), half, 1.0, 3000, against="two", confidence=SURE).holds
 
 
-def test_the_same_source_asked_twice_has_no_difference(tmp_path) -> None:
+def test_the_same_source_asked_twice_has_no_difference(in_memory) -> None:
     made = 0
 
     def stored():
         nonlocal made
         made += 1
-        ledger = Ledger.open(tmp_path / f"{made}.sqlite", limit_micro=1_000_000)
+        ledger = Ledger.open(in_memory / f"differencing {made}.sqlite", limit_micro=1_000_000)
 
         def publish(values):
             def draw() -> bytes:

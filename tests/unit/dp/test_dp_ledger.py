@@ -1,6 +1,7 @@
 """The ledger in one process: payment before drawing, replay, conflict, and no way back."""
 
 import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -248,9 +249,9 @@ steps = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(steps)
-def test_any_history_agrees_with_a_simple_model(tmp_path_factory, history) -> None:
+def test_any_history_agrees_with_a_simple_model(in_memory, history) -> None:
     """A dictionary of answers and a sum, kept by hand, predict every outcome."""
-    ledger = Ledger.open(tmp_path_factory.mktemp("l") / "l.sqlite", limit_micro=15)
+    ledger = Ledger.open(in_memory / f"{secrets.token_hex(8)}.sqlite", limit_micro=15)
     known: dict[str, tuple[str, int, bytes]] = {}
     made: list[bytes] = []
     for key, body, cost in history:

@@ -92,7 +92,12 @@ def test_a_statement_is_drawn_and_fits_the_width(tmp_path: Path) -> None:
         for number in range(12)
     ]
     found = OrgStatement(
-        org_id=name, name="Ward 7", lines=lines, balances={f"org:{name}": 15_000_000}, frozen={}
+        org_id=name,
+        name="Ward 7",
+        currency="EUR",
+        lines=lines,
+        balances={f"org:{name}": 15_000_000},
+        frozen={},
     )
     page = tmp_path / "statement.html"
     page.write_text(statement_html(found), encoding="utf-8")

@@ -11,6 +11,7 @@ def sample(name: str = "Ward 7", lines: int = 3) -> OrgStatement:
     return OrgStatement(
         org_id=OWN,
         name=name,
+        currency="EUR",
         lines=[
             LineView(
                 at_s=1_800_000_000 + 86_400 * number if number else 0,
@@ -37,6 +38,8 @@ def test_every_line_and_balance_is_on_the_page():
     assert page.count("<tr>") == 3 + 2 + 1 + 2
     assert statement_html(sample()) == page
     assert "No money has moved yet." in statement_html(sample(lines=0))
+    assert page.count("balance, EUR</th>") == 2
+    assert "balance</th>" in statement_html(sample().model_copy(update={"currency": ""}))
 
 
 def test_names_are_inert_text():

@@ -58,6 +58,8 @@ class World:
     recipes: tuple = ("logistic",)
     attempts: int = 8
     limits: HospitalTerms = field(default_factory=lambda: HospitalTerms(64, 500_000, 5_000_000))
+    patients: object = None
+    """The hospital's table, where a test brings its own."""
 
     def connect(self, name):
         keystore = Keystore.open(self.folder / name)
@@ -75,7 +77,7 @@ class World:
             self.developers.append(
                 Developer(recipe, *self.connect(f"dev-{recipe}"), self.schema, make)
             )
-        table = make_table(self.folder, self.schema, "h", 100, 3, seed=5)
+        table = self.patients or make_table(self.folder, self.schema, "h", 100, 3, seed=5)
         self.hospital = Hospital("h", *self.connect("h"), table, self.limits)
         for provider in self.providers:
             provider.publish()

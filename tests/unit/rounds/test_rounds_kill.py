@@ -59,12 +59,8 @@ class Server:
             return self.process.wait(timeout=20)
 
 
-MOMENTS = {
-    "to open the target",
-    "to reveal its ask",
-    "the clearinghouse to sum a blind score",
-    "to sign a score receipt",
-}
+MOMENTS = {"to reveal its ask", "the clearinghouse to sum a blind score"}
+"""One while it waits, one while it computes; the forty kills of the default run add every point."""
 
 
 def moment(sentence):

@@ -123,10 +123,10 @@ def gains(seed, rule):
             continue
         honest, failed = outcome(found, place, found.costs[place], rule)
         assert honest >= 0
-        asks = [price + step for price in set(found.costs) for step in (-1, 1)]
-        asks += [0, int(rng.integers(0, RESERVE)), int(found.costs[place] * rng.uniform(1, 2))]
-        for ask in asks:
-            gain, others = outcome(found, place, max(0, ask), rule)
+        asks = {max(0, price + step) for price in found.costs for step in (-1, 1)}
+        asks |= {0, int(rng.integers(0, RESERVE)), int(found.costs[place] * rng.uniform(1, 2))}
+        for ask in asks - {found.costs[place]}:
+            gain, others = outcome(found, place, ask, rule)
             if others == failed:
                 result.append(gain - honest)
     return result
@@ -143,9 +143,11 @@ def test_no_misreport_gains_in_markets_with_failed_orders():
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_no_misreport_gains_in_3000_markets_with_failed_orders():
-    assert check_no_gain(range(1000, 4000)) > 15_000
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("first", range(1000, 4000, 500))
+def test_no_misreport_gains_in_3000_markets_with_failed_orders(first):
+    """In six parts of 500 markets, so that what was done counts if the last ones are cut off."""
+    assert check_no_gain(range(first, first + 500)) > 2_500
 
 
 @pytest.mark.parametrize("rule", [at_the_ask, kept_as_it_was])

@@ -13,7 +13,9 @@ from jobs import WorkerCommand, wait_for
 from clearinghouse.blobs.disk import DiskStore
 from clearinghouse.store.store import Store
 
-QUICK = [("job.claimed", "sqlite"), ("job.finishing", "postgresql")]
+QUICK = [("job.finishing", "postgresql")]
+"""The other points are in the market of forty kills, and here in the long run."""
+
 POINTS = (
     "job.claiming",
     "job.claimed",

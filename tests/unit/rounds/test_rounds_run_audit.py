@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from clearinghouse import jobs
@@ -38,9 +39,10 @@ from secure_eval.params import PROTOCOL
 
 
 def changed(model, by):
-    """The same model with another first weight."""
+    """The same model with its largest weight nearer to zero: it stays in its range."""
     weights = model.weights.copy()
-    weights[0] += by
+    largest = np.abs(weights).argmax()
+    weights[largest] -= by * np.sign(weights[largest])
     return model._changed(weights=weights)
 
 

@@ -66,6 +66,8 @@ def test_trust_images_compose_services_are_confined() -> None:
     assert worker["networks"] == ["back"]
     assert worker["volumes"] == ["blobs:/data/server/blobs"]
     assert "ports" not in worker
+    assert worker["cpu_shares"] < 1024, "the default, and the server's"
+    assert "cpu_shares" not in api
     assert "--workers 0" in api["command"][0]
     assert "clearinghouse worker" in worker["command"][0]
     assert all(port.startswith("127.0.0.1:") for port in api["ports"])

@@ -18,7 +18,10 @@ from valuation.evidence import (
 
 WIDTH, ROWS, SOURCES, PATIENTS = 8, 60, 20, 150
 Table = tuple[np.ndarray, np.ndarray]
-FAULTS = ("noise", "constant", "flip40", "flip100", "copy", "laundered", "copy50", "shift")
+FAULTS = (
+    *("noise", "constant", "flip40", "flip100", "copy", "laundered", "copy50", "shift"),
+    "poisoned",
+)
 
 
 def population(rng: np.random.Generator) -> tuple[list[Table], Table]:
@@ -56,6 +59,8 @@ def spoil(fault: str, own: Table, other: Table, rng: np.random.Generator) -> Tab
             np.r_[other[1][:half], y[half:]],
         ),
         "shift": lambda: (x + 4 * np.eye(WIDTH)[0], y),
+        # the labels of one kind of patient only
+        "poisoned": lambda: (x, np.where(x[:, 0] > np.quantile(x[:, 0], 0.6), 1 - y, y)),
     }
     return makers[fault]()
 
@@ -113,6 +118,7 @@ def measured() -> dict[str, dict[str, tuple[float, float, float]]]:
         ("noise", "label_disagreement", 0.95),
         ("flip40", "label_disagreement", 0.95),
         ("flip100", "label_disagreement", 0.99),
+        ("poisoned", "label_disagreement", 0.95),
         ("copy", "near_copies", 0.99),
         ("copy50", "near_copies", 0.99),
         ("laundered", "closeness", 0.95),
