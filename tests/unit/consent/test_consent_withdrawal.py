@@ -33,10 +33,7 @@ def test_a_source_leaves_at(market, point):
     assert orders["b"].real == orders["b"].units > 0
     if point in UNPAID:
         assert (orders["a"].real, orders["a"].sealed_blob) == (0, None)
-        if point in (
-            "ordered",
-            "sealed",
-        ):  # later everything had been delivered: nothing is missing
+        if point in ("ordered", "sealed"):  # later everybody had delivered
             check_offered_again(market)
     elif point == "confirmed":
         assert orders["a"].real == orders["a"].units > 0  # a firm sale stays firm
