@@ -35,6 +35,10 @@ _CIPHERTEXT = struct.Struct("<32sBQQQdQ")
 _COUNT = struct.Struct("<Q")
 _BLAKE2XB = 1
 _PLAIN_HEAD = struct.Struct("<32sQd")
+#: the largest object of our own that is read back, relinearisation keys, has 2.6 MB
+_MOST_SAVED = 1 << 22
+
+Buffer = bytes | memoryview
 
 
 class _MemoryFile:
@@ -54,13 +58,16 @@ class _MemoryFile:
         """Return the content."""
         return os.pread(self._fd, os.fstat(self._fd).st_size, 0)
 
-    def write(self, data: bytes) -> None:
-        """Replace the content."""
-        os.ftruncate(self._fd, 0)
-        view = memoryview(data)
-        done = 0
-        while done < len(view):
-            done += os.pwrite(self._fd, view[done:], done)
+    def write(self, *parts: Buffer) -> None:
+        """Replace the content by some parts, without putting them together before."""
+        place = 0
+        for part in parts:
+            view = memoryview(part).cast("B")
+            done = 0
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], place + done)
+            place += len(view)
+        os.ftruncate(self._fd, place)
 
 
 class Seal:
@@ -95,25 +102,35 @@ class Seal:
 
     # -- SEAL's own byte format, written and read locally only
 
+    def _header(self, size: int) -> bytes:
+        size += _HEADER.size
+        return _HEADER.pack(_MAGIC, _HEADER.size, self._major, self._minor, 0, 0, size)
+
     def _headed(self, body: bytes) -> bytes:
-        size = _HEADER.size + len(body)
-        return _HEADER.pack(_MAGIC, _HEADER.size, self._major, self._minor, 0, 0, size) + body
+        return self._header(len(body)) + body
 
     def _ciphertext_head(self, polynomials: int, primes: int, ntt: bool) -> bytes:
         ident = struct.pack("<4Q", *self.parms_ids[primes])
         return _CIPHERTEXT.pack(ident, ntt, polynomials, PARAMETERS.degree, primes, 1.0, 1)
 
+    def _ciphertext_parts(self, head: bytes, data: Residues, tail: bytes) -> tuple[Buffer, ...]:
+        """Return SEAL's serialisation of a ciphertext: what is before residues, these, the rest."""
+        inner = _HEADER.size + _COUNT.size + data.nbytes
+        before = self._header(len(head) + inner + len(tail)) + head
+        count = self._header(_COUNT.size + data.nbytes) + _COUNT.pack(data.size)
+        return before + count, data.data, tail
+
     def ciphertext_bytes(self, residues: Residues, ntt: bool) -> bytes:
         """Return SEAL's serialisation of residues (polynomials, primes, N)."""
         polynomials, primes, _ = residues.shape
         flat = np.ascontiguousarray(residues, np.uint64)
-        inner = self._headed(_COUNT.pack(flat.size) + flat.tobytes())
-        return self._headed(self._ciphertext_head(polynomials, primes, ntt) + inner)
+        head = self._ciphertext_head(polynomials, primes, ntt)
+        return b"".join(self._ciphertext_parts(head, flat, b""))
 
-    def load_into(self, target: Any, data: bytes) -> Any:
-        """Load locally built bytes into a SEAL object and return it."""
+    def load_into(self, target: Any, *parts: Buffer) -> Any:
+        """Load locally built bytes, given in parts, into a SEAL object and return it."""
         with self._lock:
-            self._file.write(data)
+            self._file.write(*parts)
             target.load(self.context, self._file.path)
         return target
 
@@ -123,26 +140,29 @@ class Seal:
             save(self._file.path)
             data = self._file.read()
         _, _, _, _, compression, _, size = _HEADER.unpack_from(data)
-        body = data[_HEADER.size : size]
+        body = memoryview(data)[_HEADER.size : size]
         if compression == 2:
-            return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+            return zstandard.ZstdDecompressor().decompress(body, max_output_size=_MOST_SAVED)
         if compression == 0:
-            return body
+            return bytes(body)
         raise ValueError(f"SEAL: expected compression 0 or 2, got {compression}")
 
     # -- ciphertexts
 
     def ciphertext(self, residues: Residues, ntt: bool = False) -> Ciphertext:
         """Return the ciphertext with checked residues (2, primes, N)."""
-        return self.load_into(sealapi.Ciphertext(), self.ciphertext_bytes(residues, ntt))
+        polynomials, primes, _ = residues.shape
+        flat = np.ascontiguousarray(residues, np.uint64)
+        head = self._ciphertext_head(polynomials, primes, ntt)
+        return self.load_into(sealapi.Ciphertext(), *self._ciphertext_parts(head, flat, b""))
 
     def seeded_ciphertext(self, first: Residues, seed: bytes) -> Ciphertext:
         """Return the ciphertext with first polynomial (primes, N) and the second from a seed."""
-        primes = len(first)
-        data = self._headed(_COUNT.pack(first.size) + np.ascontiguousarray(first).tobytes())
+        flat = np.ascontiguousarray(first, np.uint64)
         generator = self._headed(bytes([_BLAKE2XB]) + seed)
-        head = self._ciphertext_head(2, primes, ntt=False)
-        return self.load_into(sealapi.Ciphertext(), self._headed(head + data + generator))
+        head = self._ciphertext_head(2, len(first), ntt=False)
+        parts = self._ciphertext_parts(head, flat, generator)
+        return self.load_into(sealapi.Ciphertext(), *parts)
 
     def residues(self, ciphertext: Ciphertext) -> Residues:
         """Return the residues (polynomials, primes, N) of a ciphertext of our own."""

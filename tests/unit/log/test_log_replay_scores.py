@@ -104,6 +104,10 @@ PLANTED: dict[str, tuple[Plant, str]] = {
         after("run.begun", lambda m: m.begin(model=new_id("mod"))),
         "was never submitted to this request",
     ),
+    "run begun under no version": (
+        changed("run.begun", amounts={"protocol": 0}),
+        "names no version of the scoring protocol",
+    ),
     "release of a run that never began": (
         before("award.decided", lambda m: m.release(new_id("run"))),
         "released without having begun",

@@ -35,6 +35,7 @@ from clearinghouse.messages.results import LogView, RunList
 from clearinghouse.messages.tasks import TaskList
 from clearinghouse.worker import WorkerThread
 from secure_eval.evaluator import ScoringRun
+from secure_eval.params import PROTOCOL
 
 
 def changed(model, by):
@@ -335,6 +336,17 @@ def check_draw(world, run, is_drawn):
     assert audit_draw.is_drawn(claim, receipt.envelope) == is_drawn == run.audit.drawn
 
 
+def check_versions(world, honest, run, monkeypatch):
+    """The log names the version of a run; a program of another one says so, and judges nothing."""
+    texts = world.hospital.transport.get("/log/entries", LogView).entries
+    entries = [parse_entry(text.encode()) for text in texts]
+    begun = [entry for entry in entries if entry.type in ("checks.begun", "run.begun")]
+    assert {entry.amounts["protocol"] for entry in begun} == {PROTOCOL}
+    monkeypatch.setattr("clearinghouse.client.run_audit.PROTOCOL", PROTOCOL + 1)
+    with pytest.raises(RefusedError, match=f"was made under version {PROTOCOL} of the protocol"):
+        auditor(honest).audit(world.request_id, run.id)
+
+
 def test_drawn_runs_are_replayed_and_what_deviated_is_refuted(world, monkeypatch):
     world.recipes = ("logistic", "shifted", "gam")
     monkeypatch.setitem(type(world).gather.__globals__, "recipe_source", recipes)
@@ -384,5 +396,6 @@ def test_drawn_runs_are_replayed_and_what_deviated_is_refuted(world, monkeypatch
     check_quota(world, honest, found["logistic"])
     check_own_audits(world)
     check_liars(world, honest, found["logistic"])
+    check_versions(world, honest, found["logistic"], monkeypatch)
     assert shifted.keystore.path("audits/x").parent.is_dir()
     assert not list(shifted.keystore.path("audits/x").parent.iterdir()), "no ciphertext is kept"

@@ -67,6 +67,7 @@ def test_runs_on_one_set_read_its_columns_once_and_send_the_same_bytes(
     key_holder: KeyHolder,
     sealed: SealedSet,
     linear_model: Callable,
+    tree_model: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
@@ -86,6 +87,13 @@ def test_runs_on_one_set_read_its_columns_once_and_send_the_same_bytes(
         assert run.score() == wanted
         assert run.score() == wanted, "what was kept is as it was read"
     assert len(read) == 2 * 5, "five columns of two blocks, once"
+    # trees select among what is kept, and leave it as it was
+    trees = tree_model(2, 4, 5)
+    alone.append(run_of(key_holder, sealed, trees, list(range(5))).score())
+    for model, wanted in ((trees, alone[2]), (trees, alone[2]), (models[0], alone[0])):
+        run = run_of(key_holder, sealed, model, list(range(5)))
+        run.share_parts(kept)
+        assert run.score() == wanted
     # another set is never answered from the first one's, and makes it go
     other = key_holder.seal(np.ones((20, 5), np.int64), np.zeros(20, np.int64), 2)
     run = run_of(key_holder, other, models[0], list(range(5)))
