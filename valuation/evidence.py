@@ -70,35 +70,70 @@ def evidence(
         raise ValueError(f"expected rows (n, d), got {table.shape}, {classes.shape}, {owner.shape}")
     if not np.isfinite(table).all() or len(np.unique(owner)) < 2:
         raise ValueError("expected finite rows of at least two sources")
-    parts = [table[owner == s] for s in range(int(owner.max()) + 1)]
+    where = [np.flatnonzero(owner == s) for s in range(int(owner.max()) + 1)]
+    parts = [table[own] for own in where]
     trees = [cKDTree(part) if len(part) else None for part in parts]
     inner = [_inside(part, tree) for part, tree in zip(parts, trees, strict=True)]
     usual = float(np.median(np.concatenate([near for near in inner if len(near)] or [np.ones(1)])))
+    across = _across(table, classes, where, trees)
     result = []
-    for s, part in enumerate(parts):
+    for s, (part, own) in enumerate(zip(parts, where, strict=True)):
         if not len(part):
             result.append(Evidence(0.0, 0.0, 0.0, 0.0, 0.0, -1, 0))
             continue
-        others = owner != s
-        distance, nearest = _nearest(cKDTree(table[others]), part)
-        medians = {
-            other: float(np.median(_nearest(tree, part)[0]))
-            for other, tree in enumerate(trees)
-            if other != s and tree is not None
-        }
-        closest = min(medians, key=lambda other: medians[other])
+        closest = int(np.argmin(across.medians[s]))
+        median = float(across.medians[s, closest])
         result.append(
             Evidence(
-                float(np.mean(classes[others][nearest] != classes[owner == s])),
-                float(np.mean(distance < CLOSE * usual)),
-                usual / max(medians[closest], 1e-9 * max(usual, 1e-300)),
+                float(np.mean(across.labels[own] != classes[own])),
+                float(np.mean(across.distances[own] < CLOSE * usual)),
+                usual / max(median, 1e-9 * max(usual, 1e-300)),
                 float(np.mean(inner[s] < CLOSE * usual)) if len(inner[s]) else 0.0,
-                _energy(part[:most], _spread_out(table[others], most)),
+                _energy(part[:most], _spread_out(table[owner != s], most)),
                 closest,
                 len(part),
             )
         )
     return tuple(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Across:
+    """Nearest rows elsewhere.
+
+    Attributes:
+        distances: (n,) of every row to the nearest row of another source.
+        labels: (n,) that row's class; of equally near ones that of the first source.
+        medians: (S, S) median distance of a source's rows to the nearest row of another one;
+            infinite to itself and to sources without rows.
+    """
+
+    distances: Floats
+    labels: NDArray[np.generic]
+    medians: Floats
+
+
+def _across(
+    table: Floats,
+    classes: NDArray[np.generic],
+    where: Sequence[NDArray[np.intp]],
+    trees: Sequence["cKDTree | None"],
+) -> _Across:
+    """Ask every source's tree once about all rows: many small questions would take far longer."""
+    nearest, labels = np.full(len(table), np.inf), classes.copy()
+    medians = np.full((len(where), len(where)), np.inf)
+    for other, tree in enumerate(trees):
+        if tree is None:
+            continue
+        distance, index = _nearest(tree, table)
+        distance[where[other]] = np.inf
+        better = distance < nearest
+        nearest[better] = distance[better]
+        labels[better] = classes[where[other]][index[better]]
+        for s, own in enumerate(where):
+            if len(own) and s != other:
+                medians[s, other] = np.median(distance[own])
+    return _Across(nearest, labels, medians)
 
 
 def _inside(part: Floats, tree: "cKDTree | None") -> Floats:

@@ -16,6 +16,7 @@ from api.console.oidc import Login, Provider
 from api.console.sessions import Sessions, Viewer
 from api.limits import Limits
 from clearinghouse.errors import AuthenticationError, ClearinghouseError, NotFoundError
+from clearinghouse.ids import is_id
 from clearinghouse.rounds.desk import Desk
 
 MOST_FORM_BYTES = 4096
@@ -169,7 +170,8 @@ class _Console:
 
     def sources(self, request: Request, viewer: Viewer) -> Response:
         with self.desk.store.read() as tx:
-            return pages.sources(request, viewer, tx)
+            after = request.query_params.get("after", "")
+            return pages.sources(request, viewer, tx, after if is_id(after, "src") else "")
 
     def budgets(self, request: Request, viewer: Viewer) -> Response:
         with self.desk.store.read() as tx:

@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse, Response
 
 from api.console.sessions import Viewer
 from api.paging import PAGE
-from clearinghouse.ids import is_id
 from clearinghouse.log.entries import parse_entry
 from clearinghouse.messages.results import PriceList, RunView
 from clearinghouse.money import format_money
@@ -114,10 +113,8 @@ def one_request(_request: Request, viewer: Viewer, tx: Tx, request_id: str, now:
     return shown("request.html", viewer, values)
 
 
-def sources(request: Request, viewer: Viewer, tx: Tx) -> Response:
+def sources(_request: Request, viewer: Viewer, tx: Tx, after: str = "") -> Response:
     """Cohorts, page by page; what is shown of one is public among participants."""
-    asked = request.query_params.get("after", "")
-    after = asked if is_id(asked, "src") else ""
     listed = tx.cohorts.sources(after=after, limit=PAGE + 1)
     found = listed[:PAGE]
     spent = {key: item.epsilon_micro for key, item in _summaries(tx, found).items()}

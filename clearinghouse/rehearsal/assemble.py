@@ -15,6 +15,7 @@ from clearinghouse.rehearsal.oracle import PlainCounts, World
 from clearinghouse.schema import Schema
 from clearinghouse.score_cards import RESIDUAL_METRICS, task_of
 from clearinghouse.tables import Table
+from matching.shares import share_intervals
 
 SCORE_METRICS = ("auc", "accuracy", "sensitivity", "specificity", "brier")
 
@@ -148,16 +149,21 @@ def uncovered_part(
 def subgroups_part(
     world: World, outcome: Outcome, delivered: Table | None, pool: Table
 ) -> dict[str, list[dict[str, Any]]]:
-    """Share of each subgroup level in the DP target, in the delivered set, in all sources."""
+    """Share of each subgroup level in the DP target, in the delivered set, in all sources.
+
+    The interval is of the sealed patients' true share, from the target as it was opened.
+    """
     schema, level = world.schema, tuple(outcome.target.level)
     found: dict[str, list[dict[str, Any]]] = {}
     for name in schema.subgroups:
         names = schema.stratum_names(name)
         wanted: Sequence[float | None] = [None] * len(names)
+        ranges: Sequence[list[float] | None] = [None] * len(names)
         if name in level:
             asked = np.asarray(outcome.target.wanted, np.int64)
             asked = asked.reshape(outcome.target.cells, -1)
             wanted = _shares(cells.marginal(schema, level, asked, name).sum(axis=1))
+            ranges = _target_intervals(schema, outcome, name)
         tables = [delivered, pool]
         got, available = (
             [None] * len(names)
@@ -166,10 +172,20 @@ def subgroups_part(
             for table in tables
         )
         found[name] = [
-            {"level": words, "target": a, "delivered": b, "available": c}
-            for words, a, b, c in zip(names, wanted, got, available, strict=True)
+            {"level": words, "target": a, "interval": own, "delivered": b, "available": c}
+            for words, a, own, b, c in zip(names, wanted, ranges, got, available, strict=True)
         ]
     return found
+
+
+def _target_intervals(schema: Schema, outcome: Outcome, name: str) -> list[list[float]]:
+    """90% intervals of the target's shares by one attribute of its level."""
+    target = outcome.target
+    noised = np.asarray(target.noised, np.int64).reshape(target.cells, target.labels)
+    sums = cells.marginal(schema, target.level, noised, name).sum(axis=1)
+    epsilon = outcome.request.terms.epsilon_target_micro / MICRO
+    found = share_intervals(sums, noised.size // len(sums), epsilon)
+    return [[round(float(end), 6) for end in ends] for ends in found]
 
 
 def _shares(counts: Any) -> list[float | None]:

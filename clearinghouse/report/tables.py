@@ -175,6 +175,7 @@ def subgroups_table(report: Mapping[str, object]) -> Table:
             row = (
                 f"{one_line(attribute)} {text_of(level.get('level'))}",
                 percent(target, 1),
+                _share_interval(level.get("interval")),
                 percent(delivered, 1),
                 percent(level.get("available"), 1),
                 MISSING if points is None else f"{points + 0.0:+.1f}",
@@ -183,11 +184,18 @@ def subgroups_table(report: Mapping[str, object]) -> Table:
     columns = (
         Column("patients"),
         Column("target", True),
+        Column("90% interval", True),
         Column("delivered", True),
         Column("available", True),
-        Column("off by, points", True),
+        Column("off by", True),
     )
     return Table("Demography: wanted, delivered, available", columns, tuple(rows))
+
+
+def _share_interval(value: object) -> str:
+    """Where the true share lies in 9 of 10 cases: `3 to 12%`."""
+    ends = pair(value)
+    return MISSING if ends is None else f"{100 * ends[0]:.0f} to {percent(ends[1], 0)}"
 
 
 def methods_table(report: Mapping[str, object]) -> Table:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import pytest
 from consenting import Market, make_app
 from faulty import FATES, Faulty
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.loopback import app_client
 from clearinghouse.client.transport import Transport
 from clearinghouse.clock import FixedClock
-from clearinghouse.errors import ClearinghouseError
+from clearinghouse.errors import ClearinghouseError, RefusedError
 from clearinghouse.log.witness import observe
 from clearinghouse.messages.disputes import AnswerDispute, OpenDispute, ResolveDispute
 from clearinghouse.messages.tasks import RefuseTask, TaskList
@@ -88,7 +89,16 @@ class WholeSystem(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < 3)
     @rule(pot=st.sampled_from([0, 20_000]), records=st.sampled_from([10, 40]))
     def open(self, pot, records):
-        self.requests.append(self.market.open(fairness_pot_micro=pot, records=records))
+        """Another request, to the sources that are left; with one that left it is refused."""
+        terms = {"fairness_pot_micro": pot, "records": records}
+        with self.desk.store.read() as tx:
+            found = [tx.cohorts.source(name) for name in self.market.sources.values()]
+        left = [source.id for source in found if not source.withdrawn]
+        if len(left) < len(found):
+            with pytest.raises(RefusedError, match="was withdrawn by its owner"):
+                self.market.open(**terms)
+        if left:
+            self.requests.append(self.market.open(source_ids=left, **terms))
 
     @rule(number=st.integers(0, 2))
     def match(self, number):

@@ -9,6 +9,7 @@ from issuer import CLIENT, ISSUER, SECRET, Issuer
 from starlette.routing import Route
 
 from api.app import at_work, create_app
+from api.console import pages
 from api.console.app import create_console
 from api.console.oidc import Provider
 from api.console.sessions import LOGIN_COOKIE, SESSION_COOKIE, SESSION_S
@@ -319,6 +320,20 @@ def test_what_others_wrote_is_text(make_market, people, app):
     page = people["outsider"].get("/sources").text
     assert "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;{{ 7 * 7 }}" in page
     assert "<img" not in page
+
+
+def test_sources_come_in_pages(people, market, monkeypatch):
+    monkeypatch.setattr(pages, "PAGE", 1)
+    source = {"name": "more", "schema_id": market.schema_id, "size_class": 1, "leaves": 2}
+    more = market.provider.post("/v1/sources", source | {"rows_root": "0" * 64}).json()["id"]
+    first, second = sorted([market.source_id, more])
+    browser = people["hospital"]
+    page, rest = browser.get("/sources").text, browser.get(f"/sources?after={first}").text
+    assert (first in page, second in page) == (True, False)
+    assert f'href="/console/sources?after={first}"' in page
+    assert (first in rest, second in rest, "More sources" in rest) == (False, True, False)
+    for odd in ("%00", "src_1", "'"):
+        assert browser.get(f"/sources?after={odd}").text == page
 
 
 def test_budgets_are_those_of_the_log(people, market):

@@ -47,10 +47,11 @@ def pot_of_the_rest(market: Market, plan: Plan, source: int, real: Integers) -> 
     return by_ladder(replace(market, pot=(0,) * len(market.pot)), plan, source, real) + part
 
 
-def utility(market: Market, rule: Rule, source: int, ask: int) -> int:
+def utility(market: Market, rule: Rule, source: int, ask: int, honest: Plan | None = None) -> int:
+    """What a source has left at an ask; `honest` is the plan if that is its cost."""
     asks = market.costs.copy()
     asks[source] = ask
-    plan = market.plan(asks)
+    plan = honest or market.plan(asks)
     real = np.minimum(plan.quota[source], market.true[source])
     return rule(market, plan, source, real) - int(market.costs[source]) * int(real.sum())
 
@@ -71,9 +72,9 @@ def find_gain(seed: int, rule: Rule, *, with_pot: bool = True) -> int:
     """Largest gain of any source over asking its cost; >= 0 as asking the cost is tried too."""
     market = random_market(seed, with_pot=with_pot)
     rng = np.random.default_rng([seed, 1])
-    best = 0
+    best, plan = 0, market.plan(market.costs)
     for source in range(len(market.costs)):
-        honest = utility(market, rule, source, int(market.costs[source]))
+        honest = utility(market, rule, source, int(market.costs[source]), plan)
         for ask in misreports(market, source, rng):
             best = max(best, utility(market, rule, source, ask) - honest)
     return best

@@ -346,7 +346,13 @@ def _subgroups(draw: random.Random, hostile: bool) -> dict[str, Any]:
     for attribute, levels in LEVELS.items():
         shares = [_shares(len(levels), draw) for _ in range(3)]
         groups["<u>sex</u>" if hostile and attribute == "sex" else attribute] = [
-            {"level": level, "target": t, "delivered": 0.7 * t + 0.3 * a, "available": a}
+            {
+                "level": level,
+                "target": t,
+                "interval": [0.8 * t, t + 0.02],
+                "delivered": 0.7 * t + 0.3 * a,
+                "available": a,
+            }
             for level, t, a in zip(levels, shares[0], shares[2], strict=True)
         ]
     return groups
