@@ -124,6 +124,21 @@ def test_figures_are_numbers_in_range(rehearsed: tuple[dict[str, Any], Path]) ->
             assert 0 <= low <= score[metric] <= high <= 1
 
 
+def test_every_share_that_is_matched_has_an_interval(
+    rehearsed: tuple[dict[str, Any], Path],
+) -> None:
+    report, _ = rehearsed
+    matched = [name for name in report["subgroups"] if name in report["match"]["level"]]
+    assert matched or "age" not in report["match"]["level"]
+    for name, levels in report["subgroups"].items():
+        for level in levels:
+            if name not in matched:
+                assert (level["target"], level["interval"]) == (None, None)
+                continue
+            low, high = level["interval"]
+            assert 0 <= low < high <= 1
+
+
 def test_a_second_rehearsal_starts_clean_and_replaces_the_first(tmp_path: Path) -> None:
     market = markets.tiny(tmp_path / "market", developers=["logistic"], records=10)
     out = tmp_path / "out"
