@@ -11,8 +11,12 @@ from clearinghouse.messages.base import Base64, Count, Id, Message, Name, Sha256
 Seconds = Annotated[int, Field(ge=0, le=2**40)]
 Prefix = Annotated[str, Field(pattern=r"^[0-9a-z]{12}$")]
 Email = Annotated[
-    str, Field(max_length=254, pattern=r"^[^\s@\x00-\x20\x7f]+@[^\s@\x00-\x20\x7f]+$")
+    str,
+    Field(
+        max_length=254, pattern=r"^[^\s@\x00-\x20\x7f-\xa0\ufeff]+@[^\s@\x00-\x20\x7f-\xa0\ufeff]+$"
+    ),
 ]
+"""What counts as a space is spelt out where dialects of regular expressions differ."""
 
 
 class AddKey(Message):

@@ -51,10 +51,13 @@ MEANT = [
     "POST /v1/schemas",  # the body is a schema of tables, which JSON Schema cannot describe
     "POST /v1/sources",  # sizes that are no powers of two
     "POST /v1/sources/{source_id}/summary",
+    "POST /v1/uploads",  # more bytes than this server takes
     "POST /v1/valsets",
     "PUT /v1/blobs/{digest}",  # bytes of another digest
 ]
 """Where a well-formed message may mean nonsense: only there 413 or 422 answers valid data."""
+
+REJECTED = "Schema-valid request rejected"
 
 KEY = ("idempotency-key",)
 TAKEN = ["2xx", "401", "403", "404", "409", "413", "422", "429"]
@@ -200,12 +203,25 @@ def note(told: Told, event: Any) -> None:
         if interaction.response is not None:
             told.statuses[interaction.response.status_code] += 1
             told.operations.add(event.recorder.cases[case].value.operation.label)
-    for nodes in event.recorder.checks.values():
+    for case, nodes in event.recorder.checks.items():
+        body = event.recorder.cases[case].value.body
         for found in (node.failure_info for node in nodes if node.failure_info):
+            if found.failure.title == REJECTED and has_float(body):
+                continue
             message = " ".join(str(found.failure.message).split())
             told.faults.append(
                 f"{event.label}: {found.failure.title}: {message}\n{found.code_sample[:1000]}"
             )
+
+
+def has_float(value: object) -> bool:
+    """Whether 1.0 stands somewhere in it: an integer for JSON Schema, and refused by the server.
+
+    Numbers are written in one way only (RFC 8785), and no schema can say so.
+    """
+    if isinstance(value, dict | list):
+        return any(map(has_float, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float)
 
 
 def check(server: Server, told: Told) -> None:
