@@ -172,6 +172,7 @@ ROWS = [{"sex": "FM"[i % 2], "sick": ("no", "yes")[i % 3 == 0]} for i in range(6
 
 def test_a_sealing_that_was_killed_goes_on_with_the_same_ciphertexts(bench, connect, monkeypatch):
     """A second process uploads what is missing and registers the set that the first one sealed."""
+    bench.piece_bytes = 2**18  # real ciphertexts, of megabytes
 
     def hospital():
         keystore, sender = connect("va")

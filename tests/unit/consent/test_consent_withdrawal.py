@@ -5,9 +5,9 @@ from consenting import POINTS
 
 from clearinghouse.errors import NoGrantError, RefusedError
 from clearinghouse.messages.consent import DeliveryList, GrantList, Training, TrainingView
-from clearinghouse.messages.results import PriceList, RunList
+from clearinghouse.messages.results import ClearingView, OrderList, PriceList, RunList, TargetView
 from clearinghouse.messages.tasks import TaskList
-from clearinghouse.rounds import erasure, views
+from clearinghouse.rounds import erasure, offers, views
 
 FROZEN_AGAIN = ("matched", "asked", "answered")
 UNPAID = ("ordered", "sealed", "delivered", "read")
@@ -33,6 +33,8 @@ def test_a_source_leaves_at(market, point):
     assert orders["b"].real == orders["b"].units > 0
     if point in UNPAID:
         assert (orders["a"].real, orders["a"].sealed_blob) == (0, None)
+        if point in ("ordered", "sealed"):  # later everybody had delivered
+            check_offered_again(market)
     elif point == "confirmed":
         assert orders["a"].real == orders["a"].units > 0  # a firm sale stays firm
     else:
@@ -44,6 +46,23 @@ def test_a_source_leaves_at(market, point):
     assert kinds.count("deletion.confirmed") == (readers if point == "read" else 0)
     assert kinds.count("source.erased") == 1
     refused_from_now_on(market)
+
+
+def check_offered_again(market):
+    """What it did not deliver went to the other one, as far as that one has room within prices."""
+    with market.desk.store.read() as tx:
+        target, clearing, again = (
+            kind.model_validate_json(tx.requests.document(market.request_id, name))
+            for name, kind in (
+                ("target", TargetView),
+                ("clearing", ClearingView),
+                ("offered_again", OrderList),
+            )
+        )
+    due = offers.decide(target, clearing, [market.sources["a"]]).more
+    told = [(order.source_id, order.quota, order.ladder) for order in again.orders]
+    assert told == [(order.source_id, order.quota, order.ladder) for order in due]
+    assert {source for source, *_ in told} <= {market.sources["b"]}
 
 
 def refused_from_now_on(market):

@@ -40,8 +40,7 @@ from secure_eval.params import PROTOCOL
 
 def changed(model, by):
     """The same model with its largest weight nearer to zero: it stays in its range."""
-    weights = model.weights.copy()
-    largest = np.abs(weights).argmax()
+    weights, largest = model.weights.copy(), np.abs(model.weights).argmax()
     weights[largest] -= by * np.sign(weights[largest])
     return model._changed(weights=weights)
 
