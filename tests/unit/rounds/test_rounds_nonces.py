@@ -5,6 +5,7 @@ import json
 import pytest
 from evil import Thief, rewritten
 
+from clearinghouse.cli import results
 from clearinghouse.cli.audit import audit_log
 from clearinghouse.client import key_agent
 from clearinghouse.client.hospital import HospitalTerms
@@ -208,6 +209,8 @@ def test_a_market_of_coins_opens_exact_counts_and_binomial_noise(world):
     exact = [histogram["exact"][: len(run.counts[0])], histogram["exact"][len(run.counts[0]) :]]
     assert [sum(part) for part in exact] == [int((labels == label).sum()) for label in (0, 1)]
     assert "delta            2e-6, 1e-6 for each of 2 tables" in receipt_of(world, run)
+    spent = results._spent_words(run)  # as `run show` says it
+    assert spent.startswith("epsilon 1.00 was spent on it, at delta 2e-6, 1e-6 for each of 2")
     # the scorecard's intervals know the law: wider than geometric noise of that epsilon gives
     verify_replay(log(world))
     assert json.dumps(run.scorecard["intervals"])
