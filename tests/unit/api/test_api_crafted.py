@@ -2,10 +2,12 @@
 
 The corpus is what kills, misleads or inflates the libraries' own parsers (measured: eleven bytes
 end a process that loads them). Each is uploaded, sealed as a validation set and asked for in a
-request, so that the server's worker has to read it.
+request, so that the server's worker has to read it. What the upload refuses already, because it
+holds an object of SEAL or is compressed, is put behind it by hand.
 """
 
 import gzip
+import hashlib
 import json
 import os
 import struct
@@ -19,11 +21,21 @@ import pytest
 import tenseal
 import zstandard
 
+from clearinghouse.blobs.disk import DiskStore
 from clearinghouse.clock import SystemClock
+from clearinghouse.errors import InputError
 from clearinghouse.store.store import Store
 
 URL = "http://testserver"
-SEAL = b"\x5e\xa1"
+NOT_STORED = {
+    "vector",
+    "public context",
+    "context without keys",
+    "SEAL head of size 2^63",
+    "SEAL zstd bomb",
+    "gzip bomb",
+    "private context",
+}
 
 
 def protobuf(number, body):
@@ -106,15 +118,20 @@ def test_crafted_bytes_end_their_request_and_nothing_else(server, market_on):
         store = Store(f"sqlite:///{data / 'clearinghouse.db'}")
         market = market_on(client, SystemClock(), store)
         before = psutil.Process(process.pid).memory_info().rss
-        requests, crafted = {}, corpus()
-        for name, blob in crafted.items():
-            answer = market.hospital.put(blob)
-            if blob.startswith(SEAL):  # like a saved secret key: not even stored
-                assert answer.status_code == 422, (name, answer.text)
-                continue
-            assert answer.status_code == 201, (name, answer.text)
-            requests[name] = asked(market, answer.request.url.path.rpartition("/")[2])
-        assert len(requests) == len(crafted) - 2
+        blobs = DiskStore(data / "blobs", max_bytes=2**20)
+        requests = {}
+        for name, blob in corpus().items():
+            answer, digest = market.hospital.put(blob), hashlib.sha256(blob).hexdigest()
+            assert answer.status_code == (422 if name in NOT_STORED else 201), (name, answer.text)
+            if name in NOT_STORED:
+                with pytest.raises(InputError):
+                    blobs.put(blob)
+                blobs.path(digest).parent.mkdir(exist_ok=True)
+                blobs.path(digest).write_bytes(blob)
+                with store.write() as tx:
+                    tx.blobs.add(digest, len(blob), market.hospital.org_id)
+            requests[name] = asked(market, digest)
+        assert set(requests) > NOT_STORED
         for name, request_id in requests.items():
             view = ended(market, request_id)
             assert view["state"] == "failed", name

@@ -74,11 +74,14 @@ def test_a_large_upload_waits_for_room_and_goes_on_where_it_was(disk, app, clien
     data = os.urandom(LARGE_BYTES + 6 * MEBIBYTE)
     transport = Transport("http://testserver", owner.key, clock, client, attempts=1)
     sent = []
-    # The disk fills up behind the first piece.
-    transport.progress = lambda done, _size: (
-        sent.append(done),
-        done < len(data) and (disk / "other").write_bytes(bytes(14 * MEBIBYTE)),
-    )
+
+    def progress(way, done, _size):
+        if way == "sent":
+            sent.append(done)
+            if done < len(data):  # the disk fills up behind the first piece
+                (disk / "other").write_bytes(bytes(14 * MEBIBYTE))
+
+    transport.progress = progress
     with pytest.raises(TryAgainError, match="reserve"):
         transport.put_blob(data, "test")
     assert sent == [8 * MEBIBYTE]
