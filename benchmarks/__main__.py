@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         started = time.perf_counter()
         print(f"== {name}: {known[name]}", flush=True)
-        print(import_module(f"benchmarks.{name}").run(chosen.quick))
+        found = import_module(f"benchmarks.{name}").run(chosen.quick)
+        for part in [found] if isinstance(found, str) else found:  # parts come as they are measured
+            print(f"{part}\n", flush=True)
         print(f"-- {name} took {time.perf_counter() - started:.1f} s\n", flush=True)
     return 0
 

@@ -15,7 +15,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import httpx
 import psutil
@@ -217,17 +217,18 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run(quick: bool) -> str:
+def run(quick: bool) -> Iterator[str]:
     """Measure: mixed load, growth, and scorings by more and more worker processes."""
     named = os.environ.get("LOAD_DATABASE_URLS", "").split()
     if len(named) not in (0, 2 + len(WORKERS)):
         raise SystemExit(f"LOAD_DATABASE_URLS needs {2 + len(WORKERS)} empty databases")
     seconds, jobs = (15.0, 4) if quick else (60.0, 12)
-    parts = [_together(url, seconds) for url in ("", *named[:1])]
-    parts += [_grown(url, quick) for url in ("", *named[1:2])]
+    for url in ("", *named[:1]):
+        yield _together(url, seconds)
+    for url in ("", *named[1:2]):
+        yield _grown(url, quick)
     places = named[2:] or [""] * len(WORKERS)
     rows = [_scored(url, n, jobs) for url, n in zip(places, WORKERS, strict=True)]
     kind = "PostgreSQL" if named else "SQLite"
     head = ["worker processes", "scorings a second", "resident MB of all workers"]
-    parts.append(f"{jobs} scorings on {kind}:\n\n{_table(head, rows)}")
-    return "\n\n".join(parts)
+    yield f"{jobs} scorings on {kind}:\n\n{_table(head, rows)}"
