@@ -92,6 +92,7 @@ class Auditor:
         org_id: The developer's.
         say: Told what is done now, for people who wait.
         processor: Does the replay; by default a process with limits.
+        protocol: Version of the messages that this program replays.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Auditor:
         org_id: str,
         say: Say = lambda _words: None,
         processor: Callable[[DiskStore], Processor] | None = None,
+        *,
+        protocol: int = PROTOCOL,
     ) -> None:
-        self._keystore, self._transport = keystore, transport
+        self._keystore, self._transport, self._protocol = keystore, transport, protocol
         self._schema, self._org_id, self._say = schema, org_id, say
         self._processor = processor or _in_a_process
 
@@ -128,7 +131,7 @@ class Auditor:
         if known is None:
             raise RefusedError(f"run {run_id} is not of a model that this home submitted")
         version = logged.begun.amounts.get("protocol", 1)
-        if version != PROTOCOL:
+        if version != self._protocol:
             raise RefusedError(f"run {run_id} was {other_version(int(version))}")
         found = _before(given, logged, str(known["model"])) or self._agreed(given, logged)
         if found is None:

@@ -91,13 +91,14 @@ def runs(world):
     return {run.model_name: run for run in found}
 
 
-def auditor(developer, transport=None):
+def auditor(developer, transport=None, protocol=PROTOCOL):
     return Auditor(
         developer.keystore,
         transport or developer.transport,
         developer.schema,
         developer.org_id,
         processor=WorkerThread,
+        protocol=protocol,
     )
 
 
@@ -335,15 +336,14 @@ def check_draw(world, run, is_drawn):
     assert audit_draw.is_drawn(claim, receipt.envelope) == is_drawn == run.audit.drawn
 
 
-def check_versions(world, honest, run, monkeypatch):
+def check_versions(world, honest, run):
     """The log names the version of a run; a program of another one says so, and judges nothing."""
     texts = world.hospital.transport.get("/log/entries", LogView).entries
     entries = [parse_entry(text.encode()) for text in texts]
     begun = [entry for entry in entries if entry.type in ("checks.begun", "run.begun")]
     assert {entry.amounts["protocol"] for entry in begun} == {PROTOCOL}
-    monkeypatch.setattr("clearinghouse.client.run_audit.PROTOCOL", PROTOCOL + 1)
     with pytest.raises(RefusedError, match=f"was made under version {PROTOCOL} of the protocol"):
-        auditor(honest).audit(world.request_id, run.id)
+        auditor(honest, protocol=PROTOCOL + 1).audit(world.request_id, run.id)
 
 
 def test_drawn_runs_are_replayed_and_what_deviated_is_refuted(world, monkeypatch):
@@ -395,6 +395,6 @@ def test_drawn_runs_are_replayed_and_what_deviated_is_refuted(world, monkeypatch
     check_quota(world, honest, found["logistic"])
     check_own_audits(world)
     check_liars(world, honest, found["logistic"])
-    check_versions(world, honest, found["logistic"], monkeypatch)
+    check_versions(world, honest, found["logistic"])
     assert shifted.keystore.path("audits/x").parent.is_dir()
     assert not list(shifted.keystore.path("audits/x").parent.iterdir()), "no ciphertext is kept"
