@@ -1,26 +1,41 @@
 """Sealing a set: what it tells of its size, and a second time under a new key."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
-from hospital_court import REQUEST, TARGET, Court
+from hospital_court import REQUEST, TARGET, TERMS, Court
 
 from clearinghouse.client.loopback import app_client
-from clearinghouse.errors import ProtocolError, RefusedError
+from clearinghouse.errors import InputError, ProtocolError, RefusedError
 from clearinghouse.ids import new_id
 
 
-def test_nothing_uploaded_says_how_many_rows_there_are(new_bench, heart, schema, tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_nothing_uploaded_says_how_many_rows_there_are(new_bench, heart, schema, tmp_path, packed):
     shapes = []
     for n in (33, 61):
         bench = new_bench()
         with app_client(bench.app) as client:
             court = Court(bench, client, tmp_path / str(n), heart(n, seed=n), schema)
-            hospital = court.hospital()
+            hospital = court.hospital(terms=replace(TERMS, packed=packed))
             hospital.register()
             hospital.seal()
-            message, keys, _, uploads = court.sealed()
+            message, keys, layout, uploads = court.sealed()
+        assert bool(layout.strips) == packed, "a packed set says that it has at most 585 rows"
         public = {name: message[name] for name in ("size_class", "level", "layout")}
         shapes.append((public, set(message), len(keys), [len(blob) for blob in uploads]))
     assert shapes[0] == shapes[1]
+
+
+def test_more_rows_than_fit_are_not_packed(new_bench, heart, schema, tmp_path):
+    bench, packed = new_bench(), replace(TERMS, packed=True)
+    with app_client(bench.app) as client:
+        court = Court(bench, client, tmp_path / "va", heart(20, seed=3), schema)
+        many = heart(20, seed=3).take(np.arange(586) % 20)
+        with pytest.raises(InputError, match="at most 585 rows, and the table has 586"):
+            court.hospital(many, packed)
+        court.hospital(many.take(np.arange(585)), packed)
 
 
 def test_a_set_is_sealed_again_under_a_new_key_and_the_ledger_carries_on(
