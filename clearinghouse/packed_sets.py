@@ -7,12 +7,17 @@ from secure_eval.strips import STRIP_ROWS
 __all__ = ["check_fits", "check_rows", "fits"]
 
 
-def check_rows(rows: int) -> None:
-    """Refuse to pack more rows than fit.
+def check_rows(rows: int, *, is_noised: bool) -> None:
+    """Refuse to pack more rows than fit, or rows whose number is released with noise.
 
     Raises:
-        InputError: There are more.
+        InputError: There are more, or it would say what the noise is to hide.
     """
+    if is_noised:
+        raise InputError(
+            f"--packed says for everybody that there are at most {STRIP_ROWS} rows, which "
+            "--epsilon-size is to hide: declare a --size-class, or leave --packed out"
+        )
     if rows > STRIP_ROWS:
         raise InputError(
             f"a packed set has at most {STRIP_ROWS} rows, and the table has {rows}: "

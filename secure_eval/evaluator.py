@@ -127,7 +127,8 @@ class ScoringRun(RunInputs):
             constant = 2 * self._model.bias
         elif self._layout.strips:
             read = partial(self._upload.stored, block)
-            places = [self._layout.place(column) for column in self._columns]
+            where = self._layout.places
+            places = [where[column] for column in self._columns]
             total, constant = strip_score(self._model, places, read), 2 * self._model.bias
         else:
             load = partial(self._column, block)

@@ -373,7 +373,6 @@ class _Rows:
 def _in_strips(columns: Integers, layout: Layout) -> Integers:
     """Return the layers (layers, N) of a block's columns (C, rows)."""
     found = np.zeros((layout.layers, _N), np.int64)
-    for column, values in enumerate(columns):
-        layer, number = layout.place(column)
+    for (layer, number), values in zip(layout.places, columns, strict=True):
         found[layer, strip(number)][: len(values)] = values
     return found

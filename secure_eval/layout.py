@@ -137,15 +137,16 @@ class Layout:
         """Return the number of the ciphertext that is a part, and no other.
 
         Raises:
-            ValueError: a column of a packed set; it has a `place`.
+            ValueError: a column of a packed set; it has one of `places`.
         """
         if self.strips and part < self.columns:
             raise ValueError("layout: a column of a packed set is no ciphertext of its own")
         return part - self.columns + self.layers
 
-    def place(self, column: int) -> tuple[int, int]:
-        """Return the layer and the strip of a column of a packed set."""
-        return places(self.strips)[column]
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Layer and strip of each column of a packed set."""
+        return places(self.strips)
 
     def label_part(self, label: int) -> int:
         """Index of a label's one-hot."""

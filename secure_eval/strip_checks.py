@@ -82,7 +82,7 @@ class StripChecks:
             ValueError: a partition lies in several strips, or names a part that is neither a
                 column nor the valid mask.
         """
-        self._layout, self._relations = layout, relations
+        self._layout, self._relations, self._places = layout, relations, layout.places
         self._rounds: list[list[tuple[int, Sequence[Form]]]] = []
         used: dict[int, int] = defaultdict(int)
         for forms in partitions:
@@ -96,7 +96,7 @@ class StripChecks:
         named = {part for form in forms for part in form} - {self._layout.valid_part}
         if any(part >= self._layout.columns for part in named):
             raise ValueError("claims: a packed set's partitions name columns and valid only")
-        found = {self._layout.place(part)[1] for part in named}
+        found = {self._places[part][1] for part in named}
         if len(found) != 1:
             raise ValueError("claims: the columns of a partition must share a strip")
         return found.pop()
@@ -105,7 +105,7 @@ class StripChecks:
         """Return the ciphertext that holds a column, or valid, in its strip."""
         if part == self._layout.valid_part:
             return self._layout.valid_in_strips
-        return self._layout.place(part)[0]
+        return self._places[part][0]
 
     def draw(self, terms: Terms) -> Drawn:
         """Draw all weights of one test."""
@@ -137,7 +137,7 @@ class StripChecks:
                 if part >= self._layout.columns:
                     drawn.parts[part] += coefficient * weight
                     continue
-                layer, number = self._layout.place(part)
+                layer, number = self._places[part]
                 slots = drawn.sums[_TIED][layer][strip(number)]
                 slots += coefficient * weight % _P * drawn.rows % _P
 

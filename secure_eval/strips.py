@@ -8,7 +8,7 @@ without strips. No group meets another one: nothing rotates.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ STRIPS = 14
 STRIP_ROWS = _N // STRIPS
 
 
-@cache
+@lru_cache(maxsize=64)
 def places(sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Return the layer and the strip of each column.
 

@@ -138,7 +138,7 @@ def terms_of(
         "packed": bool(old.get("packed")) if options.packed is None else options.packed,
     }
     if terms["packed"]:
-        check_rows(table.n)
+        check_rows(table.n, is_noised=terms["size_class"] is None)
     runs = old.get("runs") if options.runs is None else options.runs
     if runs is not None:
         terms |= _run_terms(terms, schema, int(runs))

@@ -86,7 +86,7 @@ def reseal(session: Session, *, abandon: bool, packed: bool | None = None) -> Re
     old = str(hospital.keystore.recall("valset")["valset_id"])
     if packed is not None:
         if packed:
-            check_rows(hospital.table.n)
+            check_rows(hospital.table.n, is_noised=hospital.terms.size_class is None)
         hospital.check_reseal(abandon=abandon)
         # before anything of the old set is put away: what breaks off goes on in the new form
         terms = session.keystore.recall(TERMS) or {}

@@ -78,7 +78,7 @@ class SealedRows(Party):
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
         if terms.packed:
-            packed_sets.check_rows(table.n)
+            packed_sets.check_rows(table.n, is_noised=terms.size_class is None)
         self.budget = open_budget(keystore, table, terms.limit_micro, terms.rho_limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()

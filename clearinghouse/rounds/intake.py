@@ -212,8 +212,11 @@ def check_layout(schema: Schema, message: SealValset) -> None:
     }
     if "strips" in message.layout:
         expected["strips"] = strips(schema)
-        if message.size_release is None and message.size_class > STRIP_ROWS:
-            raise InputError(f"a packed set has at most {STRIP_ROWS} rows, its size class more")
+        if message.size_release is not None or message.size_class > STRIP_ROWS:
+            raise InputError(
+                f"a packed set says that it has at most {STRIP_ROWS} rows: its size class is "
+                "declared, and not above"
+            )
     for name, value in expected.items():
         if message.layout.get(name) != value:
             raise InputError(f"layout.{name} must be {value} by schema and uploads")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from burnt import refused_early
-from evil import SEED, N, P, Stage, Thief, parts_of, rewritten
+from evil import NONCES, SEED, N, P, Stage, Thief, parts_of, rewritten
 
 from secure_eval import framing
+from secure_eval.checked import CheckedScoringRun
 from secure_eval.checked_agent import AgentUpload
 from secure_eval.framing import Kind
 from secure_eval.integer_model import Column, IntegerModel
@@ -78,7 +79,7 @@ Cells = Sequence[tuple[int, int, int]]
 
 
 def place(sealed: SealedSet, column: int, row: int, by: int) -> tuple[int, int, int]:
-    layer, number = sealed.layout.place(column)
+    layer, number = sealed.layout.places[column]
     return layer, strip(number).start + row, by
 
 
@@ -102,7 +103,6 @@ def upload_lies(sealed: SealedSet, rows: tuple) -> dict[str, Cells]:
         ],
         "a value behind the rows": [place(sealed, 0, ROWS, 7)],
         "a value in the last slot": [(2, N - 1, 7)],
-        "a value where the strip has no column": [(2, strips[9] + 3, 1)],
         "one row more in one strip": [(in_strips, strips[5] + ROWS, 1)],
         "rows that add up": [(in_strips, strips[1] + 2, -1), (in_strips, strips[2] + 2, 1)],
         "valid in the last slots": [(in_strips, N - 2, 1)],
@@ -117,6 +117,11 @@ def upload_lies(sealed: SealedSet, rows: tuple) -> dict[str, Cells]:
             (level, STRIP_ROWS + 5, 1),
         ],
     }
+
+
+def where_no_column_lies(sealed: SealedSet) -> Cells:
+    assert (2, 9) not in sealed.layout.places
+    return [(2, strip(9).start + 3, 77)]
 
 
 LIES = [
@@ -199,6 +204,27 @@ def test_exchanged_rows_of_one_strip_are_another_table(
         cells += [place(sealed, column, one, -difference), place(sealed, column, other, difference)]
     with pytest.raises(ValueError, match="UPLOAD_REPLIES: a test failed"):
         judged(key_holder, sealed, lied(thief, sealed, cells))
+
+
+def test_what_lies_where_no_column_does_is_read_by_nobody(
+    key_holder: KeyHolder, thief: Thief, sealed: SealedSet, rows: tuple
+) -> None:
+    """It passes on valid rows, and changes no score: the weights there are 0."""
+    blob = lied(thief, sealed, where_no_column_lies(sealed))
+    judged(key_holder, sealed, blob)
+    model = IntegerModel(
+        kind="linear",
+        columns=tuple(Column.value_of(i, 0.0, 1.0, 100) for i in range(COLUMNS)),
+        weights=np.arange(COLUMNS) * 7,
+        bias=-70_000,
+        n_features=COLUMNS,
+    )
+    inputs = (key_holder.public_keys(), sealed.layout, [blob], model, range(COLUMNS))
+    server = CheckedScoringRun(*inputs, SEED, "run", NONCES[0])
+    (part,) = parts_of(server.score(), Kind.SCORE)
+    shown = folded(key_holder.vector(memoryview(part), "x")) - server._row_mask(0)
+    scores = 2 * model.score_columns(rows[0])[sealed.order]
+    assert np.array_equal(shown[:ROWS] % P, scores % P)
 
 
 @pytest.mark.parametrize("claim", ["two strips", "a label"])
