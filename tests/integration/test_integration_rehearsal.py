@@ -54,6 +54,20 @@ def test_everything_that_is_promised_is_written(rehearsed: tuple[dict[str, Any],
     assert set(report["downstream"]) == {"clearinghouse", "random", "use_all", "label_only"}
 
 
+def test_models_are_compared_seed_by_seed(rehearsed: tuple[dict[str, Any], Path]) -> None:
+    report, _ = rehearsed
+    pairing, methods = report["downstream_pairing"], report["downstream"]
+    assert (len(pairing["seeds"]), pairing["level"]) == (20, 0.9)
+    for name, entry in methods.items():
+        assert set(entry["per_seed"]) == {"auc", "accuracy", "log_loss"}
+        assert {len(values) for values in entry["per_seed"].values()} == {20}
+        if name != "clearinghouse":
+            assert set(entry["difference"]) == set(entry["per_seed"])
+            for found in entry["difference"].values():
+                assert found["low"] <= found["value"] <= found["high"]
+    assert len(set(methods["clearinghouse"]["per_seed"]["log_loss"])) == 20
+
+
 def test_opened_counts_are_plaintext_plus_noise(rehearsed: tuple[dict[str, Any], Path]) -> None:
     report, out = rehearsed
     evidence = json.loads((out / "evidence.json").read_text())
