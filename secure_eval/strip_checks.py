@@ -1,9 +1,10 @@
 """The tests of a packed set's columns, where weights are slots. Protocol sections 0 and 8c.
 
-A partition's forms lie in one strip, in the same slots of several layers, so their products test it
-as those of any set; a round takes one partition of every strip, each with weights of its own, so a
-round costs the products of one partition. Forms that name valid take it from the ciphertext that
-has it in every strip.
+A partition's forms lie in one strip, in the same slots of several layers, so a product tests it as
+that of any set: (sum b_m f_m)^2 - sum b_m^2 f_m for random b has the coefficients f_m^2 - f_m and
+2 f_m f_k, so it vanishes for all b only where at most one form is not 0, and that one 1. A round
+takes one partition of every strip, each with weights of its own, at the cost of one partition.
+Forms that name valid take it from the ciphertext that has it in every strip.
 
 What lies in different strips is tied by sums that need no product: an opening is a sum over slots,
 and the same random weight of a row in two strips makes it the weighted difference. So the valid
@@ -114,13 +115,11 @@ class StripChecks:
         )
         for turn, members in enumerate(self._rounds):
             for number, forms in members:
-                left, right = (drawn_weights(terms, len(forms)) for _ in range(2))
-                for form, first, second in zip(forms, left, right, strict=True):
-                    both = first * second % _P
+                for form, weight in zip(forms, drawn_weights(terms, len(forms)), strict=True):
                     for part, coefficient in form.items():
-                        for name, weight in (("left", first), ("right", second), ("both", both)):
+                        for name, factor in (("forms", weight), ("squares", weight * weight % _P)):
                             slots = sums[name, turn][self._number(part)][strip(number)]
-                            slots += coefficient * weight
+                            slots += coefficient * factor
         columns = drawn_weights(terms, self._layout.layers)
         in_strips, valid = terms.scalars(_N), terms.scalars(_N)
         sums[_TIED][self._layout.valid_in_strips] += in_strips
@@ -159,6 +158,27 @@ class StripChecks:
             tied: for each test the sum of the parts weighted by `Drawn.parts`.
         """
         tools, layout = seal(), self._layout
+        sums, columns = self._sums(terms, upload, block, drawn)
+        absent = self._absent(upload, block)
+        for test, weights in enumerate(drawn):
+            for turn in range(len(self._rounds)):
+                product = tools.squared(sums[test, ("forms", turn)])
+                tools.evaluator.sub_inplace(product, sums[test, ("squares", turn)])
+                terms.zero(test, product)
+            terms.zero(test, tools.times(columns[test], absent))
+            terms.fixed(test, sums[test, _TIED])
+            valid = upload.ciphertext(block, layout.valid_part)
+            terms.fixed(test, tools.times_plain(valid, tools.encoded(weights.valid)))
+            if tied[test] is not None:
+                rows = np.zeros(_N, np.int64)
+                rows[:STRIP_ROWS] = weights.rows
+                terms.fixed(test, tools.times_plain(tied[test], tools.encoded(rows)))
+
+    def _sums(
+        self, terms: Terms, upload: Upload, block: int, drawn: Sequence[Drawn]
+    ) -> tuple[dict[tuple[int, _Sum], Any], list[Any]]:
+        """Read each layer once; return each test's weighted sums, and its sum of all columns."""
+        tools, layout = seal(), self._layout
         sums: dict[tuple[int, _Sum], Any] = {}
         columns: list[Any] = [None] * len(drawn)
         for number in (*range(layout.layers), layout.valid_in_strips):
@@ -174,21 +194,7 @@ class StripChecks:
                     columns[test] = tools.add_scaled(columns[test], ciphertext, weight)
         for total in sums.values():
             tools.evaluator.transform_from_ntt_inplace(total)
-        absent = self._absent(upload, block)
-        for test, weights in enumerate(drawn):
-            for turn in range(len(self._rounds)):
-                left, right, both = (sums[test, (name, turn)] for name in ("left", "right", "both"))
-                product = tools.times(left, right)
-                tools.evaluator.sub_inplace(product, both)
-                terms.zero(test, product)
-            terms.zero(test, tools.times(columns[test], absent))
-            terms.fixed(test, sums[test, _TIED])
-            valid = upload.ciphertext(block, layout.valid_part)
-            terms.fixed(test, tools.times_plain(valid, tools.encoded(weights.valid)))
-            if tied[test] is not None:
-                rows = np.zeros(_N, np.int64)
-                rows[:STRIP_ROWS] = weights.rows
-                terms.fixed(test, tools.times_plain(tied[test], tools.encoded(rows)))
+        return sums, columns
 
     def _absent(self, upload: Upload, block: int) -> Ciphertext:
         """1 where a strip has no row, and in the two last slots."""

@@ -45,6 +45,18 @@ def noise_bits(ciphertexts: int) -> int:
     return 83 - (ciphertexts.bit_length() + 1) // 2
 
 
+def _by_part(
+    plans: Sequence[dict[_Place, dict[int, int]]],
+) -> dict[int, list[tuple[_Place, int]]]:
+    """For each part the sums that it is in, and its weight there."""
+    wanted: dict[int, list[tuple[_Place, int]]] = defaultdict(list)
+    for plan in plans:
+        for place, weights in plan.items():
+            for part, weight in weights.items():
+                wanted[part].append((place, weight))
+    return wanted
+
+
 class UploadChecks:
     """Builds the openings of the tests, then judges the replies."""
 
@@ -159,11 +171,7 @@ class UploadChecks:
         drawn = [] if self._strips is None else [self._strips.draw(terms) for _ in plans]
         for test, strips in enumerate(drawn):
             plans[test]["tied", test, 0] = strips.parts
-        wanted: dict[int, list[tuple[_Place, int]]] = defaultdict(list)
-        for plan in plans:
-            for place, weights in plan.items():
-                for part, weight in weights.items():
-                    wanted[part].append((place, weight))
+        wanted = _by_part(plans)
         valid = self._layout.valid_part  # first, as numbers' partitions all begin with it
         first = self._layout.columns if self._strips else 0
         order = [valid, *(part for part in range(first, self._layout.parts) if part != valid)]
