@@ -149,9 +149,12 @@ def terms_of(
     )
     for key in ("limit_micro", "runs", "pure_limit_micro", "rho_limit_micro", *public):
         if old and old.get(key, 0) != terms.get(key, 0):
+            remedy = "Leave the option out, or use another --home for another set"
+            if key == "packed":
+                form = "--packed" if terms[key] else "--unpacked"
+                remedy = f"To change it: clearinghouse valset reseal {form}"
             raise InputError(
-                f"this home sealed with {key} {old.get(key)}, not {terms[key]}. "
-                "Leave the option out, or use another --home for another set"
+                f"this home sealed with {key} {old.get(key)}, not {terms[key]}. {remedy}"
             )
     return terms, table
 

@@ -119,6 +119,8 @@ def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp
     refused(cli(*known, "--size-class", 1024), 2, "above the table's rows")
     refused(cli(*known, "--limit", "much"), 2, "--limit")
     refused(cli(*known, "--epsilon-target", "0"), 2, "--epsilon-target")
+    both = ("--packed", "--epsilon-size", "0.1")
+    refused(cli(*known, *both), 2, "at most 585 rows", "--epsilon-size is to hide")
     assert not (mine / "he.key").exists()
     refused(cli(*known, "--runs", 900, "--limit", "0.6"), 2, "900 runs", "Seal for fewer")
     assert not (mine / "he.key").exists()
@@ -150,13 +152,15 @@ def test_a_set_that_cannot_be_scored_or_changed_is_refused(cli, home, files, tmp
         request.write_text(yaml.safe_dump({**ids, **terms}))
         found = cli("request", "open", request, "--home", mine)
         refused(found, 4 if words.startswith("src") else 2, words)
-    for option, value in (
+    for option in (
         ("--limit", "3"),
         ("--size-class", "64"),
         ("--epsilon-target", "1"),
+        ("--packed",),
         ("--runs", "21"),
     ):
-        refused(cli(*seal, option, value), 2, "this home sealed with")
+        refused(cli(*seal, *option), 2, "this home sealed with")
+    refused(cli(*seal, "--packed"), 2, "valset reseal --packed")
     refused(cli("valset", "seal", files / "cleveland.csv", "--home", mine), 3, "not the one")
     other = {**schema, "name": "other"}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
