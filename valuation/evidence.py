@@ -8,10 +8,13 @@ noised summaries, costs no privacy and reads no ask.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:  # a party that receives nothing needs no trees
+    from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -72,6 +75,8 @@ def evidence(
         raise ValueError("expected finite rows of at least two sources")
     where = [np.flatnonzero(owner == s) for s in range(int(owner.max()) + 1)]
     parts = [table[own] for own in where]
+    from scipy.spatial import cKDTree
+
     trees = [cKDTree(part) if len(part) else None for part in parts]
     inner = [_inside(part, tree) for part, tree in zip(parts, trees, strict=True)]
     usual = float(np.median(np.concatenate([near for near in inner if len(near)] or [np.ones(1)])))
