@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:  # a party that receives nothing needs no trees
+if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
@@ -68,6 +68,8 @@ def evidence(
     Raises:
         ValueError: If the shapes do not fit or fewer than two sources have rows.
     """
+    from scipy.spatial import cKDTree  # here: a server reads summaries only and never needs it
+
     table, classes, owner = np.asarray(rows, np.float64), np.asarray(labels), np.asarray(sources)
     if table.ndim != 2 or classes.shape != owner.shape or classes.shape != table.shape[:1]:
         raise ValueError(f"expected rows (n, d), got {table.shape}, {classes.shape}, {owner.shape}")
@@ -75,8 +77,6 @@ def evidence(
         raise ValueError("expected finite rows of at least two sources")
     where = [np.flatnonzero(owner == s) for s in range(int(owner.max()) + 1)]
     parts = [table[own] for own in where]
-    from scipy.spatial import cKDTree
-
     trees = [cKDTree(part) if len(part) else None for part in parts]
     inner = [_inside(part, tree) for part, tree in zip(parts, trees, strict=True)]
     usual = float(np.median(np.concatenate([near for near in inner if len(near)] or [np.ones(1)])))

@@ -5,6 +5,9 @@ the model is the smoothed prior: a constant score that says so honestly, and nev
 
 Two levels: one classifier. Three or more: one classifier for each class against the rest. A number:
 the same forms fitted by squares (`logistic` is then linear).
+
+scikit-learn is imported where something is fitted: that takes a second and more, and processes of
+providers and hospitals, which come by here, fit nothing.
 """
 
 from collections.abc import Callable
@@ -27,7 +30,7 @@ from secure_eval.class_models import ClassModels, Model, with_equal_bins
 from secure_eval.from_sklearn import from_sklearn, residual_from_sklearn
 from secure_eval.integer_model import IntegerModel, hidden_edges
 
-if TYPE_CHECKING:  # scikit-learn takes a second to load, and of all parties only trainers need it
+if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression, Ridge
 
 Floats = NDArray[np.float64]

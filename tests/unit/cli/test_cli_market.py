@@ -153,6 +153,7 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     assert told["runs"]["supported_at_epsilon_1"] == 1
     prices = ok(cli("price", "list", "--home", providers[0], "--json"))
     assert {price["source_id"] for price in prices["prices"]} == {s["id"] for s in sources}
+    assert prices["currency"] == "EUR"
     check_quote(cli, providers[0], sources[0]["id"], tmp_path)
     check_dispute(cli, server_data, server, hospital, providers[0], shown)
     check_key(shell, cli, hospital, valset["id"], told)
@@ -187,8 +188,9 @@ def check_quote(cli, home: Path, source_id: str, folder: Path) -> None:
     assert "the same to the last micro-unit" in quoted["checked"]
     words = cli("price", "quote", source_id, "--home", home).out
     assert "without you the whole match is worth" in words
-    past = ok(cli("price", "history", "--home", home, "--json"))["prices"]
-    assert [item["price"]["point_micro"] for item in past] == [quoted["point_micro"]]
+    past = ok(cli("price", "history", "--home", home, "--json"))
+    assert past["currency"] == "EUR"
+    assert [item["price"]["point_micro"] for item in past["prices"]] == [quoted["point_micro"]]
     page = folder / "statement.html"
     told = ok(cli("org", "statement", "--out", page, "--home", home, "--json"))
     assert sum(line["amount_micro"] for line in told["lines"]) == sum(told["balances"].values())
