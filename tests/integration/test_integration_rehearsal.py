@@ -93,21 +93,19 @@ def test_everything_that_is_promised_is_written(rehearsed: Rehearsed) -> None:
 def test_models_are_compared_seed_by_seed(rehearsed: Rehearsed) -> None:
     report, _ = rehearsed
     pairing, methods = report["downstream_pairing"], report["downstream"]
+    is_tiny = report["market"]["schema"] == "tiny"
     assert (len(pairing["seeds"]), pairing["level"]) == (20, 0.9)
     for name, entry in methods.items():
         assert set(entry["per_seed"]) == {"auc", "accuracy", "log_loss"}
         assert {len(values) for values in entry["per_seed"].values()} == {20}
         if name != "clearinghouse":
             assert set(entry["difference"]) == set(entry["per_seed"])
-            known = {methods["clearinghouse"]["status"], entry["status"]} == {"ok"}
             for figure, found in entry["difference"].items():
                 ends = (found["low"], found["value"], found["high"])
-                # who was delivered no patient of one class, as may happen, ranks nobody
-                if known or figure != "auc":
-                    assert ends[0] <= ends[1] <= ends[2]
-                else:
-                    assert ends == (None, None, None)
-    if methods["clearinghouse"]["status"] == "ok":
+                # the tiny market has few ill patients: a set that was delivered none ranks nobody
+                is_unknown = is_tiny and figure == "auc" and None in ends
+                assert is_unknown or ends[0] <= ends[1] <= ends[2]
+    if not is_tiny:
         assert len(set(methods["clearinghouse"]["per_seed"]["log_loss"])) == 20
 
 
