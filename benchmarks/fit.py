@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
 
 from benchmarks.rule import UNCAPPED_MICRO, Cleared, Terms, clear_market, split
 from benchmarks.tasks import Task
 from clearinghouse.client.recipes import train
 from clearinghouse.features import encode
+from clearinghouse.rehearsal.held_out import FIGURES as METRICS
+from clearinghouse.rehearsal.held_out import figures
 from clearinghouse.tables import Table, pooled
 from matching.baselines import draw_random
 from matching.report import Cohorts, baselines, match_report
@@ -20,7 +21,6 @@ from matching.report import Cohorts, baselines, match_report
 Ints = NDArray[np.int64]
 
 RANDOM_TRAININGS = 5
-METRICS = ("auc", "accuracy", "log_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +129,13 @@ def _score(training: Table, holdout: Table, seed: int) -> dict[str, float | None
         return dict.fromkeys(METRICS)
     if training.schema.label.is_binary:
         model = train("logistic", training.schema, training, seed)
-        positive = np.clip(model.predict(encode(training.schema, holdout)), 1e-6, 1 - 1e-6)
-        chance = np.column_stack([1 - positive, positive])
+        chance = model.predict(encode(training.schema, holdout))
     else:
         embed = training.schema.embedding
         fitted = LogisticRegression(max_iter=2000).fit(embed(training), training.labels)
-        chance = np.full((holdout.n, classes), 1e-6)  # classes the training set lacks
-        chance[:, fitted.classes_] = np.clip(fitted.predict_proba(embed(holdout)), 1e-6, 1)
-        chance /= chance.sum(axis=1, keepdims=True)
-    auc = [
-        roc_auc_score(labels == code, chance[:, code])
-        for code in range(1 if classes == 2 else 0, classes)
-        if 0 < int((labels == code).sum()) < len(labels)
-    ]
-    return {
-        "auc": float(np.mean(auc)) if auc else None,
-        "accuracy": float((chance.argmax(axis=1) == labels).mean()),
-        "log_loss": float(log_loss(labels, chance, labels=list(range(classes)))),
-    }
+        chance = np.zeros((holdout.n, classes))  # classes the training set lacks stay zero
+        chance[:, fitted.classes_] = fitted.predict_proba(embed(holdout))
+    return figures(training.schema.label, chance, labels)
 
 
 def _mean(results: list[dict[str, float | None]]) -> dict[str, float | None]:

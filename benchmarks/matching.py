@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from benchmarks import fit, solvers, tasks, variants
 from benchmarks.fit import METRICS, Run
 from benchmarks.rule import MICRO, Terms
 from clearinghouse.demo import SITES
+from matching.paired import mean_interval
 
 SEEDS, QUICK_SEEDS = 20, 4
 SWEEP = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -96,30 +96,13 @@ def _write(document: Mapping[str, Any]) -> Path:
 # ---------------------------------------------------------------- means over seeds
 
 
-def interval(values: Sequence[float], seeds: Sequence[int]) -> tuple[float, float, float]:
-    """Mean and its 90% interval: Student's t over the means of each seed.
-
-    Runs with one seed share nothing but the seed, yet splits of one small table repeat its rows, so
-    the interval speaks of the splits, not of new hospitals.
-    """
-    by_seed: dict[int, list[float]] = {}
-    for value, seed in zip(values, seeds, strict=True):
-        by_seed.setdefault(seed, []).append(value)
-    means = np.array([np.mean(known) for known in by_seed.values()])
-    mean = float(np.mean(values))
-    if len(means) < 2:
-        return mean, float("nan"), float("nan")
-    reach = float(student.ppf(0.95, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
-    return mean, mean - reach, mean + reach
-
-
 def gap_interval(runs: Sequence[Run], method: str) -> tuple[float, float, float, int]:
     """Mean gap with its interval, and in how many runs there was one."""
     known = [(gap, item.seed) for item in runs if (gap := item.gaps.get(method)) is not None]
     if not known:
         return float("nan"), float("nan"), float("nan"), 0
     gaps, seeds = zip(*known, strict=True)
-    return (*interval(gaps, seeds), len(known))
+    return (*mean_interval(gaps, seeds), len(known))
 
 
 def _pooled_gap(runs: Sequence[Run], method: str) -> float:
@@ -166,7 +149,7 @@ def _metric_words(runs: Sequence[Run], name: str, metric: str) -> str:
     mean = np.mean([theirs for _, theirs, _ in pairs])
     if name == "clearinghouse":
         return f"{mean:8.3f} {'':21}"
-    d, low, high = interval([a - b for a, b, _ in pairs], [seed for *_, seed in pairs])
+    d, low, high = mean_interval([a - b for a, b, _ in pairs], [seed for *_, seed in pairs])
     return f"{mean:8.3f} {d:+.3f} [{low:+.3f},{high:+.3f}]"
 
 

@@ -1,7 +1,7 @@
 """How the delivered set compares with every honest alternative, on the customer's held-out rows."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse import cells
+from clearinghouse.market import Market
+from clearinghouse.rehearsal import held_out
 from clearinghouse.rehearsal.drive import Outcome
-from clearinghouse.rehearsal.oracle import World, downstream, subgroup_shares
+from clearinghouse.rehearsal.held_out import Choice
+from clearinghouse.rehearsal.oracle import World, subgroup_shares
 from clearinghouse.rounds import decision
 from clearinghouse.rounds.frozen import freeze
 from clearinghouse.rounds.terms import reserve_micro
 from clearinghouse.store.records import Summary
 from clearinghouse.tables import Table, pooled
 from matching.baselines import draw_random, label_only, use_all
+from matching.paired import LEVEL
 from matching.report import Cohorts, match_report
 
 Ints = NDArray[np.int64]
@@ -24,8 +28,6 @@ Ints = NDArray[np.int64]
 NO_NOISE_MICRO = 100_000_000
 """An epsilon of 100: the noise of a count is zero but for one time in 10^43."""
 
-DOWNSTREAM_RECIPE = "logistic"
-RANDOM_TRAININGS = 10
 ALTERNATIVES = (
     "random",
     "use_all",
@@ -113,16 +115,6 @@ def noise_free_rows(world: World, pool: Pool, outcome: Outcome, seed: int) -> In
     return np.concatenate(found).astype(np.int64) if found else np.zeros(0, np.int64)
 
 
-def baselines(world: World, pool: Pool, rows: int, seed: int) -> dict[str, list[Ints]]:
-    """Pool rows of each simple alternative; `random` is drawn several times."""
-    size = pool.table.n
-    return {
-        "random": [draw_random(size, rows, seed + draw) for draw in range(RANDOM_TRAININGS)],
-        "use_all": [use_all(size)],
-        "label_only": [label_only(*_codes(world, pool), rows, seed)],
-    }
-
-
 def _codes(world: World, pool: Pool) -> tuple[Ints, Ints]:
     """Label classes of the pool and of the validation rows; of a number its strata."""
     label = world.schema.label
@@ -168,35 +160,56 @@ def _unknown(selections: Mapping[str, Ints], reason: str) -> dict[str, Any]:
     return {"methods": methods, "denominator": None, "denominator_error": None, "subsampled": []}
 
 
-def compare_downstream(
-    world: World, pool: Pool, delivered: Ints, records: int, seed: int
-) -> dict[str, dict[str, object]]:
-    """The same recipe on the delivered rows and on each alternative, measured on held-out rows.
+def redrawn(kinds: Ints, rows: Ints, seed: int) -> Ints:
+    """As many pool rows of each kind as were delivered, drawn afresh.
 
-    `random` is the mean over several draws: one draw would say more about itself than the method.
+    Args:
+        kinds: Kind of each pool row (N,): its source and its cell.
+        rows: Delivered pool rows.
+        seed: Of the draw.
     """
-    rows = len(delivered) if len(delivered) >= LEAST_HOLDOUT else records
-    chosen = {"clearinghouse": [delivered], **baselines(world, pool, rows, seed)}
-    return {
-        name: _mean([_train(world, pool, s, seed) for s in sets]) for name, sets in chosen.items()
+    generator = np.random.default_rng(seed)
+    again = [
+        generator.choice(np.flatnonzero(kinds == kind), units, replace=False)
+        for kind, units in zip(*np.unique(kinds[rows], return_counts=True), strict=True)
+    ]
+    return np.concatenate(again).astype(np.int64) if again else rows
+
+
+def compare_downstream(
+    world: World, pool: Pool, delivered: Ints, outcome: Outcome, market: Market
+) -> dict[str, Any]:
+    """`downstream` and `downstream_pairing`: one recipe on the delivered rows and on alternatives.
+
+    `random` and `label_only` are means over several draws: one draw would say more about itself
+    than the method.
+    """
+    rows = len(delivered) if len(delivered) >= LEAST_HOLDOUT else market.records
+    size, kinds = pool.table.n, _kinds(world, pool, outcome)
+    codes = _codes(world, pool)
+    seeds = range(market.seed, market.seed + held_out.SEEDS)
+    choices = {
+        "clearinghouse": Choice([delivered], [redrawn(kinds, delivered, seed) for seed in seeds]),
+        "random": Choice.of_draws([draw_random(size, rows, seed) for seed in seeds]),
+        "use_all": Choice.fixed(use_all(size)),
+        "label_only": Choice.of_draws([label_only(*codes, rows, seed) for seed in seeds]),
     }
-
-
-def _train(world: World, pool: Pool, rows: Ints, seed: int) -> dict[str, Any]:
-    return downstream(world, pool.table.take(rows), DOWNSTREAM_RECIPE, seed)
-
-
-def _mean(results: Sequence[dict[str, Any]]) -> dict[str, object]:
-    known = [result for result in results if result["status"] == "ok"] or list(results)
-    losses = [result["log_loss"] for result in known if result["log_loss"] is not None]
     return {
-        "auc": round(float(np.mean([result["auc"] for result in known])), 6),
-        "log_loss": round(float(np.mean(losses)), 6) if losses else None,
-        **{
-            name: round(float(np.mean([result[name] for result in known])), 6)
-            for name in ("mae", "rmse")
-            if all(name in result for result in known)
+        "downstream": held_out.compare_choices(world, pool.table, choices, market.seed),
+        "downstream_pairing": {
+            "recipe": held_out.RECIPE,
+            "seeds": list(seeds),
+            "level": LEVEL,
+            "held_out_rows": world.holdout.n,
+            "words": held_out.PAIRING,
         },
-        "n": results[0]["n"],
-        "status": known[0]["status"],
     }
+
+
+def _kinds(world: World, pool: Pool, outcome: Outcome) -> Ints:
+    """Source and cell of each pool row, as the orders tell them apart."""
+    level, by_label = tuple(outcome.target.level), outcome.target.label_cost_applied
+    width = cells.n_places(world.schema, level, by_label=by_label)
+    where = cells.places(pool.table, level, by_label=by_label)
+    source = np.repeat(np.arange(len(pool.names)), np.diff(pool.starts))
+    return np.asarray(source * width + where, dtype=np.int64)

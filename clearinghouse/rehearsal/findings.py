@@ -233,7 +233,7 @@ def _training_set(
 def _match(
     market: Market, world: World, outcome: Outcome, delivered: Mapping[str, Table]
 ) -> dict[str, Any]:
-    """`match`, `subgroups`, `records` and `downstream`."""
+    """`match`, `subgroups`, `records`, `downstream` and how it is paired."""
     pool = Pool.of(world)
     rows = pool.find(delivered)
     selections = {
@@ -263,5 +263,5 @@ def _match(
             "dummy": max(0, ordered - real),
         },
         "subgroups": assemble.subgroups_part(world, outcome, training, pool.table),
-        "downstream": compare_downstream(world, pool, rows, market.records, market.seed),
+        **compare_downstream(world, pool, rows, outcome, market),
     }

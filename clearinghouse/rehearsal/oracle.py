@@ -1,7 +1,6 @@
 """The rehearsal's own oracle: it owns every table and says what nobody in the market may know.
 
-It recomputes in the clear what the encrypted run should have opened, and how the delivered set
-compares with every honest alternative on rows the market never touched.
+It recomputes in the clear what the encrypted run should have opened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
-from clearinghouse.client.recipes import train
-from clearinghouse.features import encode
 from clearinghouse.model_columns import label_column_of, rows_of
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table
@@ -131,44 +128,6 @@ def _errors(residuals: Floats) -> dict[str, float]:
         "mse": mse,
         "rmse": float(np.sqrt(mse)),
         "bias": float(np.mean(residuals)),
-    }
-
-
-def downstream(world: World, training: Table, recipe: str, seed: int) -> dict[str, object]:
-    """Train one recipe on a set and measure it on the customer's held-out rows.
-
-    Returns:
-        auc, log_loss, n (training rows) and status; auc is 0.5 and log_loss None where a side
-        has fewer than two classes. Of three or more classes auc is the mean one-vs-rest AUC of the
-        classes present. Of a number auc is 0.5, log_loss None, and mae and rmse are added.
-    """
-    label = world.schema.label
-    if training.n == 0:
-        return {"auc": 0.5, "log_loss": None, "n": 0, "status": "undetermined"}
-    model = train(recipe, world.schema, training, seed)
-    found = model.predict(encode(world.schema, world.holdout))
-    if label.kind == "number":
-        errors = _errors(np.clip(found, label.low, label.high) - world.holdout.labels)
-        rounded = {name: round(errors[name], 6) for name in ("mae", "rmse")}
-        return {"auc": 0.5, "log_loss": None, **rounded, "n": training.n, "status": "ok"}
-    labels = label.codes(world.holdout.labels)
-    one_class = len(np.unique(labels)) < 2 or len(np.unique(training.labels)) < 2
-    status = "undetermined" if one_class else "ok"
-    if label.is_binary:
-        chance = np.clip(found, 1e-6, 1 - 1e-6)
-        auc = 0.5 if one_class else float(roc_auc_score(labels, chance))
-    else:
-        chance = np.clip(found, 1e-6, None)
-        chance = chance / chance.sum(axis=1, keepdims=True)
-        present = [k for k in np.unique(labels).tolist() if not one_class]
-        each = [float(roc_auc_score(labels == k, chance[:, k])) for k in present]
-        auc = float(np.mean(each)) if each else 0.5
-    loss = float(log_loss(labels, chance, labels=list(range(label.n_classes))))
-    return {
-        "auc": round(auc, 6),
-        "log_loss": round(loss, 6),
-        "n": training.n,
-        "status": status,
     }
 
 

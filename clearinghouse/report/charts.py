@@ -26,9 +26,9 @@ from clearinghouse.report.drawing import (
     row_axes,
     tick_format,
 )
-from clearinghouse.report.headline import REFERENCES, method_words
 from clearinghouse.report.tables import STEPS, step_bytes
 from clearinghouse.report.tables_scores import of_numbers
+from clearinghouse.report.winners import REFERENCES, method_words
 from clearinghouse.report.words import (
     compact,
     count_of,

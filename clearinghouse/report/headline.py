@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from clearinghouse.report.winners import baselines, lead_in_noise, method_words, standing, winners
 from clearinghouse.report.words import (
     amount,
     compact,
@@ -21,21 +22,6 @@ from clearinghouse.report.words import (
     percent,
     significant,
 )
-
-REFERENCES = frozenset({"noise_free", "points_ot", "greedy_mmd", "importance", "best_source"})
-"""Methods that read what a real market never shows anyone: yardsticks, not competitors."""
-
-METHOD_WORDS = {
-    "clearinghouse": "clearinghouse",
-    "noise_free": "same rule without noise",
-    "random": "random draw",
-    "use_all": "use every record",
-    "label_only": "match labels only",
-    "points_ot": "transport on raw rows",
-    "greedy_mmd": "greedy choice of raw rows",
-    "importance": "weights from raw rows",
-    "best_source": "best single source",
-}
 
 METRIC_WORDS = {
     "auc": "AUC",
@@ -97,12 +83,6 @@ def headline(report: Mapping[str, object]) -> Headline:
     return Headline(_closeness(report), _score(report), _cost(report))
 
 
-def method_words(name: object) -> str:
-    """A method's name for people."""
-    text = one_line(name)
-    return METHOD_WORDS.get(text, text.replace("_", " "))
-
-
 def metric_words(name: object) -> str:
     """A metric's name for people."""
     text = one_line(name)
@@ -112,11 +92,6 @@ def metric_words(name: object) -> str:
 def pointer(*parts: object) -> str:
     """An RFC 6901 JSON pointer."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def baselines(methods: Mapping[str, object]) -> list[str]:
-    """Methods that a market could really run instead, in report order."""
-    return [name for name in methods if name != "clearinghouse" and name not in REFERENCES]
 
 
 def gap_reason(report: Mapping[str, object]) -> str:
@@ -198,42 +173,12 @@ def _match_cautions(
             f"One random draw differs from the next by {percent(spread)} (standard deviation): "
             "this match is not clearly better than chance."
         )
-    cautions += winners(report)
-    return tuple(cautions)
-
-
-def winners(report: Mapping[str, object]) -> list[str]:
-    """One sentence for each baseline that beats the clearinghouse on any shown measure."""
-    methods = mapping(mapping(report.get("match")).get("methods"))
-    downstream = mapping(report.get("downstream"))
-    sentences = []
-    names = [*baselines(methods), *(n for n in baselines(downstream) if n not in methods)]
-    for name in names:
-        wins = [
-            *_wins(methods, name, "gap_closed", "gap closed", highest=True),
-            *_wins(methods, name, "w2", "W2", highest=False),
-            *_wins(downstream, name, "auc", "AUC on held-out patients", highest=True),
-            *_wins(downstream, name, "rmse", "RMSE on held-out patients", highest=False),
-        ]
-        if wins:
-            rows = mapping(methods.get(name)).get("rows")
-            rows = rows if rows is not None else mapping(downstream.get(name)).get("n")
-            size = "" if number(rows) is None else f" ({count_of(int(number(rows) or 0), 'row')})"
-            sentences.append(f"A baseline wins: {method_words(name)}{size}: {', '.join(wins)}.")
-    return sentences
-
-
-def _wins(
-    table: Mapping[str, object], name: str, key: str, words: str, *, highest: bool
-) -> list[str]:
-    rows = [mapping(table.get(one)) for one in (name, "clearinghouse")]
-    if any(one_line(row.get("status", "ok")) == "undetermined" for row in rows):
-        return []
-    theirs, ours = (number(row.get(key)) for row in rows)
-    if theirs is None or ours is None or not (theirs > ours if highest else theirs < ours):
-        return []
-    show = percent if key == "gap_closed" else decimal
-    return [f"{words} {show(theirs)} against {show(ours)}"]
+    lead = lead_in_noise(methods)
+    cautions += [lead] if lead else []
+    told = standing(report)
+    if "not told apart" in told or "worse" in told:
+        cautions.append(told)
+    return (*cautions, *winners(report))
 
 
 def best_score(report: Mapping[str, object]) -> tuple[int, Mapping[str, object], str] | None:

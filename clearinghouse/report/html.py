@@ -13,7 +13,6 @@ from clearinghouse.report.headline import (
     best_score,
     headline,
     metric_words,
-    winners,
 )
 from clearinghouse.report.tables import (
     Table,
@@ -29,6 +28,7 @@ from clearinghouse.report.tables import (
     uncovered_words,
 )
 from clearinghouse.report.tables_scores import classes_table, score_groups_table, scores_table
+from clearinghouse.report.winners import standing, winners
 from clearinghouse.report.words import (
     clean,
     compact,
@@ -96,6 +96,7 @@ def _context(report: Mapping[str, object]) -> dict[str, object]:
         "svg": _svg,
         "tables": _tables(report, -1 if best is None else best[0]),
         "winners": winners(report),
+        "standing": standing(report),
         "uncovered": uncovered_words(report),
         "purse": _purse(report),
         "sources_note": _sources_note(report),

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from clearinghouse.report.headline import REFERENCES, method_words
+from clearinghouse.report.winners import (
+    CLASS_MEASURES,
+    REFERENCES,
+    Measure,
+    ahead,
+    difference,
+    known,
+    measures,
+    method_words,
+    sign_of,
+)
 from clearinghouse.report.words import (
     MISSING,
     amount,
@@ -241,39 +251,62 @@ def _method_kind(name: str) -> str:
 def downstream_table(report: Mapping[str, object]) -> Table:
     """The same recipe trained on each choice, tested on held-out patients; the best first.
 
-    Of models that predict a number: errors in units of the label.
+    Of models that predict a number: errors in units of the label. Differences are the matched set
+    minus the method; the last column speaks of the first figure.
     """
     found = {name: mapping(value) for name, value in mapping(report.get("downstream")).items()}
-    of_number = any("rmse" in one for one in found.values())
-    metrics = (
-        {"RMSE": "rmse", "MAE": "mae"} if of_number else {"AUC": "auc", "log loss": "log_loss"}
-    )
-    shown = significant if of_number else decimal
+    told = measures(report)
+    shown = decimal if told == CLASS_MEASURES else significant
 
     def rank(name: str) -> float:
-        if of_number:
-            error = number(found[name].get("rmse"))
-            return float("inf") if error is None else error
-        return -(number(found[name].get("auc")) or 0.0)
+        value = known(found[name], told[0])
+        sign = -1 if told[0].highest else 1
+        return float("inf") if value is None else sign * value
 
     order = sorted(found, key=rank)
     rows = tuple(
         (
             method_words(name),
-            *(shown(found[name].get(metric)) for metric in metrics.values()),
+            *(shown(known(found[name], measure)) for measure in told),
             count(found[name].get("n")),
-            text_of(found[name].get("status")),
+            *(_apart(report, name, measure) for measure in told),
+            _stands(report, name, told[0]),
         )
         for name in order
     )
     columns = (
         Column("trained on"),
-        *(Column(title, True) for title in metrics),
-        Column("rows", True),
-        Column("status"),
+        *(Column(measure.words, True) for measure in told),
+        Column("rows", True, wide=True),
+        Column(f"{told[0].words} difference", True),
+        *(Column(f"{measure.words} difference", True, wide=True) for measure in told[1:]),
+        Column("matched set is"),
     )
     marked = order.index("clearinghouse") if "clearinghouse" in order else -1
-    return Table("Downstream: tested on held-out patients", columns, rows, marked)
+    return Table(
+        "Downstream: tested on held-out patients, 90% of differences", columns, rows, marked
+    )
+
+
+def _apart(report: Mapping[str, object], name: str, measure: Measure) -> str:
+    """The interval of matched set minus method: `-0.081 to +0.035`."""
+    ends = difference(report, name, measure)
+    if ends is None:
+        return MISSING
+    show = decimal if measure in CLASS_MEASURES else significant
+    return f"{sign_of(ends[0], show)} to {sign_of(ends[1], show)}"
+
+
+def _stands(report: Mapping[str, object], name: str, measure: Measure) -> str:
+    """Whether the matched set is ahead of a method, and whether by more than noise."""
+    if name == "clearinghouse":
+        return "this market"
+    entry = mapping(mapping(report.get("downstream")).get(name))
+    side, sure = ahead(report, name, measure)
+    if side == 0:
+        return "level" if known(entry, measure) is not None else "undetermined"
+    words = "ahead" if side > 0 else "behind"
+    return {"clear": f"clearly {words}", "noise": f"{words}, in noise"}.get(sure, words)
 
 
 def budget_table(report: Mapping[str, object]) -> Table:

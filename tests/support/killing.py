@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+from ports import free_port
 from tiny_market import SCHEMA, TERMS
 
 from clearinghouse import failpoints
@@ -205,9 +206,7 @@ class Mortals:
         self.folder, self.url = folder, url
         self.deaths = {role: list(deaths.get(role, ())) for role in ROLES}
         self.kills, self.unexpected, self.started = 0, [], set()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.note = folder / "note"
         settings = {
             "DATABASE_URL": url,

@@ -5,6 +5,8 @@ import random
 from decimal import Decimal
 from typing import Any
 
+from held_out_sample import SEEDS, downstream
+
 CENT = Decimal("0.01")
 NAMES = ("cleveland", "hungarian", "switzerland", "long_beach", "basel", "lyon", "porto")
 RECIPES = ("logistic", "gam", "trees")
@@ -68,7 +70,14 @@ def sample(
         "clearing": clearing,
         "values": _values(sources, quotas, clearing),
         "scores": scores,
-        "downstream": _downstream(baseline_wins, undetermined),
+        "downstream": downstream(baseline_wins, undetermined, task),
+        "downstream_pairing": {
+            "recipe": "logistic",
+            "seeds": list(range(SEEDS)),
+            "level": 0.9,
+            "held_out_rows": 100,
+            "words": "clearinghouse minus method",
+        },
         "budget": _budget(sources),
         "ledger": {"balanced": True, "entries": 14 + n_sources},
         "log": {
@@ -315,24 +324,6 @@ def _kind_of_score(task: str, i: int, hostile: bool) -> dict[str, Any]:
             },
         }
     return {}
-
-
-def _downstream(baseline_wins: bool, undetermined: bool) -> dict[str, Any]:
-    auc = {
-        "clearinghouse": 0.761,
-        "random": 0.733,
-        "use_all": 0.779 if baseline_wins else 0.752,
-        "label_only": 0.741,
-    }
-    return {
-        name: {
-            "auc": 0.5 if undetermined else value,
-            "log_loss": round(1.3 - value, 4),
-            "n": 719 if name == "use_all" else 150,
-            "status": "undetermined" if undetermined else "ok",
-        }
-        for name, value in auc.items()
-    }
 
 
 def _budget(sources: list[str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clearinghouse.report.headline import headline, method_words, winners
+from clearinghouse.report.headline import headline
+from clearinghouse.report.winners import method_words, winners
 
 SHAPES = [
     {},
@@ -116,6 +117,24 @@ def test_a_match_within_the_spread_of_random_draws_is_not_called_better(sample):
     report = sample()
     report["match"]["methods"]["random"]["gap_sd"] = 0.3
     assert "not clearly better than chance" in " ".join(headline(report).closeness.cautions)
+
+
+@pytest.mark.parametrize(("spread", "said"), [(0.05, False), (0.3, True)])
+def test_a_lead_over_a_baseline_within_noise_is_called_so(sample, spread, said):
+    """41% against 21% closed: more than 1.64 spreads of 5 points, less than of 30."""
+    report = sample()
+    report["match"]["methods"]["random"]["gap_sd"] = spread
+    cautions = " ".join(headline(report).closeness.cautions)
+    assert ("The lead over the baseline 'use every record'" in cautions) == said
+
+
+@pytest.mark.parametrize(("spread", "said"), [(0.02, "A baseline wins"), (0.2, "within noise")])
+def test_a_baseline_with_the_better_gap_is_named_within_noise_or_not(sample, spread, said):
+    """48% against 41%."""
+    report = sample(baseline_wins=True)
+    report["match"]["methods"]["random"]["gap_sd"] = spread
+    (found,) = [sentence for sentence in winners(report) if "gap closed" in sentence]
+    assert said in found
 
 
 NUMBERS = st.floats(-2, 2, allow_nan=False)

@@ -11,6 +11,7 @@ from clearinghouse.report.charts import all_charts
 from clearinghouse.report.headline import best_score, headline
 from clearinghouse.report.html import render_html
 from clearinghouse.report.story import tell
+from clearinghouse.report.tables import downstream_table
 from clearinghouse.report.tables_scores import classes_table, score_groups_table, scores_table
 
 Sample = Callable[..., dict[str, Any]]
@@ -109,3 +110,33 @@ def test_pages_of_each_kind_are_whole_and_names_are_inert(sample: Sample, task: 
     assert "<script>" not in hostile
     assert "alert(1)>" not in hostile.replace("&gt;", "")
     told(sample(task=task, hostile=True))
+
+
+@pytest.mark.parametrize("task", ["binary", "classes", "number"])
+def test_models_on_held_out_patients_are_compared_with_intervals(sample: Sample, task: str) -> None:
+    report = sample(task=task)
+    table = downstream_table(report)
+    titles = [column.title for column in table.columns]
+    measures = ["RMSE", "MAE"] if task == "number" else ["AUC", "accuracy", "log loss"]
+    assert titles == [
+        "trained on",
+        *measures,
+        "rows",
+        *(f"{measure} difference" for measure in measures),
+        "matched set is",
+    ]
+    text = told(report).split("Downstream: tested")[1].split("Privacy budget")[0]
+    assert "ahead, in noise" in text
+    first = "rmse" if task == "number" else "auc"
+    ends = report["downstream"]["use_all"]["difference"][first]
+    row = next(row for row in table.rows if row[0] == "use every record")
+    low, high = row[titles.index(f"{measures[0]} difference")].split(" to ")
+    assert [float(low), float(high)] == pytest.approx([ends["low"], ends["high"]], rel=0.01)
+    assert float(high) > 0 > float(low)
+
+
+def test_a_clearly_better_baseline_stands_first_and_is_called_so(sample: Sample) -> None:
+    report = sample(baseline_wins=True)
+    first = downstream_table(report).rows[0]
+    assert (first[0], first[-1]) == ("use every record", "clearly behind")
+    assert "worse than use every record" in render_html(report)
