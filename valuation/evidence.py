@@ -8,10 +8,13 @@ noised summaries, costs no privacy and reads no ask.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +68,8 @@ def evidence(
     Raises:
         ValueError: If the shapes do not fit or fewer than two sources have rows.
     """
+    from scipy.spatial import cKDTree  # here: a server reads summaries only and never needs it
+
     table, classes, owner = np.asarray(rows, np.float64), np.asarray(labels), np.asarray(sources)
     if table.ndim != 2 or classes.shape != owner.shape or classes.shape != table.shape[:1]:
         raise ValueError(f"expected rows (n, d), got {table.shape}, {classes.shape}, {owner.shape}")

@@ -105,7 +105,11 @@ def history(session: Session, source_id: str | None) -> Result:
         for item in prices
     ]
     value = {"source_id": wanted, "prices": [item.model_dump() for item in prices]}
-    return value, columns(rows) if prices else f"{wanted}: no request has priced it yet"
+    if not prices:
+        return value, f"{wanted}: no request has priced it yet"
+    terms = session.transport.get(f"/requests/{prices[-1].request_id}", RequestView).terms
+    value["currency"] = terms.currency
+    return value, f"{columns(rows)}\nprices are in {terms.currency} per record"
 
 
 # ---------------------------------------------------------------- the same prices again

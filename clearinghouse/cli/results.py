@@ -10,6 +10,7 @@ from clearinghouse.cli.profile import Session, check_id, known_requests, pick_re
 from clearinghouse.client.listing import list_sources
 from clearinghouse.errors import InputError, NotFoundError
 from clearinghouse.messages.audits import AuditView
+from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.jobs import CancelRun
 from clearinghouse.messages.results import PriceList, PriceView, RunList, RunView
 from clearinghouse.money import format_money
@@ -186,14 +187,16 @@ def list_prices(session: Session, request_id: str | None) -> Result:
     found = session.transport.get(f"/requests/{wanted}/prices", PriceList)
     sources = list_sources(session.transport, session.schema_id())
     names = {source.id: source.name for source in sources}
+    currency = session.transport.get(f"/requests/{wanted}", RequestView).terms.currency
     prices = sorted(found.prices, key=lambda price: (-price.point_micro, price.source_id))
     rows = [["source", "price", "from", "to", "status", "value of the source", "Shapley"]]
     rows += [_price_row(price, names) for price in prices]
     words = (
         f"{columns(rows)}\n"
-        "prices are per record; the value of a source is what the market would lose without it"
+        f"prices are in {currency} per record; the value of a source is what the market would lose "
+        "without it"
     )
-    return found.model_dump(), words
+    return {"currency": currency, **found.model_dump()}, words
 
 
 def _price_row(price: PriceView, names: dict[str, str]) -> list[str]:

@@ -5,6 +5,9 @@ the model is the smoothed prior: a constant score that says so honestly, and nev
 
 Two levels: one classifier. Three or more: one classifier for each class against the rest. A number:
 the same forms fitted by squares (`logistic` is then linear).
+
+scikit-learn is imported where something is fitted: that takes a second and more, and processes of
+providers and hospitals, which come by here, fit nothing.
 """
 
 from collections.abc import Callable
@@ -12,12 +15,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from clearinghouse.errors import InputError
 from clearinghouse.features import FeatureKind, bounds, encode, feature_groups, features
@@ -28,6 +29,9 @@ from clearinghouse.tables import Table
 from secure_eval.class_models import ClassModels, Model, with_equal_bins
 from secure_eval.from_sklearn import from_sklearn, residual_from_sklearn
 from secure_eval.integer_model import IntegerModel, hidden_edges
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression, Ridge
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -111,6 +115,8 @@ def _regressor(recipe: str, schema: Schema, rows: Floats, labels: Floats, seed: 
         middle = (schema.label.low + schema.label.high) / 2
         return linear_regressor(np.zeros(rows.shape[1]), labels[0] if len(labels) else middle)
     if recipe == "trees":
+        from sklearn.ensemble import GradientBoostingRegressor
+
         model = GradientBoostingRegressor(**_tree_options(len(labels), seed))
         return model.fit(np.where(_of_kind(schema, {"value"}), 0.0, rows), labels)
     kinds: dict[str, set[FeatureKind]] = {
@@ -123,13 +129,17 @@ def _regressor(recipe: str, schema: Schema, rows: Floats, labels: Floats, seed: 
         return linear_regressor(weights, float(labels.mean()))
     centre, spread = rows[:, used].mean(axis=0), rows[:, used].std(axis=0)
     spread[spread < 1e-9] = 1.0
+    from sklearn.linear_model import Ridge
+
     fitted = Ridge(alpha=RIDGE).fit((rows[:, used] - centre) / spread, labels)
     weights[used] = fitted.coef_ / spread
     return linear_regressor(weights, float(fitted.intercept_ - weights[used] @ centre))
 
 
-def linear_regressor(weights: Floats, intercept: float) -> Ridge:
+def linear_regressor(weights: Floats, intercept: float) -> "Ridge":
     """A linear regression with given weights (F,), as if it had been fitted."""
+    from sklearn.linear_model import Ridge
+
     model = Ridge()
     model.coef_ = np.asarray(weights, dtype=np.float64)
     model.intercept_ = float(intercept)
@@ -141,15 +151,17 @@ def _of_kind(schema: Schema, kinds: set[FeatureKind]) -> NDArray[np.bool_]:
     return np.array([feature.kind in kinds for feature in features(schema)], dtype=np.bool_)
 
 
-def _prior(labels: Integers, n_features: int) -> LogisticRegression:
+def _prior(labels: Integers, n_features: int) -> "LogisticRegression":
     """The constant log-odds of (positives + 1/2) / (records + 1)."""
     positives, n = int(labels.sum()), len(labels)
     odds = log((positives + 0.5) / (n - positives + 0.5))
     return linear_classifier(np.zeros(n_features), odds)
 
 
-def linear_classifier(weights: Floats, intercept: float) -> LogisticRegression:
+def linear_classifier(weights: Floats, intercept: float) -> "LogisticRegression":
     """A logistic regression with given weights (F,), as if it had been fitted."""
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression()
     model.classes_ = np.array([0, 1])
     model.coef_ = np.asarray(weights, dtype=np.float64)[None, :]
@@ -159,7 +171,7 @@ def linear_classifier(weights: Floats, intercept: float) -> LogisticRegression:
     return model
 
 
-def _logistic(schema: Schema, rows: Floats, labels: Integers) -> LogisticRegression:
+def _logistic(schema: Schema, rows: Floats, labels: Integers) -> "LogisticRegression":
     """L2 logistic regression on standardised values, levels and missing bits."""
     used = _of_kind(schema, {"value", "level", "missing"})
     centre = rows[:, used].mean(axis=0)
@@ -172,7 +184,7 @@ def _logistic(schema: Schema, rows: Floats, labels: Integers) -> LogisticRegress
     return linear_classifier(weights, float(fitted.intercept_[0] - weights[used] @ centre))
 
 
-def _additive(schema: Schema, rows: Floats, labels: Integers) -> LogisticRegression:
+def _additive(schema: Schema, rows: Floats, labels: Integers) -> "LogisticRegression":
     """A sum of step functions: L2 logistic regression on threshold, level and missing bits.
 
     The bits of one number are nested, so a small L2 penalty on their steps keeps each function
@@ -186,9 +198,11 @@ def _additive(schema: Schema, rows: Floats, labels: Integers) -> LogisticRegress
     return linear_classifier(weights, float(fitted.intercept_[0]))
 
 
-def _fit_l2(rows: Floats, labels: Integers, strength: float) -> LogisticRegression:
+def _fit_l2(rows: Floats, labels: Integers, strength: float) -> "LogisticRegression":
     if not rows.shape[1]:
         return _prior(labels, 0)
+    from sklearn.linear_model import LogisticRegression
+
     return LogisticRegression(C=strength, max_iter=5000, tol=1e-6).fit(rows, labels)
 
 
@@ -197,6 +211,8 @@ def _trees(schema: Schema, rows: Floats, labels: Integers, seed: int) -> Any:
 
     Values are blanked out rather than dropped, so that tree nodes keep their feature numbers.
     """
+    from sklearn.ensemble import GradientBoostingClassifier
+
     model = GradientBoostingClassifier(**_tree_options(len(labels), seed))
     return model.fit(np.where(_of_kind(schema, {"value"}), 0.0, rows), labels)
 

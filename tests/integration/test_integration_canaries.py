@@ -69,13 +69,13 @@ SCHEMA = {
 def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
     """Names found at the server and at the parties, by step."""
     folder = tmp_path_factory.mktemp("canaries")
-    hospital, providers = Planted("hospital", 57, 23), Planted("provider", 44, 71)
+    hospital, providers = Planted("hospital", 57, 46), Planted("provider", 44, 71)
     own, sold = canary.Search(hospital.canaries), canary.Search(providers.canaries)
     all_of_them = canary.Search([*hospital.canaries, *providers.canaries])
     tables = {
         "hospital": hospital.rows(60, 1),
-        "first": providers.rows(50, 2),
-        "second": providers.rows(40, 3),
+        "first": providers.rows(90, 2),  # so many that both are admitted, whatever the noise
+        "second": providers.rows(80, 3),
     }
     path = write_market(
         folder / "market", SCHEMA, tables, records=20, tariff="6.00", developers=["logistic"]

@@ -21,9 +21,9 @@ class Canary:
     """A family of planted values under a name, with every byte form it may take.
 
     All values of a family begin alike, so one short search finds any of them: decimals share their
-    first 14 digits, float64 at least six high bytes, texts their first twelve letters. Random bytes
-    such as ciphertexts hold a given six bytes by chance once in 2.8e14 places: for the hundreds of
-    megabytes searched that is below 1e-4 for a whole test run.
+    first 14 digits, float64 seven high bytes, texts their first twelve letters. Random bytes such
+    as ciphertexts hold a given seven bytes by chance once in 7e16 places: for a few gigabytes and
+    eight such forms that is below 1e-6 for a whole test run.
     """
 
     name: str
@@ -34,9 +34,9 @@ class NumberFamily:
     """Decimals of 17 significant digits that share the first 14."""
 
     def __init__(self, name: str, whole: int) -> None:
-        """`whole`: the two digits before the point."""
+        """`whole`: the two digits before the point, 32 or more: below, floats lie too densely."""
         head = b""
-        while len(head) < 6:  # a border between two high bytes is rare, and drawn again
+        while len(head) < 7:  # a border between two high bytes is drawn again
             self._stem = f"{whole}." + "".join(str(secrets.randbelow(9) + 1) for _ in range(12))
             low, high = (struct.pack(">d", float(self._stem + end)) for end in ("000", "999"))
             head = bytes(a for i, a in enumerate(low) if low[: i + 1] == high[: i + 1])

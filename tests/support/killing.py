@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+from ports import free_port
 from tiny_market import SCHEMA, TERMS
 
 from clearinghouse import failpoints
@@ -114,7 +115,7 @@ def take_part(folder, name, port):
         request = party.open_request(TERMS, sources, developers)
         (folder / "request").write_text(request)
     (folder / f"{name}.ready").touch()
-    run_tasks([party], threading.Event(), busy_s=0.02, idle_s=0.1)
+    run_tasks([party], threading.Event(), busy_s=0.02, idle_s=0.1, wait_s=1)
 
 
 # ---------------------------------------------------------------- the nursery
@@ -192,9 +193,7 @@ class Mortals:
         self.folder, self.url = folder, url
         self.deaths = {role: list(deaths.get(role, ())) for role in ROLES}
         self.kills, self.unexpected, self.started = 0, [], set()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.note = folder / "note"
         settings = {
             "DATABASE_URL": url,
@@ -240,12 +239,12 @@ class Mortals:
                 time.sleep(0.2)
             self.start(end["role"])
 
-    def wait_for(self, found, seconds, what):
+    def wait_for(self, found, seconds, what, pause_s=0.05):
         end = time.monotonic() + seconds
         while not (value := found()):
             assert time.monotonic() < end, f"{what} did not happen: {self.told()}"
             assert self.nursery.poll() is None
-            time.sleep(0.05)
+            time.sleep(pause_s)
         return value
 
     def told(self):
@@ -280,7 +279,7 @@ class Mortals:
                 view = transport.get(f"/requests/{request_id}", RequestView)
                 return view if view.state != "running" else None
 
-            return self.wait_for(ended, seconds, "the end")
+            return self.wait_for(ended, seconds, "the end", pause_s=0.3)
 
     def hits(self):
         """Points at which somebody died, in order."""

@@ -202,3 +202,30 @@ def test_two_servers_on_one_database_keep_the_number_of_requests(make_market, ap
             thread.join()
     kinds = sorted(answer.json().get("type", "") for answer in answers)
     assert kinds == [""] + ["/problems/quota-exceeded"] * 5
+
+
+def test_of_two_first_requests_at_once_one_decides_the_currency(make_market, app, clock, tmp_path):
+    market = make_market()
+    second = limited(tmp_path, clock)
+    with at_work(second.state.runner), app_client(second) as client:
+        client.base_url = URL
+        answers = []
+
+        def open_one(number):
+            body = json.dumps(market.terms(currency=("EUR", "USD")[number % 2])).encode()
+            headers = market.hospital.headers(
+                "POST", "/v1/requests", body, idempotency_key=f"currency{number}"
+            )
+            chosen = client if number // 2 % 2 else market.hospital.client
+            answers.append(chosen.post("/v1/requests", content=body, headers=headers))
+
+        threads = [threading.Thread(target=open_one, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    taken = {a.json()["terms"]["currency"] for a in answers if a.is_success}
+    assert len(taken) == 1
+    refused = [a.json()["detail"] for a in answers if not a.is_success]
+    assert len(refused) == 4
+    assert all(f"Write currency: {next(iter(taken))}" in words for words in refused)

@@ -281,4 +281,5 @@ def test_longer_on_both_databases(server: Server) -> None:
     for phase, examples in (("coverage", 1), ("fuzzing", 100), ("stateful", 30)):
         told = run(server, phase, examples=examples)
         check(server, told)
+        assert told.statuses, phase
         print(phase, sum(told.statuses.values()), dict(told.statuses))

@@ -73,7 +73,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         yield json.loads(line)["url"]
     finally:
         child.terminate()
-        child.wait(timeout=20)
+        child.wait(timeout=60)
         child.stdout.close()
 
 

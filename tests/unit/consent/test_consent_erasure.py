@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+from consenting import EXACT
 from sqlalchemy import create_engine, text
 
 from clearinghouse.canonical import canonical_bytes, digest, open_commitment
@@ -77,7 +78,7 @@ def test_a_withdrawn_source_is_absent_from_database_blobs_and_home(build, store_
     provider.withdraw()
     assert [secret for secret in secrets if secret in stored()] == []
     assert [secret for secret in own if secret in bytes_below(home)] == []
-    assert provider.budget.spent == 1_000_000  # what was spent stays spent
+    assert provider.budget.spent == EXACT  # what was spent stays spent
     assert market.entries()[: len(before)] == before
     check_brute_force(release, body)
     check_proofs(market)

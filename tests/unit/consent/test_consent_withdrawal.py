@@ -1,5 +1,7 @@
 """Taking a source or a grant back, in every state of a request."""
 
+from dataclasses import replace
+
 import pytest
 from consenting import POINTS
 
@@ -216,9 +218,8 @@ def test_firm_prices_stay_and_indicative_ones_are_computed_again(market):
 def test_an_indicative_price_rises_when_a_rival_has_left(build):
     """B asks too much and sells nothing; with A gone its indicative price says so again."""
     market = build()
-    market.providers["b"].terms = type(market.providers["b"].terms)(
-        64, 7_000_000, 1_000_000, 1_000_000
-    )
+    provider = market.providers["b"]
+    provider.terms = replace(provider.terms, ask_micro=7_000_000)
     market.to("confirmed")
     market.settle()
     market.providers["a"].withdraw()

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from databases import fresh_sqlite
 from tiny_market import SCHEMA, TERMS
 
 from api.app import at_work, create_app
@@ -17,7 +19,6 @@ from clearinghouse.client.party import run_tasks
 from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.recipes import recipe_source
 from clearinghouse.client.transport import Transport
-from clearinghouse.clock import SystemClock
 from clearinghouse.messages.intake import RequestView
 from clearinghouse.schema import load_schema
 from clearinghouse.settings import Settings
@@ -42,6 +43,48 @@ def make_table(folder, schema, name, n, shift, seed):
     return read_table(path, schema)
 
 
+EXACT = 20_000_000
+"""An epsilon whose noise is zero but for once in some 10^8 draws: what hangs on it is certain."""
+
+
+class Ahead:
+    """The system's clock, which a test may put ahead instead of waiting."""
+
+    def __init__(self):
+        self.by = 0.0
+
+    def now(self):
+        return time.time() + self.by
+
+
+class Rest:
+    """What ends a party's work, and until then lets it rest while there is no task for it.
+
+    A party that asks the server again and again whether there is one costs more than it answers.
+    """
+
+    def __init__(self, stop):
+        self._stop, self._called = stop, threading.Event()
+
+    def is_set(self):
+        return self._stop.is_set()
+
+    def set(self):
+        self._called.set()
+
+    call = set
+
+    @property
+    def is_called(self):
+        return self._called.is_set()
+
+    def wait(self, seconds):
+        end = time.monotonic() + seconds
+        self._called.wait()
+        self._called.clear()
+        self._stop.wait(max(0.0, end - time.monotonic()))
+
+
 @dataclass
 class World:
     """Parties of one market, each with its own key and folder."""
@@ -60,17 +103,24 @@ class World:
     limits: HospitalTerms = field(default_factory=lambda: HospitalTerms(64, 500_000, 5_000_000))
     patients: object = None
     """The hospital's table, where a test brings its own."""
+    app: object = None
+    """The server, if it is in this process."""
+    clock: Ahead = field(default_factory=Ahead)
+
+    @property
+    def desk(self):
+        return self.app and self.app.state.desk
 
     def connect(self, name):
         keystore = Keystore.open(self.folder / name)
-        key, clock = keystore.signing_key, SystemClock()
-        return keystore, Transport(self.url, key, clock, self.client, attempts=self.attempts)
+        key = keystore.signing_key
+        return keystore, Transport(self.url, key, self.clock, self.client, attempts=self.attempts)
 
     def gather(self, **terms):
         """Register everybody, seal, publish, open the request."""
         for name, rows, shift, ask in (("a", 120, 0, 1_000_000), ("b", 70, 8, 1_500_000)):
             table = make_table(self.folder, self.schema, name, rows, shift, seed=len(name) + rows)
-            source = SourceTerms(64, ask, 1_000_000, 1_000_000)
+            source = SourceTerms(64, ask, EXACT, EXACT)
             self.providers.append(Provider(name, *self.connect(name), table, source))
         for recipe in self.recipes:
             make = recipe_source(recipe, 7)
@@ -92,24 +142,26 @@ class World:
         )
 
     def work(self, parties, seconds=300.0, until=None):
-        """Let these parties answer until the request ends, or `until` says so.
-
-        The more parties the rarer each one asks: otherwise asking is most of what is computed.
-        """
+        """Let these parties answer until the request ends, or `until` says so."""
         stop = threading.Event()
-        idle_s = max(0.1, 0.025 * len(parties))
+        rests = [Rest(stop) if self.desk else stop for _ in parties]
         threads = [
             threading.Thread(
                 target=run_tasks,
-                args=([party], stop),
-                kwargs={"busy_s": 0.02, "idle_s": idle_s, "emit": self.events.append},
+                args=([party], rest),
+                kwargs={
+                    "busy_s": 0.02,
+                    "idle_s": 0.1,
+                    "wait_s": 0 if self.desk else 1,
+                    "emit": self.events.append,
+                },
                 daemon=True,
             )
-            for party in parties
+            for party, rest in zip(parties, rests, strict=True)
         ]
         for thread in threads:
             thread.start()
-        end = time.monotonic() + seconds
+        end, seen = time.monotonic() + seconds, -1
         try:
             while True:
                 view = self.view()
@@ -117,11 +169,28 @@ class World:
                     return view
                 if time.monotonic() > end:
                     raise AssertionError(f"stuck in {view.step}: {view.waiting_for}")
-                time.sleep(0.2 if until is None else 0.05)
+                seen = self._wait(parties, rests, seen, end if until is None else 0.0)
         finally:
             stop.set()
+            for rest in rests:
+                rest.set()
             for thread in threads:
                 thread.join()
+
+    def _wait(self, parties, rests, seen, end):
+        """Until it is worth a look again; a server in this process says when there are tasks."""
+        if self.desk is None:
+            time.sleep(0.2 if end else 0.05)
+            return seen
+        while True:
+            seen = self.desk.bell.wait(seen, 0.25)
+            with self.desk.store.read() as tx:
+                is_over = tx.requests.get(self.request_id).state != "running"
+                for party, rest in zip(parties, rests, strict=True):
+                    if not rest.is_called and tx.tasks.open_for(party.org_id):
+                        rest.call()
+            if is_over or time.monotonic() > end:
+                return seen
 
     def view(self):
         return self.hospital.transport.get(f"/requests/{self.request_id}", RequestView)
@@ -131,14 +200,29 @@ class World:
         return [self.hospital, *self.providers, *self.developers]
 
 
-@pytest.fixture
-def world(tmp_path, server_folder):
+@contextmanager
+def opened(folder):
     """A market around a server in this process."""
-    app = create_app(Settings(server_folder, in_process=True))
+    server = folder / "server"
+    fresh_sqlite(server / "clearinghouse.db")
+    clock = Ahead()
+    app = create_app(Settings(server, in_process=True), clock)
     with at_work(app.state.runner), app_client(app) as client:
-        made = World(tmp_path, client, "http://testserver", make_schema(tmp_path))
-        made.app, made.desk = app, app.state.desk
+        yield World(folder, client, "http://testserver", make_schema(folder), app=app, clock=clock)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A market around a server in this process."""
+    with opened(tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def play(tmp_path_factory):
+    """Makes markets that several tests of a module read."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(opened(tmp_path_factory.mktemp("market")))
 
 
 @pytest.fixture

@@ -58,10 +58,18 @@ def runs(world):
     return world.hospital.transport.get(f"/requests/{world.request_id}/runs", RunList).runs
 
 
-def test_every_seed_and_nonce_is_in_the_log_before_it_is_used(world):
-    world.gather()
+@pytest.fixture(scope="module")
+def market_of_coins(play):
+    """A market under the law of coins, played to its end: tests read it and change nothing."""
+    world = play()
+    world.gather(noise_law="coins")
     view = world.work(world.everybody)
     assert view.state == "done", world.events
+    return world
+
+
+def test_every_seed_and_nonce_is_in_the_log_before_it_is_used(market_of_coins):
+    world = market_of_coins
     entries = log(world)
     kinds = [entry.type for entry in entries]
     assert kinds.index("checks.begun") < kinds.index("run.begun") < kinds.index("target.released")
@@ -93,50 +101,40 @@ def test_every_seed_and_nonce_is_in_the_log_before_it_is_used(world):
     assert told.hashes["noise"] == agent._rounds.stored["commitment"][1].hex()
 
 
-def test_a_developer_that_never_reveals_ends_its_own_run_only(world, monkeypatch):
-    world.recipes = ("logistic", "gam")
+def test_developers_that_do_not_open_their_nonce_end_their_own_runs_only(world, monkeypatch):
+    """One never reveals, one reveals what opens nothing; the third is scored."""
+    world.recipes = ("logistic", "gam", "trees")
     world.gather()
-    silent, other = world.developers
+    silent, false, other = world.developers
 
     def refuse(*_args):
         raise RefusedError("changed our mind")
 
     monkeypatch.setattr(silent, "_reveal", refuse)
+    monkeypatch.setattr(false, "_reveal", lambda *_args: NonceRevealAnswer(nonce="00" * 16))
     view = world.work(world.everybody)
     assert view.state == "done", world.events
-    failed, stands = runs(world)
-    assert (failed.state, stands.state) == ("failed", "released")
+    failed, unopened, stands = runs(world)
+    assert [run.state for run in (failed, unopened, stands)] == ["failed", "failed", "released"]
     assert f"({silent.org_id}) refused nonce.reveal" in failed.reason
     assert "the run's epsilon was spent for nothing" in failed.reason
+    assert "does not open its commitment" in unopened.reason
     entries = log(world)
-    burnt, good = sorted(of(entries, "run.released"), key=lambda e: e.objects["run"] != failed.id)
-    assert burnt.objects["fault"] == silent.org_id
-    assert "fault" not in good.objects
+    fault = {e.objects["run"]: e.objects.get("fault") for e in of(entries, "run.released")}
+    assert fault == {failed.id: silent.org_id, unopened.id: false.org_id, stands.id: None}
     # what it cost: the hospital's epsilon, in its ledger as in the log; nothing was opened of it
     assert epsilon_by_owner(entries)[world.hospital.org_id] == world.hospital.budget.spent
-    assert world.hospital.budget.spent == 2_500_000
+    assert world.hospital.budget.spent == 3_500_000
     with world.desk.store.read() as tx:
-        sent = [item.kind for item in tx.requests.messages(world.request_id, failed.id)]
-    assert "score.shares" not in sent
+        for run in (failed, unopened):
+            sent = [item.kind for item in tx.requests.messages(world.request_id, run.id)]
+            assert "score.shares" not in sent
     assert not view.notes, "the hospital is not suspended"
     assert other.org_id == stands.org_id
 
 
-def test_a_nonce_that_opens_nothing_is_never_used(world, monkeypatch):
-    world.gather()
-    (developer,) = world.developers
-    monkeypatch.setattr(developer, "_reveal", lambda *_args: NonceRevealAnswer(nonce="00" * 16))
-    view = world.work(world.everybody)
-    assert view.state == "done", world.events
-    (run,) = runs(world)
-    assert "does not open its commitment" in run.reason
-    (burnt,) = of(log(world), "run.released")
-    assert burnt.objects["fault"] == developer.org_id
-
-
 def test_a_hospital_that_pays_and_then_cannot_answer_says_what_was_spent(world, monkeypatch):
     world.gather()
-    world.work(world.everybody, until=lambda view: view.step == "score")
 
     def broken(*_args):
         raise ValueError("a bug after the ledger was charged")
@@ -191,10 +189,8 @@ def test_loud_noise_of_a_target_is_refused_before_a_sum_is_opened(world):
         assert not tx.tasks.of(world.request_id, "target.replies")
 
 
-def test_a_market_of_coins_opens_exact_counts_and_binomial_noise(world):
-    world.gather(noise_law="coins")
-    view = world.work(world.everybody)
-    assert view.state == "done", world.events
+def test_a_market_of_coins_opens_exact_counts_and_binomial_noise(market_of_coins):
+    world = market_of_coins
     (run,) = runs(world)
     assert run.state == "released", run.reason
     coins = {table["name"]: table["coins"] for table in run.tables}
@@ -250,8 +246,8 @@ def test_a_set_sealed_for_many_runs_pays_them_in_rho_and_everybody_counts_it(wor
     assert f"epsilon {meant} at delta 1e-6 (delta, a chance of one in a million" in words
 
 
-def test_coins_for_too_small_an_epsilon_are_refused_when_the_request_is_opened(world):
-    world.gather()
+def test_coins_for_too_small_an_epsilon_are_refused_when_the_request_is_opened(market_of_coins):
+    world = market_of_coins
     terms = world.view().terms.model_copy(
         update={"noise_law": "coins", "epsilon_score_micro": 150_000}
     )
