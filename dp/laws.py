@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.special import gammaln
 
 from dp.coins import coins_of
 from dp.cost import MICRO, Cost, epsilon_of, lanes
@@ -101,6 +100,8 @@ def coins_micro_rho(coins: int) -> int:
     """
     if coins < ORDER:
         raise ValueError(f"a cell needs at least {ORDER:.0f} coins, got {coins}")
+    from scipy.special import gammaln  # here: every party reads this module, few ask for coins
+
     x = np.arange(1, coins + 1)
     log_p = gammaln(coins + 1) - gammaln(x + 1) - gammaln(coins - x + 1) - coins * math.log(2)
     log_ratio = np.log((coins - x + 1) / x)

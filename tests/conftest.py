@@ -9,12 +9,26 @@ import buckets
 import databases
 import pytest
 import requires
+from hypothesis import HealthCheck, settings
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.29 and later call their maker otherwise
 # A shell's background job ignores Ctrl-C and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 _PROGRAMS = databases.find_programs()
 _HAS_POSTGRES = requires.need("postgres", _PROGRAMS is not None)
+
+
+# No test fails by chance: nothing is timed, and the default run tries the same examples each time.
+# The long runs (`-m long`) draw their own.
+_UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default run", derandomize=True, **_UNTIMED)
+settings.register_profile("long run", derandomize=False, print_blob=True, **_UNTIMED)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how hypothesis draws, before any test module is read."""
+    is_long = config.getoption("markexpr") == "long"
+    settings.load_profile("long run" if is_long else "default run")
 
 
 @pytest.fixture(scope="session")

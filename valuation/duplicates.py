@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scipy import special
-
 ALARM = 1e-6
 LIMIT = 0.999
 FORFEIT_ABOVE = 0.3
@@ -136,6 +134,8 @@ def settle_duplicates(
 
 def _at_least(found: int, of: int) -> float:
     """Lower 99.9% limit of a frequency (Clopper and Pearson, 1934)."""
+    from scipy import special  # here and below: a party that receives nothing does not need it
+
     return float(special.betaincinv(found, of - found + 1, 1 - LIMIT)) if found else 0.0
 
 
@@ -169,6 +169,8 @@ def chance_of_repeats(
     """
     if repeats == 0 or rows == 0:
         return 1.0
+    from scipy import special
+
     n = sum(original.values())
     inside = sum(count for count in original.values() if count > 1)
     q = 1.0 if inside >= n else float(special.betaincinv(inside + 1, n - inside, LIMIT))

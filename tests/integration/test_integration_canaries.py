@@ -5,6 +5,7 @@ The same search finds the values in the process of the party that owns them, so 
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import canary
@@ -69,13 +70,13 @@ SCHEMA = {
 def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
     """Names found at the server and at the parties, by step."""
     folder = tmp_path_factory.mktemp("canaries")
-    hospital, providers = Planted("hospital", 57, 23), Planted("provider", 44, 71)
+    hospital, providers = Planted("hospital", 57, 46), Planted("provider", 44, 71)
     own, sold = canary.Search(hospital.canaries), canary.Search(providers.canaries)
     all_of_them = canary.Search([*hospital.canaries, *providers.canaries])
     tables = {
         "hospital": hospital.rows(60, 1),
-        "first": providers.rows(50, 2),
-        "second": providers.rows(40, 3),
+        "first": providers.rows(90, 2),  # so many that both are admitted, whatever the noise
+        "second": providers.rows(80, 3),
     }
     path = write_market(
         folder / "market", SCHEMA, tables, records=20, tariff="6.00", developers=["logistic"]
@@ -118,6 +119,20 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, se
         record_bodies=bodies,
     )
     return found
+
+
+def test_the_search_finds_every_form_at_every_offset(tmp_path: Path) -> None:
+    planted = Planted("somebody", 57, 46)
+    search = canary.Search(planted.canaries)
+    noise = np.random.default_rng(0).bytes(3 * canary.CHUNK)
+    assert search.in_tree(tmp_path) == set()
+    for item in planted.canaries:
+        for form in item.forms:
+            for offset in (0, 1, 1000, 1001, canary.CHUNK - 3, len(noise)):
+                (tmp_path / "file").write_bytes(noise[:offset] + form + noise[offset:])
+                assert search.in_tree(tmp_path) == {item.name}, (item.name, offset)
+    (tmp_path / "file").write_bytes(noise)
+    assert search.in_tree(tmp_path) == set()
 
 
 def test_it_was_searched_after_every_step(searched: dict[str, dict[str, set[str]]]) -> None:

@@ -36,12 +36,12 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
         env={**os.environ, "TMPDIR": str(scratch(tmp_path))},
     )
     try:
-        wait_for(lambda: {"server", "agent"} <= set(parts(process.pid)), 60)
+        wait_for(lambda: {"server", "agent"} <= set(parts(process.pid)), 200)
         yield process, out
     finally:
         for pid in canary.descendants(process.pid) if process.poll() is None else []:
             os.kill(pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -88,17 +88,17 @@ def scratch(tmp_path: Path) -> Path:
 def test_a_killed_part_ends_the_run_with_a_reason(tmp_path: Path, role: str) -> None:
     with running(tmp_path) as (process, out):
         wait_for(
-            lambda: {"server", "agent", "providers", "developers"} <= set(parts(process.pid)), 60
+            lambda: {"server", "agent", "providers", "developers"} <= set(parts(process.pid)), 200
         )
         family = canary.descendants(process.pid)
         os.kill(parts(process.pid)[role], signal.SIGKILL)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=200)
         assert process.returncode == 5
         assert stdout == ""
         assert stderr.count("\n") == 1
         assert f"the {role} process" in stderr
         assert "SIGKILL" in stderr
-        wait_for(lambda: gone(family), 15)
+        wait_for(lambda: gone(family), 60)
         assert not out.exists()
     assert list(scratch(tmp_path).iterdir()) == []
 
@@ -108,22 +108,22 @@ def test_an_interrupt_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as (process, out):
         family = canary.descendants(process.pid)
         os.kill(process.pid, number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=200)
         assert process.returncode == 130
         assert "interrupted" in stderr
         assert "Traceback" not in stderr
-        wait_for(lambda: gone(family), 15)
+        wait_for(lambda: gone(family), 60)
         assert not out.exists()
     assert list(scratch(tmp_path).iterdir()) == []
 
 
 def test_killing_the_rehearsal_itself_leaves_no_process(tmp_path: Path) -> None:
     with running(tmp_path) as (process, out):
-        wait_for(lambda: len(parts(process.pid)) >= 4, 60)
+        wait_for(lambda: len(parts(process.pid)) >= 4, 200)
         family = canary.descendants(process.pid)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
-        wait_for(lambda: gone(family), 15)
+        process.wait(60)
+        wait_for(lambda: gone(family), 60)
         assert not out.exists()
 
 

@@ -1,14 +1,20 @@
 """Whole markets through separate processes: what the report promises, recomputed from outside."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import databases
 import markets
 import numpy as np
+import psycopg
 import pytest
+import requires
 
 from clearinghouse.log.entries import epsilon_by_owner, parse_entry
 from clearinghouse.log.verify import verify_log_directory, verify_receipt
@@ -19,7 +25,10 @@ STEPS = ("intake", "match", "clear", "deliver", "score", "settle", "audit")
 METHODS = {"clearinghouse", "noise_free", "random", "use_all", "label_only", "points_ot"}
 
 
-def rehearse(market: Path, out: Path, *more: str) -> dict[str, Any]:
+Rehearsed = tuple[dict[str, Any], Path]
+
+
+def rehearse(market: Path, out: Path, *more: str, **environment: str) -> dict[str, Any]:
     """Run the real command; return its JSON, which must equal report.json."""
     done = subprocess.run(
         [*CLI, "rehearse", str(market), "--out", str(out), "--json", *more],
@@ -27,6 +36,7 @@ def rehearse(market: Path, out: Path, *more: str) -> dict[str, Any]:
         text=True,
         timeout=400,
         check=False,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -35,40 +45,71 @@ def rehearse(market: Path, out: Path, *more: str) -> dict[str, Any]:
     return report
 
 
+@pytest.fixture(scope="module")
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A PostgreSQL database for one of the rehearsals, where this machine has the server."""
+    if not requires.has("postgres"):
+        yield ""
+        return
+    server: databases.PostgresServer = request.getfixturevalue("postgres")
+    url = server.make(request.getfixturevalue("postgres_template"))
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
+    """All three recipes, on SQLite."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return rehearse(markets.tiny(folder / "market"), folder / "out"), folder / "out"
+
+
+@pytest.fixture(scope="module")
+def breast_cancer(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Rehearsed:
+    """Five sources, on PostgreSQL."""
+    folder = tmp_path_factory.mktemp("breast_cancer")
+    market = markets.breast_cancer(folder / "market", developers=["trees"])
+    place = {"CLEARINGHOUSE_REHEARSAL_DATABASE_URL": database_url} if database_url else {}
+    return rehearse(market, folder / "out", **place), folder / "out"
+
+
 @pytest.fixture(scope="module", params=["tiny", "breast_cancer"])
-def rehearsed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, Any], Path]:
-    folder = tmp_path_factory.mktemp(request.param)
-    market = getattr(markets, request.param)(folder / "market")
-    return rehearse(market, folder / "out"), folder / "out"
+def rehearsed(request: pytest.FixtureRequest) -> Rehearsed:
+    found: Rehearsed = request.getfixturevalue(request.param)
+    return found
 
 
-def test_everything_that_is_promised_is_written(rehearsed: tuple[dict[str, Any], Path]) -> None:
+def test_everything_that_is_promised_is_written(rehearsed: Rehearsed) -> None:
     report, out = rehearsed
     for name in ("report.json", "report.html", "evidence.json", "training_set.parquet"):
         assert (out / name).stat().st_size > 0
-    assert len(list((out / "receipts").glob("*.txt"))) == len(report["scores"]) == 3
+    receipts = list((out / "receipts").glob("*.txt"))
+    assert len(receipts) == len(report["scores"]) == report["market"]["n_developers"]
     assert set(report["match"]["methods"]) >= METHODS
     assert set(report["timings_s"]) == set(STEPS)
     assert set(report["downstream"]) == {"clearinghouse", "random", "use_all", "label_only"}
 
 
-def test_models_are_compared_seed_by_seed(rehearsed: tuple[dict[str, Any], Path]) -> None:
+def test_models_are_compared_seed_by_seed(rehearsed: Rehearsed) -> None:
     report, _ = rehearsed
     pairing, methods = report["downstream_pairing"], report["downstream"]
+    is_tiny = report["market"]["schema"] == "tiny"
     assert (len(pairing["seeds"]), pairing["level"]) == (20, 0.9)
     for name, entry in methods.items():
         assert set(entry["per_seed"]) == {"auc", "accuracy", "log_loss"}
         assert {len(values) for values in entry["per_seed"].values()} == {20}
         if name != "clearinghouse":
             assert set(entry["difference"]) == set(entry["per_seed"])
-            for found in entry["difference"].values():
-                assert found["low"] <= found["value"] <= found["high"]
-    assert len(set(methods["clearinghouse"]["per_seed"]["log_loss"])) == 20
+            for figure, found in entry["difference"].items():
+                ends = (found["low"], found["value"], found["high"])
+                # the tiny market has few ill patients: a set that was delivered none ranks nobody
+                is_unknown = is_tiny and figure == "auc" and None in ends
+                assert is_unknown or ends[0] <= ends[1] <= ends[2]
+    if not is_tiny:
+        assert len(set(methods["clearinghouse"]["per_seed"]["log_loss"])) == 20
 
 
-def test_opened_counts_are_plaintext_plus_noise(rehearsed: tuple[dict[str, Any], Path]) -> None:
+def test_opened_counts_are_plaintext_plus_noise(rehearsed: Rehearsed) -> None:
     report, out = rehearsed
     evidence = json.loads((out / "evidence.json").read_text())
     assert set(evidence) == {score["developer"] for score in report["scores"]}
@@ -82,7 +123,7 @@ def test_opened_counts_are_plaintext_plus_noise(rehearsed: tuple[dict[str, Any],
         assert any(np.array(table["noise"]).any() for table in tables)
 
 
-def test_the_books_balance(rehearsed: tuple[dict[str, Any], Path]) -> None:
+def test_the_books_balance(rehearsed: Rehearsed) -> None:
     report, _ = rehearsed
     assert report["ledger"]["balanced"] is True
     clearing = report["clearing"]
@@ -98,7 +139,7 @@ def signed(text: str) -> int:
     return sign * parse_money(text.removeprefix("-"), name="amount")
 
 
-def test_log_ledgers_and_report_tell_one_epsilon(rehearsed: tuple[dict[str, Any], Path]) -> None:
+def test_log_ledgers_and_report_tell_one_epsilon(rehearsed: Rehearsed) -> None:
     report, out = rehearsed
     lines = (out / "log" / "entries.jsonl").read_bytes().splitlines()
     logged = epsilon_by_owner(parse_entry(line) for line in lines)
@@ -110,7 +151,7 @@ def test_log_ledgers_and_report_tell_one_epsilon(rehearsed: tuple[dict[str, Any]
 
 
 def test_every_receipt_verifies_against_the_exported_log_key(
-    rehearsed: tuple[dict[str, Any], Path],
+    rehearsed: Rehearsed,
 ) -> None:
     report, out = rehearsed
     vkey = (out / "log" / "log.vkey").read_text().strip()
@@ -120,17 +161,22 @@ def test_every_receipt_verifies_against_the_exported_log_key(
         assert float(found.claim.metrics["auc"].value) == pytest.approx(score["auc"], abs=1e-6)
 
 
-def test_delivered_never_exceeds_what_was_ordered(rehearsed: tuple[dict[str, Any], Path]) -> None:
-    report, _ = rehearsed
+def test_delivered_never_exceeds_what_was_ordered(rehearsed: Rehearsed) -> None:
+    report, out = rehearsed
     clearing, records = report["clearing"], report["records"]
+    # what a source does not deliver, where noise invented its rows, is offered to others once
+    lines = (out / "log" / "entries.jsonl").read_bytes().splitlines()
+    logged = [entry for entry in map(parse_entry, lines) if entry.type == "order.offered"]
+    again = sum(entry.amounts["units"] for entry in logged)
     for name, units in clearing["quotas"].items():
-        assert 0 <= clearing["delivered"][name] <= units
+        assert 0 <= clearing["delivered"][name] <= units + again
+    assert records["real"] <= records["ordered"]
     assert records["real"] == sum(clearing["delivered"].values())
     assert records["real"] == report["match"]["methods"]["clearinghouse"]["rows"]
     assert records["ordered"] <= records["wanted"]
 
 
-def test_figures_are_numbers_in_range(rehearsed: tuple[dict[str, Any], Path]) -> None:
+def test_figures_are_numbers_in_range(rehearsed: Rehearsed) -> None:
     report, _ = rehearsed
     for score in report["scores"]:
         for metric in ("auc", "accuracy", "sensitivity", "specificity"):
@@ -139,7 +185,7 @@ def test_figures_are_numbers_in_range(rehearsed: tuple[dict[str, Any], Path]) ->
 
 
 def test_every_share_that_is_matched_has_an_interval(
-    rehearsed: tuple[dict[str, Any], Path],
+    rehearsed: Rehearsed,
 ) -> None:
     report, _ = rehearsed
     matched = [name for name in report["subgroups"] if name in report["match"]["level"]]
@@ -153,32 +199,69 @@ def test_every_share_that_is_matched_has_an_interval(
             assert 0 <= low < high <= 1
 
 
-def test_a_second_rehearsal_starts_clean_and_replaces_the_first(tmp_path: Path) -> None:
-    market = markets.tiny(tmp_path / "market", developers=["logistic"], records=10)
-    out = tmp_path / "out"
-    first = rehearse(market, out, "--in-process")
+@pytest.fixture(scope="module")
+def second(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Rehearsed
+) -> tuple[dict[str, Any], Path, Path]:
+    """Another market into a folder that holds the first one's outputs, and things of mine.
+
+    Without one ill patient every recipe ends in the same constant model.
+    """
+    folder = tmp_path_factory.mktemp("second")
+    out = folder / "out"
+    shutil.copytree(tiny[1], out)
     (out / "notes.txt").write_text("mine")
     (out / "receipts" / "old.txt").write_text("stale")
-    second = rehearse(market, out, "--in-process")
-    assert (out / "notes.txt").read_text() == "mine"
-    assert [path.name for path in (out / "receipts").iterdir()] == ["logistic.txt"]
-    assert first["log"]["checkpoint"] != second["log"]["checkpoint"]
-    assert list(tmp_path.glob(".rehearsal-*")) == []
-
-
-def test_the_same_model_twice_is_answered_from_the_store(tmp_path: Path) -> None:
-    """Without one ill patient every recipe ends in the same constant model."""
-    rows = [{"dose": i % 9 + 0.5, "ill": 0} for i in range(60)]
+    rows = [{"dose": i % 9 + 0.5, "ill": 0} for i in range(160)]
     schema = {
         "name": "healthy",
         "label": {"name": "ill", "levels": [0, 1]},
         "columns": {"dose": {"kind": "number", "low": 0, "high": 10, "cuts": [5]}},
         "strata": [["dose"]],
     }
-    tables = {"clinic": rows[:30], "first": rows[:20], "second": rows[20:]}
-    market = markets.write_market(tmp_path / "market", schema, tables, records=9, tariff="6.00")
-    report = rehearse(market, tmp_path / "out", "--in-process")
+    tables = {"clinic": rows[:30], "first": rows[:80], "second": rows[80:]}
+    market = markets.write_market(folder / "market", schema, tables, records=9, tariff="6.00")
+    return rehearse(market, out, "--in-process"), out, folder
+
+
+def test_a_second_rehearsal_starts_clean_and_replaces_the_first(
+    tiny: Rehearsed, second: tuple[dict[str, Any], Path, Path]
+) -> None:
+    report, out, folder = second
+    assert (out / "notes.txt").read_text() == "mine"
+    written = {path.relative_to(out).as_posix() for path in (out / "receipts").iterdir()}
+    assert written == {score["receipt"] for score in report["scores"] if score["receipt"]}
+    assert tiny[0]["log"]["checkpoint"] != report["log"]["checkpoint"]
+    assert len(verify_log_directory(out / "log").entries) == report["log"]["entries"]
+    assert list(folder.glob(".rehearsal-*")) == []
+
+
+def test_the_same_model_twice_is_answered_from_the_store(
+    second: tuple[dict[str, Any], Path, Path],
+) -> None:
+    report, _, _ = second
     assert [score["exact_counts_match"] for score in report["scores"]] == [True] * 3
     assert sorted(score["epsilon"] for score in report["scores"]) == [0, 0, 1]
     assert report["budget"]["clinic"]["spent"] == 1.5  # the target and one run
     assert len({score["auc"] for score in report["scores"]}) == 1
+
+
+def test_a_rehearsal_passes_on_postgresql(
+    breast_cancer: Rehearsed,
+    database_url: str,
+    postgres: databases.PostgresServer,  # without it there is nothing to look at
+) -> None:
+    """A whole market between separate processes with PostgreSQL under the server."""
+    report, out = breast_cancer
+    assert report["ledger"]["balanced"] is True
+    address = database_url.replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(address) as connection:  # it was this database, and no other
+        rows = connection.execute("SELECT body FROM entry ORDER BY position").fetchall()
+        total = connection.execute("SELECT sum(amount_micro) FROM posting").fetchone()
+        overdrawn = connection.execute(
+            "SELECT count(*) FROM account WHERE balance_micro < 0 AND name NOT LIKE 'external:%'"
+        ).fetchone()
+    lines = (out / "log" / "entries.jsonl").read_bytes().splitlines()
+    assert [bytes(row[0]) for row in rows][: len(lines)] == lines
+    assert len(verify_log_directory(out / "log").entries) == len(lines) > 10
+    assert (total, overdrawn) == ((0,), (0,))

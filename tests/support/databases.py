@@ -10,7 +10,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from ports import free_port
 from psycopg import sql
 
 PACKAGES = Path("/usr/lib/postgresql")
@@ -83,9 +83,7 @@ class PostgresServer:
             user = pwd.getpwnam("postgres")
             self._as |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
             os.chown(self.folder, user.pw_uid, user.pw_gid)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         try:
             self._make()

@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+from ports import free_port
 from tiny_market import SCHEMA, TERMS
 
 from clearinghouse import failpoints
@@ -32,6 +33,19 @@ from clearinghouse.world.check import check_world
 SUPPORT = Path(__file__).resolve().parent
 PROVIDERS = {"a": (120, 0, 1_000_000), "b": (70, 8, 1_500_000)}
 ROLES = ("api", "worker", "h", *PROVIDERS, "d")
+
+
+JOURNAL = {"event", "level", "timestamp", "request", "step", "move", "seconds", "job", "ok"}
+JOURNAL |= {"call", "id", "attempt", "method", "route", "status", "worker", "kind"}
+
+
+def check_journal(path):
+    """Ids, steps and durations: nothing else ever gets into a server's own log. Its events."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert set().union(*lines) <= JOURNAL
+    events = {line["event"] for line in lines}
+    assert "moved" in events
+    return events
 
 
 # ---------------------------------------------------------------- what children do
@@ -192,9 +206,7 @@ class Mortals:
         self.folder, self.url = folder, url
         self.deaths = {role: list(deaths.get(role, ())) for role in ROLES}
         self.kills, self.unexpected, self.started = 0, [], set()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.note = folder / "note"
         settings = {
             "DATABASE_URL": url,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from ports import free_port
 
 from clearinghouse.client.transport import Transport, make_client
 from clearinghouse.clock import SystemClock
@@ -117,9 +118,7 @@ class Trial:
     def __init__(self, folder: Path, size: int, seed: int, **settings: str) -> None:
         self.folder, self.settings = folder, settings
         self.outcome = Outcome(size, seed)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.relay = Relay(self.port)
         self.url = f"http://127.0.0.1:{self.relay.port}"
         self.key, self.data = folder / "key.pem", folder / "data"

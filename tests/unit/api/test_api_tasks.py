@@ -96,7 +96,7 @@ def test_waiting_ends_when_a_task_comes(market):
     market.wait_for_task()
     started = time.monotonic()
     assert market.developer.get("/v1/agent/tasks?wait=1").json() == {"tasks": []}
-    assert 0.9 < time.monotonic() - started < 5
+    assert 0.9 < time.monotonic() - started < 20
 
 
 def test_a_mistake_of_ours_ends_one_request_with_a_reason(monkeypatch, make_market):

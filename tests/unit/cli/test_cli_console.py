@@ -37,7 +37,7 @@ def addresses(tmp_path):
     yield url, name
     for child in (server, issuer):
         child.terminate()
-        child.wait(timeout=20)
+        child.wait(timeout=60)
         child.stdout.close()
 
 

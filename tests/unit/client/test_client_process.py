@@ -2,7 +2,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import time
 
 import pytest
 import uvicorn
+from ports import free_port
 
 from clearinghouse.errors import InputError, TableError
 from clearinghouse.party_process import error_event, read_config
@@ -19,9 +19,7 @@ CANARY = "0.12345678901234567"
 
 @pytest.fixture
 def url(bench):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = uvicorn.Config(bench.app, host="127.0.0.1", port=port, log_level="error")
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -30,7 +28,7 @@ def url(bench):
         time.sleep(0.01)
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def test_a_process_announces_its_parties_and_ends_quietly(bench, url, config, en
             process.stdin.close()
         else:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == b""
     assert {path for path, _ in bench.posts} >= {"orgs", "schemas", "sources"}
 

@@ -103,10 +103,11 @@ class ChecksThenActs:
     [(RefundsCrashes, "crash"), (DrawsAgain, "repeat"), (ChecksThenActs, "race")],
 )
 def test_planted_faults_of_a_ledger_are_caught(faulty, schedule) -> None:
-    """Eight draws for one: epsilon 8 against a claimed 1. Bounds of 1.9 to 2.6 were measured."""
+    """Eight draws for one: epsilon 8 against a claimed 1. Bounds of 1.9 to 2.6
+    were measured, sd .2."""
     mechanism = watched_ledger(faulty, schedule, MICRO, ATTEMPTS)
     assert mechanism(4)[0] == ATTEMPTS
-    assert epsilon_lower_bound(mechanism, *PAIR, 1500, SURE) > 1
+    assert epsilon_lower_bound(mechanism, *PAIR, 800, SURE) > 1
 
 
 def test_a_fault_shows_only_under_the_schedule_that_meets_it() -> None:

@@ -30,7 +30,7 @@ def test_wrong_sensitivity_is_caught() -> None:
     def repeated(n: int) -> np.ndarray:
         return geometric([n, n, n, n], 1)
 
-    assert epsilon_lower_bound(repeated, 3, 4, 8000, SURE) > 1
+    assert epsilon_lower_bound(repeated, 3, 4, 3000, SURE) > 1
 
     def declared(n: int) -> np.ndarray:
         return geometric([n, n, n, n], 1, sensitivity=4)
@@ -41,8 +41,8 @@ def test_wrong_sensitivity_is_caught() -> None:
 def test_one_changed_cell_of_a_histogram_is_found() -> None:
     left = [5] * 12
     right = [*left[:7], 6, *left[8:]]
-    assert epsilon_lower_bound(lambda c: geometric(c, 1), left, right, 4000, SURE) <= 1
-    assert epsilon_lower_bound(lambda c: geometric(c, 2), left, right, 4000, SURE) > 1
+    assert epsilon_lower_bound(lambda c: geometric(c, 1), left, right, 2500, SURE) <= 1
+    assert epsilon_lower_bound(lambda c: geometric(c, 2), left, right, 2500, SURE) > 1
 
 
 def test_empty_cells_must_get_noise_too() -> None:
@@ -53,9 +53,9 @@ def test_empty_cells_must_get_noise_too() -> None:
         return np.where(np.array(counts) == 0, 0, noised)
 
     full = [5, 9, 4, 7]
-    assert epsilon_lower_bound(skips_empty, full, [6, *full[1:]], 3000, SURE) <= 1
-    assert epsilon_lower_bound(skips_empty, [0, *full], [1, *full], 3000, SURE) > 3
-    honest = epsilon_lower_bound(lambda c: geometric(c, 1), [0, *full], [1, *full], 3000, SURE)
+    assert epsilon_lower_bound(skips_empty, full, [6, *full[1:]], 1500, SURE) <= 1
+    assert epsilon_lower_bound(skips_empty, [0, *full], [1, *full], 1500, SURE) > 3
+    honest = epsilon_lower_bound(lambda c: geometric(c, 1), [0, *full], [1, *full], 1500, SURE)
     assert honest <= 1
 
 

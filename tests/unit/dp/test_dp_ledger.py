@@ -132,12 +132,12 @@ def test_a_second_caller_during_the_draw_gets_no_second_draw(ledger) -> None:
 
     def slow() -> bytes:
         inside.set()
-        assert go.wait(20)
+        assert go.wait(60)
         return draws(made)()
 
     thread = threading.Thread(target=ledger.release, args=("k", "b", 7, slow, "p"))
     thread.start()
-    assert inside.wait(20)
+    assert inside.wait(60)
     with pytest.raises(Interrupted):
         ledger.release("k", "b", 7, draws(made), "p")
     go.set()

@@ -91,11 +91,11 @@ class Release:
 # ---------------------------------------------------------------- right runs pass
 
 
-@pytest.mark.parametrize(("kind", "least"), [("classes", 0.5), ("numbers", 1.0)])
+@pytest.mark.parametrize(("kind", "least"), [("classes", 0.2), ("numbers", 1.0)])
 def test_runs_of_classes_and_numbers_are_as_private_as_they_say(kind, least) -> None:
     """Each class is a release of the same patients, so the classes share one epsilon.
 
-    Bounds of 0.8 to 1.2 and of 1.6 to 2.1 were measured.
+    Bounds of 0.8 to 1.3 (sd .16) and of 1.6 to 2.1 (sd .05) were measured.
     """
     run = Release(kind, 3 * MICRO)
     verdict = audit_release(run.opened(), CROWDS, 3.0, n=2000, confidence=SURE, known=run.known)
@@ -124,10 +124,10 @@ def coins_of_the_histogram() -> tuple[Release, list[Statistic], float]:
 
 
 def test_the_exact_law_of_coins_is_what_an_audit_finds() -> None:
-    """The exact delta at epsilon 0 is 0.176; bounds of 0.09 to 0.12 were measured."""
+    """The exact delta at epsilon 0 is 0.176; bounds of 0.08 to 0.12 were measured, sd .012."""
     run, known, exact = coins_of_the_histogram()
     found = delta_lower_bound(run.opened(), CROWD, MORE, 8000, SURE, known=known)
-    assert 0.4 * exact < found <= exact
+    assert 0.2 * exact < found <= exact
 
 
 # ---------------------------------------------------------------- planted faults are caught

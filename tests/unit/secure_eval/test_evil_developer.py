@@ -137,7 +137,7 @@ def refused(text: str) -> None:
     started = time.process_time()
     with pytest.raises(ValueError, match=r": "):
         IntegerModel.from_json(text)
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 5.0
 
 
 CRAFTED: dict[str, Callable[[dict], object]] = {

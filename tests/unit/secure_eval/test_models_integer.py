@@ -347,7 +347,7 @@ def test_hostile_json_is_refused(name: str) -> None:
     start = time.process_time()
     with pytest.raises(ValueError, match=message):
         IntegerModel.from_json(text)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 5.0
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -279,7 +279,7 @@ def test_hostile_files_are_refused(name: str) -> None:
     start = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         from_onnx(data, BOX)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 5.0
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 

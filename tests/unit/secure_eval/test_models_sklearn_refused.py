@@ -122,7 +122,7 @@ def test_unsupported_models_are_refused_in_one_sentence(name: str) -> None:
     start = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         from_sklearn(estimator, bounds)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 5.0
     assert "\n" not in str(caught.value)
 
 

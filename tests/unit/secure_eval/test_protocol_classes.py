@@ -42,7 +42,7 @@ def expected(model, of_class):
 
 def test_every_class_is_counted_exactly_over_blocks_and_groups():
     """Trees; linear models over all their bins are in `test_protocol_coins_kinds`."""
-    estimator = GradientBoostingClassifier(n_estimators=4, max_depth=3, random_state=0)
+    estimator = GradientBoostingClassifier(n_estimators=2, max_depth=2, random_state=0)
     model = halved(classes_from_sklearn(estimator.fit(X, Y), BOUNDS))
     assert model.kind == "trees"
     found = rehearse_classes(model, X, Y, groups={"sepal": WIDE}, max_rows_per_block=80)

@@ -158,7 +158,7 @@ def test_without_the_lock_two_appends_collide(ready_postgres):
         try:
             with broken.write() as tx:
                 tx.log.size()
-                both.wait(20)
+                both.wait(60)
                 tx.log.append(b"{}")
         except ConflictError as error:
             found.append(error)
