@@ -32,7 +32,7 @@ def inspect_model(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:
             f"the label '{schema.label.name}' needs a model of "
             f"{f'{wanted} classes' if task == 'classes' else 'one score'}"
         )
-    if arguments["packed"]:
+    if arguments.get("packed"):
         check_fits(model)
     most = int(arguments["published_bins"])
     for part in parts:

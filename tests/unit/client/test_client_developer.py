@@ -365,6 +365,19 @@ def test_nothing_delivered_still_gives_a_model(bench, developer, schema):
     assert model.low == model.high
 
 
+def test_trees_are_not_sent_to_a_packed_set(connect, heart, schema, monkeypatch):
+    developer = Developer("trees", *connect("trees"), schema, recipe_source("trees", 7))
+    developer.register()
+    task = ModelSubmitTask(schema_id=developer.schema_id, published_bins=8, packed=True)
+    path = developer.training_path(REQUEST)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    monkeypatch.setattr(developer, "_allowed", lambda _request, _path: heart(120, seed=3))
+    with pytest.raises(RefusedError, match="packed, and this model has trees"):
+        ask(developer, task)
+    assert ask(developer, task.model_copy(update={"packed": False})).name == "trees"
+
+
 def test_another_schema_is_refused(developer):
     with pytest.raises(RefusedError, match="another schema"):
         ask(developer, ReceiveTask(schema_id=new_id("sch"), deliveries=[]))
