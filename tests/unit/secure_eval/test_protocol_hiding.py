@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evil import COMMITMENTS, NONCES, Thief, parts_of
+from evil import COMMITMENTS, NONCES, Thief, parts_of, rewritten
 
 from secure_eval.checked import CheckedScoringRun
 from secure_eval.checked_agent import AgentUpload, CheckedAgentRun
@@ -157,6 +157,26 @@ def test_every_opening_of_a_run_is_hidden(
     server = CheckedScoringRun(*inputs, range(len(model.columns)), SEED, "run", NONCES[0])
     agent = CheckedAgentRun(key_holder, sealed.layout, codes[sealed.order], "run", bins=model.bins)
     check(listened(key_holder, server, agent, lambda message: [message]))
+
+
+@pytest.mark.parametrize("where", [slice(77, 78), slice(None)], ids=["one", "all"])
+@pytest.mark.usefixtures("unflooded")
+def test_loud_layers_leave_no_trace_in_a_packed_score(
+    key_holder: KeyHolder, models: dict[str, IntegerModel], where: slice
+) -> None:
+    """Noise far above what passes the upload's test, 2^22, vanishes when primes are dropped.
+
+    Measured: 2^60 leaves the honest 2^11; from 2^80 (all coefficients) or 2^90 (one) it shows.
+    """
+    model, rng, thief = models["additive"], np.random.default_rng(1), Thief(key_holder)
+    columns, codes = rng.integers(0, 2, (60, 40)), rng.integers(0, 2, 60)
+    sealed = key_holder.seal(columns, codes, 2, strips=(1,) * 40)
+    loud = thief.loud(range(sealed.layout.layers), 60, where)
+    blob = rewritten(sealed.blobs[0], Kind.UPLOAD_BLOCK, loud)
+    inputs = (key_holder.public_keys(), sealed.layout, [blob], model)
+    server, ear = CheckedScoringRun(*inputs, range(40), SEED, "run", NONCES[0]), Ear(key_holder)
+    ear.vectors(server.score(), Kind.SCORE)
+    assert ear.bits["SCORE"] <= PARAMETERS.flood_bits - HIDING
 
 
 @pytest.mark.usefixtures("unflooded")
