@@ -6,7 +6,6 @@ and worker at every point, and test_rounds_pool.py workers with their capped pro
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import threading
 import jobs
 import pytest
 from killing import check_journal
+from ports import free_port
 
 from clearinghouse.client.transport import make_client
 from clearinghouse.log.verify import export_log, verify_log_directory
@@ -35,9 +35,7 @@ class Server:
 
     def __init__(self, folder, **settings):
         self.folder, self.process, self.settings = folder, None, settings
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self, fail=""):
         support = [str(jobs.SUPPORT), os.environ.get("PYTHONPATH", "")]
