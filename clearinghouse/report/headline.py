@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from clearinghouse.report.winners import baselines, lead_in_noise, method_words, standing, winners
+from clearinghouse.report.winners import (
+    baselines,
+    lead_in_noise,
+    method_words,
+    standing,
+    winners_in_short,
+)
 from clearinghouse.report.words import (
     amount,
     compact,
@@ -176,9 +182,10 @@ def _match_cautions(
     lead = lead_in_noise(methods)
     cautions += [lead] if lead else []
     told = standing(report)
-    if "not told apart" in told or "worse" in told:
-        cautions.append(told)
-    return (*cautions, *winners(report))
+    model = [told] if "not told apart" in told or "worse" in told else []
+    clear, unsure = winners_in_short(report)
+    model += [unsure] if unsure else []
+    return (*cautions, *([" ".join(model)] if model else []), *clear)
 
 
 def best_score(report: Mapping[str, object]) -> tuple[int, Mapping[str, object], str] | None:

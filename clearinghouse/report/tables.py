@@ -278,14 +278,12 @@ def downstream_table(report: Mapping[str, object]) -> Table:
         Column("trained on"),
         *(Column(measure.words, True) for measure in told),
         Column("rows", True, wide=True),
-        Column(f"{told[0].words} difference", True),
-        *(Column(f"{measure.words} difference", True, wide=True) for measure in told[1:]),
+        Column(f"{told[0].words} diff., 90%", True),
+        *(Column(f"{measure.words} diff., 90%", True, wide=True) for measure in told[1:]),
         Column("matched set is"),
     )
     marked = order.index("clearinghouse") if "clearinghouse" in order else -1
-    return Table(
-        "Downstream: tested on held-out patients, 90% of differences", columns, rows, marked
-    )
+    return Table("Downstream: tested on held-out patients", columns, rows, marked)
 
 
 def _apart(report: Mapping[str, object], name: str, measure: Measure) -> str:

@@ -114,24 +114,21 @@ def difference(
     return pair([found.get("low"), found.get("high")])
 
 
-def winners(report: Mapping[str, object]) -> list[str]:
+def winners(
+    report: Mapping[str, object], *, distances: bool = True, models: bool = True
+) -> list[str]:
     """A sentence for each baseline that beats the clearinghouse on any shown measure.
 
-    One for what it wins clearly, one for what it is ahead in within noise; AUC, accuracy, log loss
-    and errors are of models tested on held-out patients.
+    One for what it wins clearly, one for what it is ahead in within noise.
+
+    Args:
+        report: The report dictionary.
+        distances: Whether gap closed and W2 count.
+        models: Whether figures of models on held-out patients count.
     """
-    methods = mapping(mapping(report.get("match")).get("methods"))
-    downstream = mapping(report.get("downstream"))
     sentences = []
-    names = [*baselines(methods), *(n for n in baselines(downstream) if n not in methods)]
-    for name in names:
-        wins = [*_match_wins(methods, name), *_downstream_wins(report, name)]
-        if not wins:
-            continue
-        rows = mapping(methods.get(name)).get("rows")
-        rows = rows if rows is not None else mapping(downstream.get(name)).get("n")
-        size = "" if number(rows) is None else f" ({count_of(int(number(rows) or 0), 'row')})"
-        who = f"{method_words(name)}{size}"
+    for name, wins in _all_wins(report, distances, models):
+        who = f"{method_words(name)}{_size(report, name)}"
         clear = [words for words, sure in wins if sure]
         unsure = [words for words, sure in wins if not sure]
         if clear:
@@ -139,6 +136,46 @@ def winners(report: Mapping[str, object]) -> list[str]:
         if unsure:
             sentences.append(f"A baseline is ahead within noise: {who}: {', '.join(unsure)}.")
     return sentences
+
+
+def winners_in_short(report: Mapping[str, object]) -> tuple[list[str], str]:
+    """`winners` for the headline: the clear ones, and one sentence on those within noise."""
+    clear = [sentence for sentence in winners(report) if sentence.startswith("A baseline wins")]
+    unsure = [
+        f"{method_words(name)} ({', '.join(_figure(words) for words in told)})"
+        for name, wins in _all_wins(report, True, True)
+        if (told := [words for words, sure in wins if not sure])
+    ]
+    return clear, f"Ahead of it within noise: {'; '.join(unsure)}." if unsure else ""
+
+
+def _figure(words: str) -> str:
+    """`AUC 0.691` of `AUC 0.691 against 0.682 (...)`."""
+    return words.partition(" against ")[0]
+
+
+def _all_wins(
+    report: Mapping[str, object], distances: bool, models: bool
+) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """Baselines that are ahead somewhere, with what in and whether by more than noise."""
+    methods = mapping(mapping(report.get("match")).get("methods"))
+    downstream = mapping(report.get("downstream"))
+    names = [*baselines(methods), *(n for n in baselines(downstream) if n not in methods)]
+    found = []
+    for name in names:
+        wins = _match_wins(methods, name) if distances else []
+        wins += _downstream_wins(report, name) if models else []
+        if wins:
+            found.append((name, wins))
+    return found
+
+
+def _size(report: Mapping[str, object], name: str) -> str:
+    """How many rows a method takes, in brackets."""
+    rows = mapping(mapping(mapping(report.get("match")).get("methods")).get(name)).get("rows")
+    if rows is None:
+        rows = mapping(mapping(report.get("downstream")).get(name)).get("n")
+    return "" if number(rows) is None else f" ({count_of(int(number(rows) or 0), 'row')})"
 
 
 def _match_wins(methods: Mapping[str, object], name: str) -> list[tuple[str, bool]]:
@@ -202,7 +239,7 @@ def _spread(report: Mapping[str, object], name: str, measure: Measure) -> str:
         return " (no interval)"
     show = decimal if measure in CLASS_MEASURES else significant
     low, high = (sign_of(-ends[1], show), sign_of(-ends[0], show))
-    return f" (difference {low} to {high})"
+    return f" (difference, 90%: {low} to {high})"
 
 
 def sign_of(value: float, show: Callable[[object], str]) -> str:

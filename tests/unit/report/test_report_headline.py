@@ -1,12 +1,14 @@
 """Every number of the headline is the report's, and no baseline that wins is left out."""
 
 from decimal import Decimal
+from html import unescape
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clearinghouse.report.headline import headline
+from clearinghouse.report.html import render_html
 from clearinghouse.report.winners import method_words, winners
 
 SHAPES = [
@@ -156,7 +158,23 @@ def test_a_baseline_is_named_exactly_when_it_wins_something(sample, ours, theirs
     wins = theirs[0] > ours[0] or theirs[1] < ours[1] or theirs[2] > ours[2]
     said = " ".join(winners(report))
     assert (method_words("label_only") in said) == wins
-    assert said in " ".join(headline(report).closeness.cautions)
+    told = " ".join(headline(report).closeness.cautions)
+    for sentence in winners(report):
+        if "within noise" not in sentence:
+            assert sentence in told
+        else:
+            assert "Ahead of it within noise: match labels only (" in told
+
+
+def test_the_page_has_every_winner_with_its_numbers(sample):
+    report = sample(baseline_wins=True)
+    report["downstream"]["random"] |= {"auc": 0.77}
+    page = unescape(render_html(report))
+    said = winners(report)
+    assert len(said) >= 2
+    for sentence in [*winners(report, models=False), *winners(report, distances=False)]:
+        assert sentence in page
+    assert all(method_words(name) in " ".join(said) for name in ("use_all", "random"))
 
 
 def test_an_empty_report_gives_cards_that_claim_nothing():

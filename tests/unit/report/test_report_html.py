@@ -169,8 +169,12 @@ def test_a_bad_report_is_shown_as_bad(sample):
     assert '<span aria-hidden="true">✗</span> NO' in source
 
 
-def test_a_winning_baseline_is_said_twice_and_covered_markets_say_so(sample):
-    assert render_html(sample(baseline_wins=True)).count("A baseline wins: use every record") == 2
+def test_a_winning_baseline_is_said_in_every_place_and_covered_markets_say_so(sample):
+    page = render_html(sample(baseline_wins=True))
+    parts = [page.index('id="steps"'), page.index('id="match"'), page.index('id="people"')]
+    parts += [page.index('id="downstream"'), page.index('id="privacy"')]
+    for start, end in ((0, parts[0]), (parts[1], parts[2]), (parts[3], parts[4])):
+        assert page[start:end].count("A baseline wins: use every record") == 1
     assert "A baseline wins" not in render_html(sample())
     assert "Every group of the target was served" in render_html(sample(covered=True))
 

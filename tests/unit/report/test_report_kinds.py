@@ -122,7 +122,7 @@ def test_models_on_held_out_patients_are_compared_with_intervals(sample: Sample,
         "trained on",
         *measures,
         "rows",
-        *(f"{measure} difference" for measure in measures),
+        *(f"{measure} diff., 90%" for measure in measures),
         "matched set is",
     ]
     text = told(report).split("Downstream: tested")[1].split("Privacy budget")[0]
@@ -130,7 +130,7 @@ def test_models_on_held_out_patients_are_compared_with_intervals(sample: Sample,
     first = "rmse" if task == "number" else "auc"
     ends = report["downstream"]["use_all"]["difference"][first]
     row = next(row for row in table.rows if row[0] == "use every record")
-    low, high = row[titles.index(f"{measures[0]} difference")].split(" to ")
+    low, high = row[titles.index(f"{measures[0]} diff., 90%")].split(" to ")
     assert [float(low), float(high)] == pytest.approx([ends["low"], ends["high"]], rel=0.01)
     assert float(high) > 0 > float(low)
 

@@ -13,6 +13,8 @@ from clearinghouse.messages.disputes import DisputeView, OpenDispute
 from clearinghouse.messages.intake import Fairness, RequestView
 from clearinghouse.messages.results import LogView, RunList
 from clearinghouse.messages.tasks import TaskList
+from clearinghouse.replay_jobs import score_replay
+from clearinghouse.rounds import disputes, findings
 
 
 def test_a_set_of_eight_is_scored_without_subgroup_tables_and_promises_none(world):
@@ -32,6 +34,7 @@ def test_a_set_of_eight_is_scored_without_subgroup_tables_and_promises_none(worl
     (table,) = run.tables  # the histogram has the whole of epsilon
     assert table["epsilon_micro"] == 1_000_000
     dispute_reveals_nothing(world, run)
+    target_and_changed_counts(world, run)
 
 
 def dispute_reveals_nothing(world, run):
@@ -49,11 +52,8 @@ def dispute_reveals_nothing(world, run):
     opened = developer.transport.post(
         "/disputes", message, DisputeView, idempotency_key=f"dispute-{run.id}"
     )
-    for _ in range(600):
-        found = developer.transport.get(f"/disputes/{opened.id}", DisputeView)
-        if found.finding:
-            break
-        time.sleep(0.05)
+    found_of(world, opened.id)
+    found = developer.transport.get(f"/disputes/{opened.id}", DisputeView)
     assert found.finding["verdict"] == "reproduced", found.finding
     told = json.dumps(found.finding)
     assert "noise" not in found.finding
@@ -61,6 +61,37 @@ def dispute_reveals_nothing(world, run):
     tasks = hospital.transport.get("/agent/tasks", TaskList).tasks
     assert {item.task.kind for item in tasks} <= {"receipt.sign"}
     assert what_was_paid_and_opened(world, run) == before
+
+
+def target_and_changed_counts(world, run):
+    """A disputed target is made again byte for byte; a changed count of a score is found."""
+    with world.desk.store.write() as tx:
+        request = tx.requests.get(world.request_id)
+        (target,) = tx.runs.of(request.id, "target")
+        opened = disputes.open_dispute(
+            tx, world.desk, request, target.id, "test", {}, respondent_id=request.org_id
+        )
+    world.desk.bell.ring()
+    assert found_of(world, opened.id)["verdict"] == "reproduced"
+    with world.desk.store.read() as tx:
+        (stored,) = tx.runs.of(request.id, "score")
+        _, arguments = findings._replay(tx, request, stored)
+    counts = [list(row) for row in run.counts]
+    counts[0][0] += 1
+    told = score_replay(world.desk.blobs, {**arguments, "counts": counts})
+    assert (told["verdict"], told["fault"]) == ("not reproduced", "evaluator")
+
+
+def found_of(world, dispute_id):
+    """What a dispute's replay found, once it has ended."""
+    end = time.monotonic() + 300
+    while True:
+        with world.desk.store.read() as tx:
+            found = next(d for d in tx.disputes.of(world.request_id) if d.id == dispute_id)
+        if found.finding:
+            return json.loads(found.finding)
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def private_tables(hospital, run):
