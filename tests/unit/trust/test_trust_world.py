@@ -228,7 +228,8 @@ def test_a_release_that_was_free_and_one_that_bought_nothing_are_told_apart(sett
     ]
     swapped = world(folder, settled, ledgers={b.org_id: [a.keystore.ledger_place]})
     (note,) = swapped.notes
-    assert f"{b.org_id} paid 1000000 millionths for {a.source_id}.summary" in note.words
+    paid = a.terms.epsilon_micro
+    assert f"{b.org_id} paid {paid} millionths for {a.source_id}.summary" in note.words
     assert "never released" in note.words
     assert len(swapped.troubles) == 1
 
