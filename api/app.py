@@ -35,6 +35,21 @@ from clearinghouse.rounds.desk import Desk, open_desk
 from clearinghouse.rounds.runner import Runner
 from clearinghouse.settings import Settings
 
+_MODULES = (
+    intake,
+    identity,
+    consent,
+    blobs,
+    uploads,
+    requests,
+    budgets,
+    tasks,
+    disputes,
+    log,
+    tiles,
+    health,
+)
+
 
 def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     """Build the server: it opens its folder now and starts to work with the application.
@@ -57,6 +72,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        # The routes themselves: routers that are included are built anew for every application,
+        # at its first call.
+        routes=[route for module in _MODULES for route in module.router.routes],
     )
     app.state.desk, app.state.runner = desk, runner
     app.state.limits = Limits(settings)
@@ -65,21 +83,6 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     app.state.readiness = Readiness(desk, lambda: runner.is_alive)
     Numbers(desk, app.state.registry)
     problems.install(app)
-    for module in (
-        intake,
-        identity,
-        consent,
-        blobs,
-        uploads,
-        requests,
-        budgets,
-        tasks,
-        disputes,
-        log,
-        tiles,
-    ):
-        app.include_router(module.router, prefix="/v1")
-    app.include_router(health.router)
     if settings.record_bodies is not None:
         app.add_middleware(Recorder, folder=settings.record_bodies)
     app.add_middleware(Stalls, stall_s=settings.stall_s)

@@ -15,7 +15,7 @@ from clearinghouse.rounds import training
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.records import Org
 
-router = APIRouter(tags=["blobs"])
+router = APIRouter(prefix="/v1", tags=["blobs"])
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KIND = re.compile(r"[a-z][a-z0-9._-]{0,39}")

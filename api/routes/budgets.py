@@ -6,7 +6,7 @@ from api.calls import CallOf
 from clearinghouse.messages.budgets import BudgetView
 from clearinghouse.rounds import budgets
 
-router = APIRouter(tags=["budgets"])
+router = APIRouter(prefix="/v1", tags=["budgets"])
 
 
 @router.get("/budgets")

@@ -22,7 +22,7 @@ from clearinghouse.messages.consent import (
 )
 from clearinghouse.rounds import erasure, grants, onward, training, withdrawal
 
-router = APIRouter(tags=["consent"])
+router = APIRouter(prefix="/v1", tags=["consent"])
 
 
 @router.post("/grants", response_model=GrantView, openapi_extra=takes(GiveGrant))

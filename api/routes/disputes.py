@@ -23,7 +23,7 @@ from clearinghouse.rounds import disputes, outcomes, rulings, statements
 from clearinghouse.store.records import Dispute
 from clearinghouse.store.store import Tx
 
-router = APIRouter(tags=["settle"])
+router = APIRouter(prefix="/v1", tags=["settle"])
 
 
 @router.post("/disputes", response_model=DisputeView, openapi_extra=takes(OpenDispute))

@@ -17,7 +17,7 @@ from clearinghouse.messages.identity import (
 )
 from clearinghouse.rounds import identity
 
-router = APIRouter(tags=["identity"])
+router = APIRouter(prefix="/v1", tags=["identity"])
 
 
 @router.post("/keys", response_model=KeyView, openapi_extra=takes(AddKey))

@@ -28,7 +28,7 @@ from clearinghouse.rounds import intake, outcomes, run_audits, views
 from clearinghouse.store.records import Source
 from clearinghouse.store.store import Tx
 
-router = APIRouter(tags=["intake"])
+router = APIRouter(prefix="/v1", tags=["intake"])
 
 
 @router.post("/orgs", response_model=OrgView, openapi_extra=takes(RegisterOrg))

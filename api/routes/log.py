@@ -16,7 +16,7 @@ from clearinghouse.messages.results import (
 )
 from clearinghouse.rounds import witnessing
 
-router = APIRouter(tags=["audit"])
+router = APIRouter(prefix="/v1", tags=["audit"])
 
 Index = Annotated[int, Query(ge=0, lt=2**31)]
 

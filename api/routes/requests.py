@@ -30,7 +30,7 @@ from clearinghouse.rounds import (
     wanted,
 )
 
-router = APIRouter(tags=["requests"])
+router = APIRouter(prefix="/v1", tags=["requests"])
 
 
 @router.post("/requests", response_model=RequestView, openapi_extra=takes(OpenRequest))

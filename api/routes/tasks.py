@@ -13,7 +13,7 @@ from api.calls import Call, CallOf
 from clearinghouse.messages.tasks import AnswerTask, RefuseTask, TaskList
 from clearinghouse.rounds import answers, views
 
-router = APIRouter(tags=["tasks"])
+router = APIRouter(prefix="/v1", tags=["tasks"])
 
 LONGEST_WAIT_S = 10
 _PAUSE_S = 0.02

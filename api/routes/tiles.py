@@ -11,7 +11,7 @@ from api.calls import CallOf, DeskOf
 from clearinghouse.errors import NotFoundError
 from clearinghouse.log.tiles import TILE, TilePath, bundle, parse_tile_path
 
-router = APIRouter(tags=["audit"])
+router = APIRouter(prefix="/v1", tags=["audit"])
 
 BYTES = "application/octet-stream"
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}

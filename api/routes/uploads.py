@@ -16,7 +16,7 @@ from clearinghouse.rounds.desk import Desk
 from clearinghouse.store.partials import Partial
 from clearinghouse.store.records import Org
 
-router = APIRouter(prefix="/uploads", tags=["blobs"])
+router = APIRouter(prefix="/v1/uploads", tags=["blobs"])
 
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _PIECE = {"requestBody": {"required": True, "content": _BYTES}}

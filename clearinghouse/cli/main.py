@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -296,11 +297,17 @@ def _interrupted(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signum)
 
 
+@cache
+def _command() -> Callable[..., object]:
+    """The tree of all commands; building it takes longer than most of them."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str] | None, report: Callable[[str], object]) -> int:
     """Run one command; errors become one message through `report` and an exit code."""
     try:
         # typer turns Ctrl-C into an exit code and --help into 0; both come back as numbers
-        code = app(args=arguments, prog_name="clearinghouse", standalone_mode=False)
+        code = _command()(args=arguments, prog_name="clearinghouse", standalone_mode=False)
     except ClearinghouseError as error:
         report(f"error: {error}")
         return error.exit_code

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from consenting import EXACT, make_app, make_market
+from consenting import make_app, make_market
 
 from clearinghouse.cli.main import run
 from clearinghouse.client.loopback import app_client
@@ -228,7 +228,8 @@ def test_a_release_that_was_free_and_one_that_bought_nothing_are_told_apart(sett
     ]
     swapped = world(folder, settled, ledgers={b.org_id: [a.keystore.ledger_place]})
     (note,) = swapped.notes
-    assert f"{b.org_id} paid {EXACT} millionths for {a.source_id}.summary" in note.words
+    paid = a.terms.epsilon_micro
+    assert f"{b.org_id} paid {paid} millionths for {a.source_id}.summary" in note.words
     assert "never released" in note.words
     assert len(swapped.troubles) == 1
 
