@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearinghouse import features
+from clearinghouse.columns import NumberColumn
 from clearinghouse.schema import Schema
 from secure_eval.integer_model import Column
 from secure_eval.quantise_residual import label_column
@@ -55,6 +56,22 @@ def rows_of(schema: Schema, table: "Table") -> NDArray[np.float64]:
     if schema.label.kind != "number":
         return values
     return np.column_stack([values, np.asarray(table.labels, dtype=np.float64)])
+
+
+def strips(schema: Schema) -> list[int]:
+    """How many consecutive columns lie together in a packed set (`secure_eval.strips`).
+
+    The bits of a number, and the levels of a category, which the tests of a sealed set multiply; a
+    value is tied to nothing and lies alone.
+    """
+    found = []
+    for column in schema.columns:
+        if isinstance(column, NumberColumn):
+            bits = len(column.thresholds) + int(column.missing)
+            found += [1, bits] if bits else [1]
+        else:
+            found.append(len(column.levels) + int(column.missing))
+    return found if label_column_of(schema) is None else [*found, 1]
 
 
 def encode(schema: Schema, table: "Table") -> NDArray[np.int64]:

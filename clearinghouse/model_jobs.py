@@ -6,6 +6,7 @@ from typing import Any
 from clearinghouse.blobs import BlobStore
 from clearinghouse.errors import InputError
 from clearinghouse.model_columns import columns, label_column_of
+from clearinghouse.packed_sets import check_fits
 from clearinghouse.schema import Schema
 from clearinghouse.score_cards import task_of
 from secure_eval.class_models import ClassModels, model_parts, read_model
@@ -31,6 +32,8 @@ def inspect_model(blobs: BlobStore, arguments: Arguments) -> dict[str, Any]:
             f"the label '{schema.label.name}' needs a model of "
             f"{f'{wanted} classes' if task == 'classes' else 'one score'}"
         )
+    if arguments["packed"]:
+        check_fits(model)
     most = int(arguments["published_bins"])
     for part in parts:
         if len(part.bin_edges) - 1 > most:

@@ -213,7 +213,7 @@ def _developer(
 def _hospital(
     config: Config, schema: Schema, item: Mapping[str, Any], connect: Connect
 ) -> Hospital:
-    """From name, table, limit_micro and, if wanted, size_class and holdout_fraction (text).
+    """From name, table, limit_micro and, if wanted, size_class, holdout_fraction (text), packed.
 
     With a hold-out fraction only the validation part of the table is sealed: the second part of
     `stratified_split` with the configuration's seed.
@@ -230,6 +230,7 @@ def _hospital(
             {**config.request, "name": item["name"]}, "epsilon_target_micro"
         ),
         limit_micro=_whole(item, "limit_micro"),
+        packed=item.get("packed") is True,
     )
     return Hospital(str(item["name"]), keystore, connect(keystore), table, terms)
 

@@ -29,6 +29,7 @@ from secure_eval.layout import MAX_CELLS, Layout, Shapes
 from secure_eval.noise import Table, coin_plan, commitment, table_noise, total_cells
 from secure_eval.nonces import COMMITMENT_BYTES, check_nonces
 from secure_eval.params import PARAMETERS
+from secure_eval.strips import STRIP_ROWS, folded
 
 __all__ = ["AgentRun", "Rounds", "checked_tables", "opened_replies"]
 
@@ -164,6 +165,8 @@ class AgentRun:
         codes = np.asarray(labels, np.int64)
         if codes.ndim != 1 or -(-len(codes) // rows_per_block) != layout.n_blocks:
             raise ValueError(f"labels: do not fill {layout.n_blocks} blocks")
+        if layout.strips and len(codes) > STRIP_ROWS:
+            raise ValueError(f"labels: a packed set has at most {STRIP_ROWS} rows")
         if not 0 <= int(codes.min()) <= int(codes.max()) < layout.labels:
             raise ValueError(f"labels: expected codes in 0..{layout.labels - 1}")
         self._labels = [
@@ -233,7 +236,9 @@ class AgentRun:
         parts = framing.decode(score, Kind.SCORE, self._shapes.score())
         answer = [self.commitment]
         for block, part in enumerate(parts):
-            share = self._grid.split_masked(self._holder.vector(part, f"SCORE block {block}"))
+            masked = self._holder.vector(part, f"SCORE block {block}")
+            # of a packed set, the sum of the strips' uniform numbers: as uniform, and all it needs
+            share = self._grid.split_masked(folded(masked) if self._layout.strips else masked)
             self._tops[block] = share.top
             for radix, digit in zip(self._grid.radices, share.digits, strict=True):
                 answer += [self._holder.encrypted(digit == value) for value in range(radix - 1)]

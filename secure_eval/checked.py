@@ -119,9 +119,7 @@ class CheckedScoringRun(ScoringRun):
     def _early_terms(self, terms: Terms, block: int) -> Terms:
         rows, flag, top = self._digit_rows(block, self._digit_parts)
         coded = self._coded(rows, flag, top)
-        difference = seal().minus(self._masked_score(block), coded)
-        for test in range(SCORE_TESTS):
-            terms.small(test, difference)
+        self._tie_score(terms, block, coded)
         seal().evaluator.add_plain_inplace(coded, seal().constant(1))
         for test in range(ZERO_TESTS):
             for row in rows:
@@ -133,6 +131,17 @@ class CheckedScoringRun(ScoringRun):
             terms.product_equals(test, flag, factor, [flag], np.array([weight]))
         terms.noise([*(ciphertext for row in rows for ciphertext in row), flag, top])
         return terms
+
+    def _tie_score(self, terms: Terms, block: int, coded: Ciphertext) -> None:
+        """Add: what the digits code is the masked score, or of a packed set its strips' sum."""
+        score = self._masked_score(block)
+        if self._layout.strips:  # no product is behind this score: it bears weights of any size
+            for test in range(SCORE_TESTS):
+                terms.folded(test, score, coded)
+            return
+        difference = seal().minus(score, coded)
+        for test in range(SCORE_TESTS):
+            terms.small(test, difference)
 
     def _coded(
         self, rows: Sequence[Sequence[Ciphertext]], flag: Ciphertext, top: Ciphertext

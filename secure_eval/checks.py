@@ -45,6 +45,7 @@ from secure_eval.prg import Prg
 from secure_eval.public_keys import PublicKeys
 from secure_eval.sampler import ZeroSampler
 from secure_eval.sealio import Ciphertext, seal
+from secure_eval.strips import STRIP_ROWS, repeated
 
 __all__ = ["CHECK_OPENINGS", "EARLY_OPENINGS", "SCORE_TESTS", "ZERO_TESTS", "Checks", "Terms"]
 
@@ -95,6 +96,20 @@ class Terms:
         weights = self._prg.centred(_SMALL_BITS - 1, _N, "small", self._drawn)
         weighted = seal().times_plain(term, seal().polynomial(weights))
         self.zeros[test] = seal().accumulate(self.zeros[test], weighted)
+
+    def fixed(self, test: int, term: Ciphertext) -> None:
+        """Add a ciphertext of two polynomials whose slots, weighted already, must add up to 0."""
+        self.zeros[test] = seal().accumulate(self.zeros[test], term)
+
+    def folded(self, test: int, strips: Ciphertext, rows: Ciphertext) -> None:
+        """Add: the sum over the strips of one ciphertext is the other one, which ends with a strip.
+
+        The random weights of the rows are the same in every strip.
+        """
+        weights = self.scalars(_N)
+        left = repeated(weights[:STRIP_ROWS])
+        self.fixed(test, seal().times_plain(strips, seal().encoded(left)))
+        self.fixed(test, seal().times_plain(rows, seal().encoded(-weights)))
 
     def one_hot(self, test: int, row: Sequence[Ciphertext]) -> None:
         """Add: in every slot at most one of a row is not 0, and that one is 1.

@@ -33,9 +33,10 @@ from secure_eval.params import PARAMETERS
 from secure_eval.prg import Prg
 from secure_eval.public_keys import PublicKeys
 from secure_eval.run_inputs import BlockStep, Elsewhere, RunInputs, seeded_prg
-from secure_eval.scoring import doubled_score
+from secure_eval.scoring import doubled_score, strip_score
 from secure_eval.sealio import seal
 from secure_eval.sharing import shared_comparison
+from secure_eval.strips import folded, strip
 
 __all__ = [
     "BlockStep",
@@ -111,6 +112,11 @@ class ScoringRun(RunInputs):
     def _mask(self, block: int) -> Integers:
         return self._prg.residues(_N, "mask", block)
 
+    def _row_mask(self, block: int) -> Integers:
+        """Return what masks the rows' scores: of a packed set the sum of its strips' masks."""
+        mask = self._mask(block)
+        return folded(mask) if self._layout.strips else mask
+
     def _column(self, block: int, index: int) -> Any:
         return self._upload.shared(block, self._columns[index])
 
@@ -119,13 +125,19 @@ class ScoringRun(RunInputs):
         if block in self._prepared:
             total = seal().ciphertext(self._prepared[block].astype(np.uint64))
             constant = 2 * self._model.bias
+        elif self._layout.strips:
+            read = partial(self._upload.stored, block)
+            where = self._layout.places
+            places = [where[column] for column in self._columns]
+            total, constant = strip_score(self._model, places, read), 2 * self._model.bias
         else:
             load = partial(self._column, block)
             total, constant = doubled_score(self._model, load, self._relin_keys)
         if total is None:
             zero = self._zeros.full(len(PARAMETERS.data_primes), "constant model", block)
             total = seal().ciphertext(zero.astype(np.uint64))
-        slots = self._mask(block) + constant % _P
+        slots = self._mask(block)
+        slots[strip(0) if self._layout.strips else slice(None)] += constant % _P
         seal().evaluator.add_plain_inplace(total, seal().encoded(slots))
         return total
 
@@ -179,7 +191,7 @@ class ScoringRun(RunInputs):
     def _share_part(self, block: int) -> list[bytes]:
         prg = self._share_prg
         zeros = self._zeros.under(prg.child("zeros"))
-        mine = self._grid.split_mask(self._mask(block))
+        mine = self._grid.split_mask(self._row_mask(block))
         shares = shared_comparison(
             self._digits(block, self._digit_parts),
             self._grid,
@@ -353,7 +365,7 @@ class ScoringRun(RunInputs):
         characters = [self._characters(block, label, parts) for label in labels]
         indices = [index for group in self._group_parts for index in group]
         masks = (self._upload.ciphertext(block, index) for index in indices)
-        shift = self._grid.split_mask(self._mask(block)).top + self._shift(block)
+        shift = self._grid.split_mask(self._row_mask(block)).top + self._shift(block)
         return shift % self._grid.bins, characters, masks
 
     def release(self, replies: bytes) -> Opened:

@@ -24,6 +24,7 @@ from secure_eval.packing import OPENING_BYTES, pack, unpack
 from secure_eval.params import PARAMETERS
 from secure_eval.public_keys import PublicKeys
 from secure_eval.sealio import seal
+from secure_eval.strips import STRIP_ROWS, repeated, strip
 
 __all__ = ["POOL_SIZE", "KeyHolder", "RefusedAfterDecryptionError", "SealedSet"]
 
@@ -222,6 +223,7 @@ class KeyHolder:
         groups: Mapping[str, tuple[ArrayLike, int]] | None = None,
         *,
         max_rows_per_block: int = _N,
+        strips: Sequence[int] = (),
     ) -> SealedSet:
         """Encrypt rows in a fresh random order.
 
@@ -233,6 +235,8 @@ class KeyHolder:
             n_cells: matching cells.
             groups: per attribute the (n,) level codes and the number of levels.
             max_rows_per_block: rows in a block, at most N.
+            strips: to pack up to 585 rows, how many consecutive columns each form a group
+                (`strips`); models of such a set are linear or additive.
 
         Raises:
             ValueError: wrong shapes, codes out of range, or too many rows.
@@ -241,6 +245,8 @@ class KeyHolder:
         n = len(table)
         if not 1 <= max_rows_per_block <= _N:
             raise ValueError(f"max_rows_per_block: expected 1..{_N}, got {max_rows_per_block}")
+        if strips and n > STRIP_ROWS:
+            raise ValueError(f"strips: a packed set has at most {STRIP_ROWS} rows")
         named = {
             name: (_codes(codes, n, levels, f"group {name}"), int(levels))
             for name, (codes, levels) in (groups or {}).items()
@@ -259,6 +265,7 @@ class KeyHolder:
             n_labels,
             n_cells,
             tuple((name, levels) for name, (_, levels) in named.items()),
+            tuple(strips),
         )
         order = _random_order(n)
         blobs = []
@@ -344,10 +351,11 @@ class _Rows:
     groups: Sequence[Integers]
 
     def slots(self, members: Integers, layout: Layout) -> Iterator[Integers]:
-        """Yield the slots of a block's parts in the layout's order."""
+        """Yield the slots of a block's ciphertexts in the layout's order."""
         labels = self.labels[members]
         one_hot = [(labels == label).astype(np.int64) for label in range(layout.labels)]
-        yield from self.columns[members].T
+        columns = self.columns[members].T
+        yield from _in_strips(columns, layout) if layout.strips else columns
         yield from one_hot
         yield np.ones(len(members), np.int64)
         codes = [(self.cells, layout.cells)]
@@ -358,3 +366,13 @@ class _Rows:
             for code in range(count):
                 for mask in one_hot:
                     yield (mine == code) * mask
+        if layout.strips:
+            yield repeated(np.ones(len(members), np.int64))
+
+
+def _in_strips(columns: Integers, layout: Layout) -> Integers:
+    """Return the layers (layers, N) of a block's columns (C, rows)."""
+    found = np.zeros((layout.layers, _N), np.int64)
+    for (layer, number), values in zip(layout.places, columns, strict=True):
+        found[layer, strip(number)][: len(values)] = values
+    return found

@@ -20,6 +20,7 @@ from secure_eval.packing import (
 )
 from secure_eval.params import PARAMETERS
 from secure_eval.sealio import seal
+from secure_eval.strips import STRIP_ROWS, layers, places
 
 __all__ = [
     "MAC_OPENINGS",
@@ -47,6 +48,8 @@ REPLY_BYTES = 4
 COMMITMENT_BYTES = 32
 
 _KEYS = ("version", "n_blocks", "columns", "labels", "cells", "groups")
+#: named by packed sets only: the JSON of others, to which seeds are bound, is what it was
+_STRIPS = "strips"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,10 @@ class Layout:
     """Public shape of a sealed set; says nothing about the number of rows but the blocks.
 
     Each block holds, in this order: columns, label one-hots, valid, cell x label one-hots, and for
-    each subgroup attribute level x label one-hots.
+    each subgroup attribute level x label one-hots. These are its parts, a ciphertext each.
+
+    In a packed set (protocol section 8c) the columns lie in strips, so that few ciphertexts, the
+    layers, hold them all; the other parts follow, and at the end the valid mask in every strip.
 
     Attributes:
         version: the parameters' version.
@@ -63,6 +69,8 @@ class Layout:
         labels: number of label classes L, 1..16; 1 where the label is a number without cuts.
         cells: matching cells K, 0 where there are none.
         groups: (name, number of levels) of each subgroup attribute.
+        strips: how many consecutive columns each share a strip; empty where the set is not packed.
+            A packed set says that it has at most 585 rows.
     """
 
     version: str
@@ -71,6 +79,7 @@ class Layout:
     labels: int
     cells: int
     groups: tuple[tuple[str, int], ...]
+    strips: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.version != PARAMETERS.version:
@@ -92,12 +101,52 @@ class Layout:
             raise ValueError("layout: group names must be distinct texts")
         if self.parts > MAX_PARTS:
             raise ValueError(f"layout: at most {MAX_PARTS} parts a block, got {self.parts}")
+        if self.strips:
+            self._check_strips()
+
+    def _check_strips(self) -> None:
+        if any(type(size) is not int or size < 1 for size in self.strips):
+            raise ValueError("layout: strips must hold one column or more each")
+        if sum(self.strips) != self.columns:
+            raise ValueError(f"layout: strips must hold all of {self.columns} columns")
+        if self.n_blocks != 1:
+            raise ValueError(f"layout: a packed set has one block, of up to {STRIP_ROWS} rows")
 
     @property
     def parts(self) -> int:
-        """Ciphertexts in a block."""
+        """Parts of a block: a ciphertext each, but the columns of a packed set."""
         levels = sum(levels for _, levels in self.groups)
         return self.columns + 1 + self.labels * (1 + self.cells + levels)
+
+    @property
+    def layers(self) -> int:
+        """Ciphertexts of a block that hold columns."""
+        return layers(self.strips) if self.strips else self.columns
+
+    @property
+    def ciphertexts(self) -> int:
+        """Ciphertexts in a block."""
+        return self.layers + self.parts - self.columns + bool(self.strips)
+
+    @property
+    def valid_in_strips(self) -> int:
+        """Number of the ciphertext with the valid mask in every strip, of a packed set."""
+        return self.ciphertexts - 1
+
+    def ciphertext_of(self, part: int) -> int:
+        """Return the number of the ciphertext that is a part, and no other.
+
+        Raises:
+            ValueError: a column of a packed set; it has one of `places`.
+        """
+        if self.strips and part < self.columns:
+            raise ValueError("layout: a column of a packed set is no ciphertext of its own")
+        return part - self.columns + self.layers
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Layer and strip of each column of a packed set."""
+        return places(self.strips)
 
     def label_part(self, label: int) -> int:
         """Index of a label's one-hot."""
@@ -128,7 +177,7 @@ class Layout:
 
     def to_json(self) -> str:
         """Return canonical JSON."""
-        plain = {key: getattr(self, key) for key in _KEYS}
+        plain = {key: getattr(self, key) for key in (*_KEYS, *([_STRIPS] if self.strips else []))}
         return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -144,14 +193,18 @@ class Layout:
             plain: Any = json.loads(text)
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"layout: not JSON text ({type(error).__name__})") from error
-        if not isinstance(plain, dict) or sorted(plain) != sorted(_KEYS):
+        if not isinstance(plain, dict) or sorted({*plain} - {_STRIPS}) != sorted(_KEYS):
             raise ValueError(f"layout: expected the keys {', '.join(_KEYS)}")
+        strips = plain.setdefault(_STRIPS, [])
+        if not isinstance(strips, list):
+            raise ValueError("layout: strips must be a list of numbers of columns")
         groups = plain["groups"]
         if not isinstance(groups, list) or any(
             not isinstance(item, list) or len(item) != 2 for item in groups
         ):
             raise ValueError("layout: groups must be [name, levels] pairs")
-        return cls(**{**plain, "groups": tuple((name, levels) for name, levels in groups)})
+        pairs = tuple((name, levels) for name, levels in groups)
+        return cls(**{**plain, "groups": pairs, _STRIPS: tuple(strips)})
 
 
 class ReadParts:
@@ -198,7 +251,7 @@ class Upload:
         """
         if len(blobs) != layout.n_blocks:
             raise ValueError(f"upload: expected {layout.n_blocks} blocks, got {len(blobs)}")
-        lengths = [SEEDED_BYTES] * layout.parts
+        lengths = [SEEDED_BYTES] * layout.ciphertexts
         self.layout = layout
         self._parts = [framing.decode(blob, Kind.UPLOAD_BLOCK, lengths) for blob in blobs]
         self._digests = [hashlib.sha256(blob).digest() for blob in blobs]
@@ -209,10 +262,10 @@ class Upload:
         return hashlib.sha256(b"".join(self._digests)).digest()
 
     def ciphertext(self, block: int, part: int) -> Any:
-        """Return one ciphertext at all data primes, the caller's own.
+        """Return one part's ciphertext at all data primes, the caller's own.
 
         Raises:
-            ValueError: a residue is not below its prime.
+            ValueError: a residue is not below its prime, or a column of a packed set.
         """
         found = self.shared(block, part)
         return found if self.kept is None else seal().copied(found)
@@ -222,14 +275,18 @@ class Upload:
 
         A copy costs as much as a scalar product.
         """
+        return self.stored(block, self.layout.ciphertext_of(part))
+
+    def stored(self, block: int, number: int) -> Any:
+        """Return a block's ciphertext by its number, to read only: a layer, or another part."""
 
         def read() -> Any:
-            what = f"upload block {block}, part {part}"
-            return seeded_ciphertext(self._parts[block][part], what)
+            what = f"upload block {block}, part {number}"
+            return seeded_ciphertext(self._parts[block][number], what)
 
         if self.kept is None:
             return read()
-        return self.kept.get(self.digest, (block, part), read)
+        return self.kept.get(self.digest, (block, number), read)
 
     def check(self) -> None:
         """Check every residue of every part, without SEAL.

@@ -79,7 +79,8 @@ def score_many(runs: Sequence[ScoringRun]) -> Iterator[bytes]:
     """Yield the score message of each run, as `ScoringRun.score` would return it.
 
     Args:
-        runs: runs on the same sealed set; those of models with trees are computed one by one.
+        runs: runs on the same sealed set; those of models with trees, and all on a packed set,
+            are computed one by one.
 
     Raises:
         ValueError: runs on different sets, or anything malformed in the upload.
@@ -89,6 +90,8 @@ def score_many(runs: Sequence[ScoringRun]) -> Iterator[bytes]:
     for start in range(0, len(runs), _MODELS):
         some = runs[start : start + _MODELS]
         scalar = [run for run in some if not run.model.trees and run.model.weights.any()]
+        if some[0].upload.layout.strips:
+            scalar = []
         for block in range(some[0].upload.layout.n_blocks if scalar else 0):
             models, maps = [run.model for run in scalar], [run.columns for run in scalar]
             sums = doubled_sums(models, maps, scalar[0].upload, block)

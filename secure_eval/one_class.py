@@ -6,6 +6,7 @@ which anyone can form, and so is each subgroup level's.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from secure_eval import framing
@@ -23,7 +24,7 @@ def class_run_id(run_id: str, of_class: int) -> str:
 
 def one_class_layout(layout: Layout) -> Layout:
     """Return the layout with two labels, the rest and the class, and without matching cells."""
-    return Layout(layout.version, layout.n_blocks, layout.columns, 2, 0, layout.groups)
+    return replace(layout, labels=2, cells=0)
 
 
 def joined_parts(messages: Sequence[bytes]) -> bytes:
@@ -65,6 +66,10 @@ class OneClassUpload:
         if part < self.layout.columns:
             return self._upload.shared(block, part)
         return self.ciphertext(block, part)
+
+    def stored(self, block: int, number: int) -> Any:
+        """Return a layer of a packed set; see `Upload.stored`."""
+        return self._upload.stored(block, number)
 
     def ciphertext(self, block: int, part: int) -> Any:
         """Return one part's ciphertext at all data primes; see `Upload.ciphertext`."""

@@ -7,14 +7,16 @@ Two products in sequence are the most the noise budget bears, so trees of depth 
 of their two upper levels first: b c (R1 - R0) and so on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from secure_eval.integer_model import IntegerModel
+from secure_eval.params import PARAMETERS
 from secure_eval.sealio import Ciphertext, seal
+from secure_eval.strips import weighted_layers
 from secure_eval.tree_polynomial import Node, Polynomial, Star, by_bit, height, polynomial
 
-__all__ = ["MAX_DEPTH", "doubled_score"]
+__all__ = ["MAX_DEPTH", "doubled_score", "strip_score"]
 
 MAX_DEPTH = 4
 
@@ -207,3 +209,31 @@ def doubled_score(
         ValueError: a tree deeper than 4.
     """
     return _Circuit(load, relin_keys).total(model)
+
+
+def strip_score(
+    model: IntegerModel, places: Sequence[tuple[int, int]], load: Load
+) -> Ciphertext | None:
+    """Return twice the weighted columns of a packed set: each strip the partial sum of its own.
+
+    Args:
+        model: linear or additive; its bias is left out.
+        places: layer and strip of each model column.
+        load: returns the ciphertext of a layer.
+
+    Returns:
+        A ciphertext of two polynomials, None where the model is constant.
+
+    Raises:
+        ValueError: a model with trees, whose bits lie in different strips and never meet.
+    """
+    if model.trees:
+        raise ValueError("model: a packed set is scored by linear and additive models only")
+    tools, total = seal(), None
+    weights = [2 * weight for weight in model.weights.tolist()]
+    for layer, slots in sorted(weighted_layers(places, weights).items()):
+        factor = tools.plain_ntt(tools.encoded(slots), len(PARAMETERS.data_primes))
+        total = tools.accumulate(total, tools.times_plain(tools.ntt(load(layer)), factor))
+    if total is not None:
+        tools.evaluator.transform_from_ntt_inplace(total)
+    return total

@@ -254,6 +254,12 @@ class Seal:
         self.evaluator.multiply(left, right, result)
         return result
 
+    def squared(self, ciphertext: Ciphertext) -> Ciphertext:
+        """Return the square of a ciphertext as three polynomials."""
+        result = sealapi.Ciphertext()
+        self.evaluator.square(ciphertext, result)
+        return result
+
     def plus(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
         """Return the sum of two ciphertexts."""
         result = sealapi.Ciphertext()

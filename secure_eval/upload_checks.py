@@ -10,7 +10,8 @@ else the columns must satisfy is told by two kinds of claims over a block's part
 - a relation: a linear form that is 0 everywhere, such as "the cells of stratum s, all labels
   together, are the bit of s".
 
-Noise tests cover all parts. That values and rows are true stays the owner's signed claim.
+Of a packed set `strip_checks` tests what names columns; the rest is tested here as of any set.
+Noise tests cover all ciphertexts. That values and rows are true stays the owner's signed claim.
 
 Guarantee: a set that breaks a claim in any slot passes with probability at most (4 / p)^2, 1.5e-11:
     per test 2 / p for the weights of the forms, 1 / p for those of the terms, 1 / p for the slots.
@@ -19,7 +20,7 @@ Assumes: weights and masks unknown to the key holder when it uploads and replies
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from secure_eval.checks import ZERO_TESTS, Checks, Terms
@@ -29,11 +30,9 @@ from secure_eval.layout import Layout, Upload
 from secure_eval.params import PARAMETERS
 from secure_eval.public_keys import PublicKeys
 from secure_eval.sealio import Ciphertext, seal
+from secure_eval.strip_checks import Form, StripChecks, drawn_weights
 
 __all__ = ["Form", "UploadChecks", "noise_bits"]
-
-Form = Mapping[int, int]
-"""Index of a block's part to its integer coefficient."""
 
 _Place = tuple[str, int, int]
 """Which sum, of which test, for which partition."""
@@ -46,9 +45,16 @@ def noise_bits(ciphertexts: int) -> int:
     return 83 - (ciphertexts.bit_length() + 1) // 2
 
 
-def _drawn(terms: Terms, count: int) -> list[int]:
-    """Random weights other than 0, so that no sum is empty."""
-    return [max(1, weight) for weight in terms.scalars(count).tolist()]
+def _by_part(
+    plans: Sequence[dict[_Place, dict[int, int]]],
+) -> dict[int, list[tuple[_Place, int]]]:
+    """For each part the sums that it is in, and its weight there."""
+    wanted: dict[int, list[tuple[_Place, int]]] = defaultdict(list)
+    for plan in plans:
+        for place, weights in plan.items():
+            for part, weight in weights.items():
+                wanted[part].append((place, weight))
+    return wanted
 
 
 class UploadChecks:
@@ -87,12 +93,17 @@ class UploadChecks:
         named |= {part for form in relations for part in form}
         if any(not 0 <= part < layout.parts for part in named):
             raise ValueError(f"claims: expected parts below {layout.parts}")
+        linear = [dict(form) for form in relations]
         self._partitions = [*self._own_partitions(), *given]
-        self._relations = [*self._own_relations(), *map(dict, relations)]
+        self._relations = [*self._own_relations(), *linear]
         claims = json.dumps([self._partitions, self._relations], sort_keys=True)
+        self._strips: StripChecks | None = None
+        if layout.strips:
+            self._strips = StripChecks(layout, given, linear)
+            self._partitions, self._relations = self._own_partitions(), self._own_relations()
         context: list[bytes | str] = [keys, layout.to_json(), self._upload.digest, check_id, claims]
         prg = seeded_prg(seed, "upload checks", *context)
-        self._checks = Checks(self._keys, prg, noise_bits(layout.n_blocks * layout.parts))
+        self._checks = Checks(self._keys, prg, noise_bits(layout.n_blocks * layout.ciphertexts))
 
     def _tables(self) -> list[range]:
         """Parts of each (cell or level) x label table."""
@@ -134,17 +145,20 @@ class UploadChecks:
         """For each sum of a test, the fresh random weight of each part in it."""
         plan: dict[_Place, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for index, forms in enumerate(self._partitions):
-            left, right = _drawn(terms, len(forms)), _drawn(terms, len(forms))
+            left, right = drawn_weights(terms, len(forms)), drawn_weights(terms, len(forms))
             for form, first, second in zip(forms, left, right, strict=True):
                 for part, coefficient in form.items():
                     plan["left", test, index][part] += coefficient * first
                     plan["right", test, index][part] += coefficient * second
                     plan["both", test, index][part] += coefficient * (first * second % _P)
-        for form, weight in zip(self._relations, _drawn(terms, len(self._relations)), strict=True):
+        for form, weight in zip(
+            self._relations, drawn_weights(terms, len(self._relations)), strict=True
+        ):
             for part, coefficient in form.items():
                 plan["zero", test, 0][part] += coefficient * weight
-        for part, weight in enumerate(_drawn(terms, self._layout.columns)):
-            plan["columns", test, 0][part] += weight
+        if self._strips is None:
+            for part, weight in enumerate(drawn_weights(terms, self._layout.columns)):
+                plan["columns", test, 0][part] += weight
         return plan
 
     def _block_terms(self, block: int) -> Terms:
@@ -154,13 +168,13 @@ class UploadChecks:
         """
         terms = self._checks.terms("block", block)
         plans = [self._plan(terms, test) for test in range(ZERO_TESTS)]
-        wanted: dict[int, list[tuple[_Place, int]]] = defaultdict(list)
-        for plan in plans:
-            for place, weights in plan.items():
-                for part, weight in weights.items():
-                    wanted[part].append((place, weight))
+        drawn = [] if self._strips is None else [self._strips.draw(terms) for _ in plans]
+        for test, strips in enumerate(drawn):
+            plans[test]["tied", test, 0] = strips.parts
+        wanted = _by_part(plans)
         valid = self._layout.valid_part  # first, as numbers' partitions all begin with it
-        order = [valid, *(part for part in range(self._layout.parts) if part != valid)]
+        first = self._layout.columns if self._strips else 0
+        order = [valid, *(part for part in range(first, self._layout.parts) if part != valid)]
         whole = self._ends(order)
         factors = [terms.scalars(len(self._partitions) + 1) for _ in plans]
         sums: dict[_Place, Any] = {}
@@ -177,10 +191,13 @@ class UploadChecks:
                     totals[test] = seal().add_scaled(totals[test], product, factor)
         for test in range(ZERO_TESTS):
             total = seal().accumulate(totals[test], sums["zero", test, 0])
-            if self._layout.columns:
+            if self._layout.columns and self._strips is None:
                 off = seal().times(sums["columns", test, 0], self._absent(block))
                 total = seal().add_scaled(total, off, int(factors[test][-1]))
             terms.zero(test, total)
+        if self._strips is not None:
+            tied = [sums.get(("tied", test, 0)) for test in range(ZERO_TESTS)]
+            self._strips.add(terms, self._upload, block, drawn, tied)
         return terms
 
     def _ends(self, order: Sequence[int]) -> dict[int, list[int]]:

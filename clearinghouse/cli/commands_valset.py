@@ -47,6 +47,14 @@ def valset_seal(
             "--runs", min=1, max=1000, help="Scores ever; picks the noise law with the least noise."
         ),
     ] = None,
+    packed: Annotated[
+        bool | None,
+        typer.Option(
+            "--packed/--unpacked",
+            help="Up to 585 rows for a fraction of the bytes; no models with trees.",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: Json = False,
@@ -55,7 +63,9 @@ def valset_seal(
     """Encrypt the rows, upload and register them, once."""
     from clearinghouse.cli.hospital import SealOptions
 
-    options = SealOptions(table, schema, size_class, epsilon_target, limit, epsilon_size, runs)
+    options = SealOptions(
+        table, schema, size_class, epsilon_target, limit, epsilon_size, runs, packed
+    )
     _seal(options, home, server, as_json, no_progress)
 
 
@@ -115,6 +125,14 @@ def valset_reseal(
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Also while a request on the old set is running.")
     ] = False,
+    packed: Annotated[
+        bool | None,
+        typer.Option(
+            "--packed/--unpacked",
+            help="In the other form than before; unpacked sets score every kind of model.",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     server: Server = None,
     as_json: Json = False,
@@ -127,4 +145,4 @@ def valset_reseal(
 
     with session(home, server, role="hospital") as opened, alone(opened.keystore):
         progress(as_json, quiet, "encrypting and uploading; some seconds for each 8192 rows")
-        emit(as_json, *reseal(opened, abandon=abandon))
+        emit(as_json, *reseal(opened, abandon=abandon, packed=packed))

@@ -27,6 +27,7 @@ from clearinghouse.errors import (
 from clearinghouse.messages.intake import RequestView, ValsetView
 from clearinghouse.money import format_money, micro_epsilon
 from clearinghouse.noise_laws import DELTA_WORDS
+from clearinghouse.packed_sets import check_rows
 from clearinghouse.schema import MAX_LABELS, Schema
 from clearinghouse.score_cards import task_of
 from clearinghouse.subgroups import left_out_words, published_subgroups
@@ -35,6 +36,10 @@ from clearinghouse.tables import Table, read_table
 TERMS = "valset-terms"
 LOOK_S = 30.0
 """So often an agent looks for audits that it trusts."""
+
+_PACKED = (
+    "packed: at most 585 rows, for everybody to see, and scored by linear and additive models only"
+)
 
 SPENDS = {"target.noise": "the target", "score.digits": "a score"}
 
@@ -50,6 +55,7 @@ class SealOptions:
     limit: str | None
     epsilon_size: str | None = None
     runs: int | None = None
+    packed: bool | None = None
 
 
 def epsilon_option(text: str, option: str) -> int:
@@ -129,13 +135,18 @@ def terms_of(
         "limit_micro": old.get("limit_micro", DEFAULT_LIMIT_MICRO)
         if limit is None
         else epsilon_option(limit, "--limit"),
+        "packed": bool(old.get("packed")) if options.packed is None else options.packed,
     }
+    if terms["packed"]:
+        check_rows(table.n, is_noised=terms["size_class"] is None)
     runs = old.get("runs") if options.runs is None else options.runs
     if runs is not None:
         terms |= _run_terms(terms, schema, int(runs))
     # the ledger fixes its limits when it is made; the rest may change until the set is sealed
     is_sealed = keystore.recall("valset") is not None
-    public = ("size_class", "epsilon_size_micro", "epsilon_target_micro") if is_sealed else ()
+    public = (
+        ("size_class", "epsilon_size_micro", "epsilon_target_micro", "packed") if is_sealed else ()
+    )
     for key in ("limit_micro", "runs", "pure_limit_micro", "rho_limit_micro", *public):
         if old and old.get(key, 0) != terms.get(key, 0):
             raise InputError(
@@ -204,6 +215,7 @@ def make_hospital(session: Session, terms: dict[str, Any], table: Table) -> Hosp
             limit_micro=pure_limit(terms),
             rho_limit_micro=int(terms.get("rho_limit_micro", 0)),
             epsilon_size_micro=int(terms.get("epsilon_size_micro", 0)),
+            packed=bool(terms.get("packed")),
         ),
     )
 
@@ -242,6 +254,7 @@ def show(session: Session, valset_id: str | None) -> Result:
     lines = [
         f"{view.id}: sealed, size class {view.size_class}, cells: {level}",
         f"rows committed under {view.commitment}",
+        *([_PACKED] if view.packed else []),
     ]
     commitment = session.keystore.recall("private/commitment")
     terms = session.keystore.recall(TERMS)

@@ -21,6 +21,7 @@ from clearinghouse.columns import NumberColumn
 from clearinghouse.errors import VerificationError
 from clearinghouse.features import encode, features
 from clearinghouse.model_columns import rows_of
+from clearinghouse.packed_sets import fits
 from clearinghouse.schema import Schema, load_schema
 from clearinghouse.score_cards import task_of
 from clearinghouse.tables import Table
@@ -118,6 +119,7 @@ def preflight(model: str, schema_path: Path, seed: int) -> Result:
         "exact_counts_match": True,
         "bytes_per_block": moved,
         "rows_per_block": PARAMETERS.degree,
+        "fits_packed_sets": fits(integer),
         "import_s": round(imported_s, 2),
         "encrypted_s": round(encrypted_s, 2),
         "steps_s": {name: round(spent, 2) for name, spent in seconds.items()},
@@ -142,6 +144,9 @@ def _words(value: dict[str, Any], n_features: int) -> str:
             f"model's ({value['encrypted_s']:.1f} s: {_steps(value)})",
             f"  a scoring moves {value['bytes_per_block'] / 1e6:.1f} MB for each "
             f"{value['rows_per_block']} validation rows",
+            "  packed validation sets score it too"
+            if value["fits_packed_sets"]
+            else "  it has trees: a validation set that is packed refuses it",
             f"  sha256 {value['sha256']}",
             "nothing was sent or spent",
         ]

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from clearinghouse.cli.hospital import open_hospital
+from clearinghouse.cli.hospital import TERMS, open_hospital
 from clearinghouse.cli.options import Result
 from clearinghouse.cli.profile import Session
 from clearinghouse.client.own_audits import audit_own, refuted
 from clearinghouse.errors import VerificationError
 from clearinghouse.money import format_money
+from clearinghouse.packed_sets import check_rows
 
 __all__ = ["audit", "reseal", "verdict"]
 
@@ -68,19 +69,29 @@ def verdict(value: dict[str, Any]) -> None:
         raise VerificationError(value["problem"])
 
 
-def reseal(session: Session, *, abandon: bool) -> Result:
+def reseal(session: Session, *, abandon: bool, packed: bool | None = None) -> Result:
     """Seal the rows under a new key, as a new set.
 
     Args:
         session: Of the hospital.
         abandon: Also while a request on the old set is running.
+        packed: In which form; as before if None.
 
     Raises:
+        InputError: Too many rows for a packed set.
         RefusedError: Nothing was sealed, or a request on the set is running.
         ProtocolError: The table is not the one that was sealed.
     """
     hospital = open_hospital(session)
     old = str(hospital.keystore.recall("valset")["valset_id"])
+    if packed is not None:
+        if packed:
+            check_rows(hospital.table.n, is_noised=hospital.terms.size_class is None)
+        hospital.check_reseal(abandon=abandon)
+        # before anything of the old set is put away: what breaks off goes on in the new form
+        terms = session.keystore.recall(TERMS) or {}
+        session.keystore.remember(TERMS, {**terms, "packed": packed})
+        hospital = open_hospital(session)
     new = hospital.reseal(abandon=abandon)
     budget = hospital.budget
     value = {

@@ -43,6 +43,7 @@ from clearinghouse.messages.tasks import (
     NonceRevealTask,
     TaskView,
 )
+from clearinghouse.packed_sets import fits
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table, pooled, read_table, write_parquet
 from secure_eval.nonces import new_nonce, nonce_commitment
@@ -135,6 +136,8 @@ class Developer(Party):
         model = publish_bins(
             self.make_model(self.schema, table), self.schema, table, task.published_bins
         )
+        if task.packed and not fits(model):
+            raise RefusedError("the validation set is packed, and this model has trees")
         text = model.to_json().encode("ascii")
         nonce = new_nonce()
         answer = ModelSubmitAnswer(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clearinghouse import cells, model_columns
+from clearinghouse import cells, model_columns, packed_sets
 from clearinghouse.canonical import canonical_bytes, commitment
 from clearinghouse.client import sizes
 from clearinghouse.client.budget import open_budget
@@ -52,6 +52,7 @@ class HospitalTerms:
         epsilon_size_micro: Spent once on the noised number of rows, where no class is declared.
         opening_limit: Most openings of one key that no replay has cleared.
         rho_limit_micro: Most rho they may ever cost in the zCDP lane (`runs.plan_lanes`).
+        packed: Whether up to 585 rows are packed, for linear and additive models only.
     """
 
     size_class: int | None
@@ -60,6 +61,7 @@ class HospitalTerms:
     epsilon_size_micro: int = 0
     opening_limit: int = OPENING_LIMIT
     rho_limit_micro: int = 0
+    packed: bool = False
 
 
 class SealedRows(Party):
@@ -75,6 +77,8 @@ class SealedRows(Party):
     ) -> None:
         super().__init__(name, "hospital", keystore, transport, table.schema)
         self.table, self.terms = table, terms
+        if terms.packed:
+            packed_sets.check_rows(table.n, is_noised=terms.size_class is None)
         self.budget = open_budget(keystore, table, terms.limit_micro, terms.rho_limit_micro)
         self._agent: KeyAgent | None = None
         self._checked_targets: set[str] = set()
@@ -170,9 +174,10 @@ class SealedRows(Party):
             "rows_sha256": self._rows_digest(),
             "keys": hashlib.sha256(holder.public_keys()).hexdigest(),
             "level": list(self.level),
+            "packed": self.terms.packed,
         }
         known = self.keystore.recall(SEALING)
-        if known is not None and all(known[name] == value for name, value in fits.items()):
+        if known is not None and all(known.get(name) == value for name, value in fits.items()):
             layout = Layout.from_json(known["layout"])
             order = np.frombuffer(bytes.fromhex(known["order"]), dtype="<i8").astype(np.int64)
             kept = [self._outbox.kept(f"block.{index}") for index in range(layout.n_blocks)]
@@ -212,12 +217,7 @@ class SealedRows(Party):
             ProtocolError: The table is not the one that was sealed.
             RefusedError: Nothing was sealed, or a request on the set is running.
         """
-        known = self._valset()
-        if not abandon:
-            self._check_idle(str(known["valset_id"]))
-        if known["rows_sha256"] != self._rows_digest():
-            raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
-        old = str(known["valset_id"])
+        old = self.check_reseal(abandon=abandon)
         names = (KEY_FILE, ORDER_FILE, UPLOAD_STATE, "private/openings.json", "valset.json")
         for name in names:  # the set last: what broke off before it is done again
             path = self.keystore.path(name)
@@ -225,6 +225,20 @@ class SealedRows(Party):
                 path.rename(self.keystore.path(f"private/old/{old}/{path.name}"))
         self._agent = None
         return self.seal()
+
+    def check_reseal(self, *, abandon: bool) -> str:
+        """Check what `reseal` demands; returns the id of the set that it would replace.
+
+        Raises:
+            ProtocolError: The table is not the one that was sealed.
+            RefusedError: Nothing was sealed, or a request on the set is running.
+        """
+        known = self._valset()
+        if not abandon:
+            self._check_idle(str(known["valset_id"]))
+        if known["rows_sha256"] != self._rows_digest():
+            raise ProtocolError(f"the table of {self.name} is not the one that was sealed")
+        return str(known["valset_id"])
 
     def _check_idle(self, valset_id: str) -> None:
         for path in sorted(self.keystore.directory.glob("requests/req_*.json")):
@@ -258,6 +272,7 @@ class SealedRows(Party):
             cells.cells(self.table, self.level),
             cells.codebook(self.schema, self.level).n_cells,
             groups,
+            strips=model_columns.strips(self.schema) if self.terms.packed else (),
         )
 
     def _label_codes(self) -> NDArray[np.int64]:

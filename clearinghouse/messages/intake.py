@@ -141,7 +141,7 @@ class SealValset(Message):
     level: Level
     """Strata level of the sealed (cell x label) one-hots."""
     layout: dict[str, Any]
-    """`secure_eval` Layout: blocks, columns, labels, cells, groups; never n."""
+    """`secure_eval` Layout: blocks, columns, labels, cells, groups; never n. Strips, if packed."""
     keys_blob: Sha256
     upload_blobs: Annotated[list[Sha256], Field(min_length=1, max_length=1024)]
     """One blob for each block."""
@@ -160,6 +160,8 @@ class ValsetView(Message):
     size_class: SizeClass
     level: Level
     commitment: Sha256
+    packed: bool = False
+    """Whether it is scored by linear and additive models only (docs/protocol.md, section 8c)."""
 
 
 class Fairness(Message):

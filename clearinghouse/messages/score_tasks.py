@@ -14,6 +14,8 @@ class ModelSubmitTask(Message):
     """How many bins this validation set's size allows."""
     bid: bool = False
     """Whether the purse is a procurement: then a sealed bid comes with the model."""
+    packed: bool = False
+    """Whether the validation set is packed: then a model without trees is wanted."""
 
 
 class ModelSubmitAnswer(Message):

@@ -18,7 +18,7 @@ from clearinghouse.messages.intake import (
     SourceView,
     ValsetView,
 )
-from clearinghouse.model_columns import columns
+from clearinghouse.model_columns import columns, strips
 from clearinghouse.rounds import views, witnessing
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.rounds.levels import read_schema
@@ -29,6 +29,7 @@ from clearinghouse.store.store import Tx
 from clearinghouse.subgroups import published_subgroups
 from dp import size
 from secure_eval.params import PARAMETERS
+from secure_eval.strips import STRIP_ROWS
 
 MOST_ROWS = 2**31 - 1
 """So many records a source may claim to have."""
@@ -209,6 +210,13 @@ def check_layout(schema: Schema, message: SealValset) -> None:
             for name in published_subgroups(schema, message.size_class)
         ],
     }
+    if "strips" in message.layout:
+        expected["strips"] = strips(schema)
+        if message.size_release is not None or message.size_class > STRIP_ROWS:
+            raise InputError(
+                f"a packed set says that it has at most {STRIP_ROWS} rows: its size class is "
+                "declared, and not above"
+            )
     for name, value in expected.items():
         if message.layout.get(name) != value:
             raise InputError(f"layout.{name} must be {value} by schema and uploads")

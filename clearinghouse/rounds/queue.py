@@ -20,7 +20,7 @@ from clearinghouse.store.records import Request
 from clearinghouse.store.work_records import Job
 from clearinghouse.worker import KINDS, JobFailedError
 
-PROTOCOL = "3"
+PROTOCOL = "4"
 """Version of the jobs' arguments, results and messages. Raise it with any change of them: jobs of
 another version are left to workers of that version."""
 

@@ -34,11 +34,16 @@ class Submitted:
     answer: ModelSubmitAnswer
     schema: Schema
     bins: int
+    packed: bool
 
 
 def sealed_set(tx: Tx, request: Request) -> SealValset:
     """The sealed validation set of a request."""
     return SealValset.model_validate(json.loads(tx.cohorts.valset(request.valset_id).body))
+
+
+def _is_packed(tx: Tx, request: Request) -> bool:
+    return "strips" in sealed_set(tx, request).layout
 
 
 def schema_of(tx: Tx, request: Request) -> Schema:
@@ -60,6 +65,7 @@ def ask_models(tx: Tx, desk: Desk, request: Request, _found: bool, _result: None
         schema_id=tx.cohorts.valset(request.valset_id).schema_id,
         published_bins=published_bins(sealed_set(tx, request).size_class),
         bid=bids.is_wanted(request),
+        packed=_is_packed(tx, request),
     )
     deadline = int(desk.clock.now()) + request.terms.deadlines.model_s
     for org_id in request.terms.developer_ids:
@@ -84,6 +90,7 @@ def submitted(tx: Tx, request: Request) -> Submitted | None:
                 task.answer,
                 schema_of(tx, request),
                 published_bins(sealed_set(tx, request).size_class),
+                _is_packed(tx, request),
             )
     return None
 
@@ -100,6 +107,7 @@ def inspect(desk: Desk, _request: Request, found: Submitted) -> dict[str, Any]:
             "model": found.answer.model_blob,
             "schema": found.schema.to_dict(),
             "published_bins": found.bins,
+            "packed": found.packed,
         },
     )
 

@@ -116,6 +116,7 @@ def valset(record: Valset) -> ValsetView:
         size_class=sealed.size_class,
         level=sealed.level,
         commitment=sealed.commitment,
+        packed="strips" in sealed.layout,
     )
 
 

@@ -5,6 +5,7 @@ The same search finds the values in the process of the party that owns them, so 
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import canary
@@ -118,6 +119,20 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, se
         record_bodies=bodies,
     )
     return found
+
+
+def test_the_search_finds_every_form_at_every_offset(tmp_path: Path) -> None:
+    planted = Planted("somebody", 57, 46)
+    search = canary.Search(planted.canaries)
+    noise = np.random.default_rng(0).bytes(3 * canary.CHUNK)
+    assert search.in_tree(tmp_path) == set()
+    for item in planted.canaries:
+        for form in item.forms:
+            for offset in (0, 1, 1000, 1001, canary.CHUNK - 3, len(noise)):
+                (tmp_path / "file").write_bytes(noise[:offset] + form + noise[offset:])
+                assert search.in_tree(tmp_path) == {item.name}, (item.name, offset)
+    (tmp_path / "file").write_bytes(noise)
+    assert search.in_tree(tmp_path) == set()
 
 
 def test_it_was_searched_after_every_step(searched: dict[str, dict[str, set[str]]]) -> None:

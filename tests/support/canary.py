@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 CHUNK = 2**17
 SKIPPED = ("[vvar]", "[vsyscall]", "[vdso]")
 
@@ -97,8 +99,16 @@ class Search:
     """Looks for canaries in memory and files; a piece that it saw clean it does not read twice."""
 
     def __init__(self, canaries: Iterable[Canary]) -> None:
-        self._canaries = list(canaries)
         self._clean: set[bytes] = set()
+        # Whatever a form begins with, at every offset, in two passes: one pass for each of two
+        # dozen forms takes ten times as long.
+        self._begins = np.zeros(2**16, np.bool_)
+        self._forms: dict[int, list[tuple[bytes, str]]] = {}
+        for canary in canaries:
+            for form in canary.forms:
+                pair = int.from_bytes(form[:2], "little")
+                self._begins[pair] = True
+                self._forms.setdefault(pair, []).append((form, canary.name))
 
     def in_process(self, pid: int) -> set[str]:
         """Names of the canaries in the memory of a process."""
@@ -118,14 +128,20 @@ class Search:
             digest = hashlib.sha256(chunk).digest()
             if digest in self._clean:
                 continue
-            here = {
-                canary.name
-                for canary in self._canaries
-                if any(form in chunk for form in canary.forms)
-            }
+            here = self._names_in(chunk)
             found |= here
             if not here:
                 self._clean.add(digest)
+        return found
+
+    def _names_in(self, chunk: bytes) -> set[str]:
+        found: set[str] = set()
+        for start in (0, 1):
+            pairs = np.frombuffer(chunk, "<u2", (len(chunk) - start) // 2, start)
+            for place in np.flatnonzero(self._begins[pairs]).tolist():
+                for form, name in self._forms[int(pairs[place])]:
+                    if chunk.startswith(form, start + 2 * place):
+                        found.add(name)
         return found
 
 

@@ -5,7 +5,6 @@ so that a withdrawal can come between any two.
 """
 
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +107,7 @@ class Market:
     def run(self, most: int = 3000) -> None:
         """Make the server's moves until there is none, waiting for jobs that workers do."""
         for _ in range(most):
+            seen = self.desk.bell.count
             if self.step() in ("score", "settle", "audit"):
                 return
             with self.desk.store.read() as tx:  # before the look: a job may end in between
@@ -116,7 +116,7 @@ class Market:
                 continue
             if not waits:
                 return
-            time.sleep(0.01)
+            self.desk.bell.wait(seen, 1.0)
         raise AssertionError("the request moves without an end")
 
     def step(self) -> str:

@@ -215,13 +215,14 @@ class Stage:
         n: int = 30,
         run_id: str = "run",
         coins: Sequence[int] = (),
+        strips: Sequence[int] = (),
     ) -> None:
         rng = np.random.default_rng(n)
         sizes = [column.size for column in model.columns]
         self.columns = rng.integers(0, sizes, (n, len(sizes)))
         self.labels = rng.integers(0, 2, n)
         self.holder, self.model, self.coins = holder, model, coins
-        self.sealed = holder.seal(self.columns, self.labels, 2)
+        self.sealed = holder.seal(self.columns, self.labels, 2, strips=strips)
         self.start(run_id)
 
     def start(self, run_id: str) -> None:

@@ -35,6 +35,19 @@ PROVIDERS = {"a": (120, 0, 1_000_000), "b": (70, 8, 1_500_000)}
 ROLES = ("api", "worker", "h", *PROVIDERS, "d")
 
 
+JOURNAL = {"event", "level", "timestamp", "request", "step", "move", "seconds", "job", "ok"}
+JOURNAL |= {"call", "id", "attempt", "method", "route", "status", "worker", "kind"}
+
+
+def check_journal(path):
+    """Ids, steps and durations: nothing else ever gets into a server's own log. Its events."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert set().union(*lines) <= JOURNAL
+    events = {line["event"] for line in lines}
+    assert "moved" in events
+    return events
+
+
 # ---------------------------------------------------------------- what children do
 
 

@@ -49,32 +49,73 @@ def cli(capsys, monkeypatch) -> Callable[..., Outcome]:
     return call
 
 
+class Served:
+    """`clearinghouse serve` on a free loopback port, while tests of this folder run.
+
+    It looks for work several times a second, and would do so beside all tests that come after.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self._log = folder / "data", folder / "log"
+        self._child: subprocess.Popen[str] | None = None
+        self._url = ""
+
+    def start(self) -> str:
+        """Its address; it is started if it does not run."""
+        if self._child is None:
+            arguments = ["serve", "--data", str(self.data), "--port", "0", "--json"]
+            arguments += ["--parent", str(os.getpid())]
+            with self._log.open("a") as log:
+                self._child = subprocess.Popen(
+                    COMMAND + arguments,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env=ENVIRONMENT,
+                )
+            assert self._child.stdout is not None
+            line = self._child.stdout.readline()
+            assert line, self._log.read_text()[-2000:]
+            self._url = json.loads(line)["url"]
+        return self._url
+
+    def stop(self) -> None:
+        """End it; its folder stays."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.terminate()
+            child.wait(timeout=60)
+            if child.stdout is not None:
+                child.stdout.close()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Other tests need no server."""
+        if Path(__file__).parent not in item.path.parents:
+            self.stop()
+
+
 @pytest.fixture(scope="session")
-def server_data(server, tmp_path_factory) -> Path:
+def served(request, tmp_path_factory) -> Iterator[Served]:
+    """The server of these tests."""
+    made = Served(tmp_path_factory.mktemp("served"))
+    request.config.pluginmanager.register(made)
+    yield made
+    request.config.pluginmanager.unregister(made)
+    made.stop()
+
+
+@pytest.fixture
+def server(served) -> str:
+    """The address of the server."""
+    return served.start()
+
+
+@pytest.fixture
+def server_data(served, server) -> Path:
     """The folder of the server, with its key."""
-    (key,) = tmp_path_factory.getbasetemp().glob("served[0-9]*/data/server.key")
-    return key.parent
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[str]:
-    """The address of `clearinghouse serve` on a free loopback port."""
-    folder = tmp_path_factory.mktemp("served")
-    arguments = ["serve", "--data", str(folder / "data"), "--port", "0", "--json"]
-    arguments += ["--parent", str(os.getpid())]
-    with (folder / "log").open("w") as log:
-        child = subprocess.Popen(
-            COMMAND + arguments, stdout=subprocess.PIPE, stderr=log, text=True, env=ENVIRONMENT
-        )
-    try:
-        assert child.stdout is not None
-        line = child.stdout.readline()
-        assert line, (folder / "log").read_text()[-2000:]
-        yield json.loads(line)["url"]
-    finally:
-        child.terminate()
-        child.wait(timeout=60)
-        child.stdout.close()
+    assert (served.data / "server.key").is_file()
+    return served.data
 
 
 @pytest.fixture(scope="session")

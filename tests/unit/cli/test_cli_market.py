@@ -178,7 +178,11 @@ def check_key(shell, cli, home: Path, valset: str, told: dict[str, Any]) -> None
     assert ok(cli("valset", "show", "--home", home, "--json"))["id"] == again["id"]
     spent = ok(cli("budget", "show", "--home", home, "--json"))
     assert spent["spent"] == told["spent"] == again["spent"]
-    assert "is spent as before" in cli("valset", "reseal", "--home", home).out
+    shown = cli("valset", "show", "--home", home).out
+    assert "packed" not in shown
+    assert "is spent as before" in cli("valset", "reseal", "--packed", "--home", home).out
+    shown = cli("valset", "show", "--home", home).out
+    assert "packed: at most 585 rows, for everybody to see, and scored by linear" in shown
 
 
 def check_quote(cli, home: Path, source_id: str, folder: Path) -> None:

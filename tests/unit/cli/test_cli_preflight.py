@@ -58,6 +58,7 @@ def told(cli: Any, model: object, schema: Path) -> dict[str, Any]:
     assert (found.code, found.errors) == (0, [])
     value: dict[str, Any] = found.value
     assert value["exact_counts_match"] is True
+    assert value["fits_packed_sets"] is (value["kind"] in ("linear", "additive"))
     assert value["epsilon_spent"] == "0.00"
     assert value["synthetic_rows"] == ROWS
     assert value["score_bits"] >= 12

@@ -118,6 +118,11 @@ class World:
 
     def gather(self, **terms):
         """Register everybody, seal, publish, open the request."""
+        self.gather_sellers()
+        self.gather_hospital("h", **terms)
+
+    def gather_sellers(self):
+        """Providers that have published, and developers."""
         for name, rows, shift, ask in (("a", 120, 0, 1_000_000), ("b", 70, 8, 1_500_000)):
             table = make_table(self.folder, self.schema, name, rows, shift, seed=len(name) + rows)
             source = SourceTerms(64, ask, EXACT, EXACT)
@@ -127,12 +132,15 @@ class World:
             self.developers.append(
                 Developer(recipe, *self.connect(f"dev-{recipe}"), self.schema, make)
             )
-        table = self.patients or make_table(self.folder, self.schema, "h", 100, 3, seed=5)
-        self.hospital = Hospital("h", *self.connect("h"), table, self.limits)
         for provider in self.providers:
             provider.publish()
         for developer in self.developers:
             developer.register()
+
+    def gather_hospital(self, name, **terms):
+        """A hospital that has sealed its set and opened a request."""
+        table = self.patients or make_table(self.folder, self.schema, "h", 100, 3, seed=5)
+        self.hospital = Hospital(name, *self.connect(name), table, self.limits)
         self.hospital.register()
         self.hospital.seal()
         self.request_id = self.hospital.open_request(

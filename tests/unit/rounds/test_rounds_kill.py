@@ -1,6 +1,9 @@
-"""kill -9 at any moment: after a restart the request goes on and everything happened once."""
+"""kill -9 at any moment: after a restart the request goes on and everything happened once.
 
-import json
+These are long; in the default run the market of forty kills (test_rounds_mortal.py) kills server
+and worker at every point, and test_rounds_pool.py workers with their capped processes.
+"""
+
 import os
 import signal
 import socket
@@ -10,6 +13,7 @@ import threading
 
 import jobs
 import pytest
+from killing import check_journal
 
 from clearinghouse.client.transport import make_client
 from clearinghouse.log.verify import export_log, verify_log_directory
@@ -60,8 +64,7 @@ class Server:
 
 
 COMPUTES = "job.claimed=wait:3@3"
-"""A worker's third job takes so long that the server is seen, and killed, while it computes; the
-forty kills of the default run add every point, and the long run every moment, waiting or not."""
+"""A worker's third job takes so long that the server is seen, and killed, while it computes."""
 
 
 def moment(sentence):
@@ -71,9 +74,10 @@ def moment(sentence):
     return sentence.split(") ", 1)[-1]
 
 
-@pytest.mark.parametrize(("most", "least"), [(1, 1), pytest.param(99, 12, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("most", "least"), [(1, 1), (99, 12)])
 def test_killed_while_it_waits_and_while_it_computes(tmp_path, make_world, most, least):
-    """The server is killed while it computes, or (long) when it first waits for anything new."""
+    """The server is killed while it computes, or whenever it first waits for anything new."""
     server = Server(tmp_path, CLEARINGHOUSE_WORKERS="1")
     server.start(COMPUTES if most == 1 else "")
     with make_client(f"http://127.0.0.1:{server.port}") as client:
@@ -100,7 +104,7 @@ def test_killed_while_it_waits_and_while_it_computes(tmp_path, make_world, most,
         assert least <= kills <= most
         check(world, tmp_path)
     assert server.kill(signal.SIGTERM) == -signal.SIGTERM
-    check_journal(tmp_path / "server.log")
+    assert "job" in check_journal(tmp_path / "server.log")
 
 
 API_POINTS = (
@@ -186,17 +190,6 @@ def test_a_market_whose_server_and_worker_die_at_every_point(tmp_path, make_worl
         assert tx.jobs.open() == ()
         assert max(job.attempts for job in found) <= 3
     store.close()
-
-
-JOURNAL = {"event", "level", "timestamp", "request", "step", "move", "seconds", "job", "ok"}
-JOURNAL |= {"call", "id", "attempt", "method", "route", "status", "worker", "kind"}
-
-
-def check_journal(path):
-    """Ids, steps and durations; nothing else ever gets into the server's own log."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {line["event"] for line in lines} >= {"moved", "job"}
-    assert set().union(*lines) <= JOURNAL
 
 
 def check(world, folder):

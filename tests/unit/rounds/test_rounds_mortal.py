@@ -8,7 +8,7 @@ answer a run is lost for good, and that is said.
 import random
 
 import pytest
-from killing import PROVIDERS, Mortals
+from killing import PROVIDERS, Mortals, check_journal
 
 from clearinghouse.failpoints import POINTS
 from clearinghouse.store.store import Store
@@ -78,6 +78,7 @@ def test_forty_kills_in_one_market_lose_double_and_hide_nothing(tmp_path):
     assert found.notes == ()
     planned = {spec.partition("=")[0] for specs in ONE_MARKET.values() for spec in specs}
     assert set(hits) == planned
+    check_journal(tmp_path / "api.log")
 
 
 @pytest.mark.long

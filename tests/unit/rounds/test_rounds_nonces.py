@@ -103,7 +103,7 @@ def test_every_seed_and_nonce_is_in_the_log_before_it_is_used(market_of_coins):
 
 def test_developers_that_do_not_open_their_nonce_end_their_own_runs_only(world, monkeypatch):
     """One never reveals, one reveals what opens nothing; the third is scored."""
-    world.recipes = ("logistic", "gam", "trees")
+    world.recipes = ("trees", "gam", "logistic")
     world.gather()
     silent, false, other = world.developers
 

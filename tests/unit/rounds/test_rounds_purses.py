@@ -1,8 +1,5 @@
 """Purses in the running rounds: contest, procurement with sealed bids, floors, quotas."""
 
-import json
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +9,7 @@ from clearinghouse.client.hospital import HospitalTerms
 from clearinghouse.errors import InputError
 from clearinghouse.messages.intake import Fairness, Purse, SealValset
 from clearinghouse.messages.results import LogView, RunList, StatementView
-from clearinghouse.replay_jobs import score_replay
-from clearinghouse.rounds import awards, disputes, findings
+from clearinghouse.rounds import awards
 from clearinghouse.rounds.opening import check_purse
 from clearinghouse.schema import parse_schema
 from secure_eval.noise import noise_variance
@@ -237,7 +233,6 @@ def test_a_procurement_with_sealed_bids_a_floor_and_a_quota(world):
     assert kinds.index("bid.revealed") > max(
         i for i, kind in enumerate(kinds) if kind in ("bid.committed", "run.released")
     )
-    check_replay(world, owner[dear.org_id].id)
     with world.desk.store.read() as tx:
         valset_id = tx.requests.get(world.request_id).valset_id
         assert tx.runs.count_of_owner(valset_id, cheap.org_id) == 1
@@ -252,33 +247,3 @@ def procured(considered, threshold, purse):
         if item["fair"] and item["determined"] and item["bound_micro"] >= threshold
     )
     return {able[0][1]: able[1][0] if len(able) > 1 else purse} if able else {}
-
-
-def disputed(world):
-    with world.desk.store.read() as tx:
-        return tx.disputes.of(world.request_id)
-
-
-def check_replay(world, run_id):
-    """A disputed score and target are made again byte for byte; a changed count is found."""
-    with world.desk.store.write() as tx:
-        request = tx.requests.get(world.request_id)
-        target = tx.runs.of(request.id, "target")[0].id
-        for subject, reason in ((run_id, "score"), (target, "test")):
-            disputes.open_dispute(
-                tx, world.desk, request, subject, reason, {}, respondent_id=request.org_id
-            )
-    world.desk.bell.ring()
-    end = time.monotonic() + 300
-    while not all(item.finding for item in disputed(world)):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    with world.desk.store.read() as tx:
-        found = {item.subject: json.loads(item.finding) for item in tx.disputes.of(request.id)}
-        run = next(item for item in tx.runs.of(request.id, "score") if item.id == run_id)
-        _, arguments = findings._replay(tx, request, run)
-    assert [found[name]["verdict"] for name in (run_id, target)] == ["reproduced"] * 2
-    counts = [list(row) for row in run.result["counts"]]
-    counts[0][0] += 1
-    told = score_replay(world.desk.blobs, {**arguments, "counts": counts})
-    assert (told["verdict"], told["fault"]) == ("not reproduced", "evaluator")

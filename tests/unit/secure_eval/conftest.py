@@ -122,13 +122,19 @@ def play(key_holder: KeyHolder) -> Callable[..., Played]:
         extra_columns: int = 0,
         column_map: Sequence[int] | None = None,
         key: KeyHolder = key_holder,
+        strips: Sequence[int] = (),
     ) -> Played:
         groups = {n: (np.asarray(c), k) for n, (c, k) in (groups or {}).items()}
         where = list(range(len(model.columns))) if column_map is None else list(column_map)
         upload = np.zeros((len(labels), len(model.columns) + extra_columns), np.int64)
         upload[:, where] = columns
         sealed = key.seal(
-            upload, labels, n_labels, groups=groups, max_rows_per_block=rows_per_block
+            upload,
+            labels,
+            n_labels,
+            groups=groups,
+            max_rows_per_block=rows_per_block,
+            strips=strips,
         )
         keys = key.public_keys()
 

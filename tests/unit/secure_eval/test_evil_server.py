@@ -154,7 +154,8 @@ def test_stripped_noise_shows_exact_counts_until_the_replay(
     replies = played.agent_before("replies").replies(openings)
     counts, _ = played.expected(np.zeros(CELLS, np.int64))
     assert np.array_equal(server.release(replies).counts, counts), "measured: exact counts"
-    assert not np.array_equal(played.opened.counts, counts)
+    noise = played.agent.noise.reshape(counts.shape)  # 0 in all four cells once in 300 runs
+    assert np.array_equal(played.opened.counts, counts + noise)
     assert refuted_by_replay(remade, openings)
     found = replay(transcript(played, messages={"openings": openings, "replies": replies}))
     assert (found.reproduced, found.message, found.fault) == (False, "openings", "evaluator")

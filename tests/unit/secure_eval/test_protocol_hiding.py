@@ -136,7 +136,7 @@ def models(linear_model: Callable, tree_model: Callable) -> dict[str, IntegerMod
     }
 
 
-KINDS = ["linear", "additive", "trees of depth 3", "one tree of depth 4", "a number"]
+KINDS = ["linear", "additive", "trees of depth 3", "one tree of depth 4", "a number", "packed"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,12 +144,15 @@ KINDS = ["linear", "additive", "trees of depth 3", "one tree of depth 4", "a num
 def test_every_opening_of_a_run_is_hidden(
     key_holder: KeyHolder, models: dict[str, IntegerModel], kind: str
 ) -> None:
+    packed = kind == "packed"
+    kind = "additive" if packed else kind
     model, rng = models[kind].with_edges([0, 16, 32]), np.random.default_rng(1)
     labels = 1 if kind == "a number" else 2
     columns = rng.integers(0, [column.size for column in model.columns], (60, len(model.columns)))
     codes = rng.integers(0, labels, 60)
     groups = {"sex": (rng.integers(0, 2, 60), 2)}
-    sealed = key_holder.seal(columns, codes, labels, groups=groups)
+    strips = (1,) * len(model.columns) if packed else ()
+    sealed = key_holder.seal(columns, codes, labels, groups=groups, strips=strips)
     inputs = (key_holder.public_keys(), sealed.layout, sealed.blobs, model)
     server = CheckedScoringRun(*inputs, range(len(model.columns)), SEED, "run", NONCES[0])
     agent = CheckedAgentRun(key_holder, sealed.layout, codes[sealed.order], "run", bins=model.bins)
@@ -172,11 +175,13 @@ def test_every_opening_of_a_run_of_classes_is_hidden(
     check(listened(key_holder, server, agent, lambda message: split_parts(message, 3)))
 
 
+@pytest.mark.parametrize("strips", [(), (2,)])
 @pytest.mark.usefixtures("unflooded")
-def test_the_tests_of_an_upload_are_hidden(key_holder: KeyHolder) -> None:
+def test_the_tests_of_an_upload_are_hidden(key_holder: KeyHolder, strips: tuple[int, ...]) -> None:
     rng = np.random.default_rng(3)
     bits = np.sort(rng.integers(0, 2, (40, 2)))[:, ::-1]
-    sealed = key_holder.seal(bits, rng.integers(0, 2, 40), 2, rng.integers(0, 3, 40), 3)
+    labels, cells = rng.integers(0, 2, 40), rng.integers(0, 3, 40)
+    sealed = key_holder.seal(bits, labels, 2, cells, 3, strips=strips)
     checks = UploadChecks(
         key_holder.public_keys(),
         sealed.layout,

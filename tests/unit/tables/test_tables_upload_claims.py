@@ -1,5 +1,7 @@
 """What the server has tested of an upload holds for every honest one and breaks with every lie."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from clearinghouse.tables import read_table
 from clearinghouse.upload_claims import claims
 from secure_eval.layout import Layout
 from secure_eval.params import PARAMETERS
+from secure_eval.strip_checks import StripChecks
 
 P = PARAMETERS.plain_modulus
 SCHEMA = parse_schema(
@@ -91,6 +94,19 @@ def test_honest_rows_satisfy_all_claims(sealed):
     for forms in found.partitions:  # each row is in one part of each partition
         total = sum(values(form, slots) for form in forms)
         assert (total == slots[layout.valid_part]).all()
+
+
+def test_what_is_multiplied_shares_a_strip_of_a_packed_set(sealed):
+    layout, _ = sealed
+    sizes = model_columns.strips(SCHEMA)
+    assert sizes == [2, 4, 1, 11, 1, 10, 1, 3]
+    packed = replace(layout, strips=tuple(sizes))
+    found = claims(SCHEMA, LEVEL, packed)
+    assert found == claims(SCHEMA, LEVEL, layout)
+    StripChecks(packed, found.partitions, found.relations)
+    apart = replace(layout, strips=(1,) * layout.columns)
+    with pytest.raises(ValueError, match="the columns of a partition must share a strip"):
+        StripChecks(apart, found.partitions, found.relations)
 
 
 def test_every_changed_bit_cell_and_subgroup_breaks_a_claim(sealed):

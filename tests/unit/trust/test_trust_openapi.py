@@ -293,7 +293,7 @@ def damaged(draw: st.DrawFn, message: dict[str, Any]) -> dict[str, Any]:
 
 @given(data=st.data())
 @settings(
-    max_examples=400,
+    max_examples=250,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
