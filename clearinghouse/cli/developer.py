@@ -11,12 +11,13 @@ from clearinghouse.cli.options import Result, columns
 from clearinghouse.cli.profile import Session, known_requests
 from clearinghouse.client.developer import TRAINING_SET, Developer
 from clearinghouse.client.recipes import RECIPES, ModelSource, onnx_source, recipe_source
+from clearinghouse.client.waiting import waiting_deliveries
 from clearinghouse.documents import shown
 from clearinghouse.errors import InputError
-from clearinghouse.messages.deliveries import ReceiveAnswer, ReceiveTask
+from clearinghouse.messages.deliveries import ReceiveAnswer
 from clearinghouse.messages.intake import RequestView
 from clearinghouse.messages.results import RunList
-from clearinghouse.messages.tasks import ModelSubmitAnswer, TaskList
+from clearinghouse.messages.tasks import ModelSubmitAnswer
 from clearinghouse.money import parse_money
 from clearinghouse.schema import Schema
 from clearinghouse.tables import Table
@@ -66,15 +67,15 @@ def _developer(
 def list_deliveries(session: Session) -> Result:
     """What waits to be opened, and the training sets that were."""
     session.org_id()
-    tasks = session.transport.get("/agent/tasks", TaskList).tasks
     rows = [["request", "state", "deliveries", "records"]]
     waiting = []
-    for view in tasks:
-        if isinstance(view.task, ReceiveTask):
-            real = sum(ref.real for ref in view.task.deliveries)
-            sources = [ref.source_id for ref in view.task.deliveries]
-            waiting.append({"request_id": view.request_id, "sources": sources, "records": real})
-            rows.append([view.request_id, "to open", str(len(sources)), str(real)])
+    for found in waiting_deliveries(session.transport):
+        real = sum(ref.real for ref in found.there)
+        sources = [ref.source_id for ref in found.there]
+        entry = {"request_id": found.request_id, "sources": sources, "records": real}
+        waiting.append({**entry, "withdrawn": [ref.source_id for ref in found.withdrawn]})
+        gone = f" ({len(found.withdrawn)} withdrawn)" if found.withdrawn else ""
+        rows.append([found.request_id, "to open", f"{len(sources)}{gone}", str(real)])
     opened = []
     for request_id in known_requests(session.keystore):
         path = session.keystore.path(f"requests/{request_id}/{TRAINING_SET}")
@@ -175,7 +176,8 @@ def submit(
             f"{item['request_id']}: '{item['name']}' submitted, sha256 {item['sha256']}"
             for item in found
         )
-        words += "\nnext: clearinghouse run list"
+        again = "" if wait else "this command again, as the run asks for its nonce midway; then "
+        words += f"\nnext: {again}clearinghouse run list"
     else:
         words = "no request asks this developer for a model yet. Repeat this later, or give --wait"
     return {"submitted": found}, words

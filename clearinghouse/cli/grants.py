@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from clearinghouse.cli.options import Result, columns
+from clearinghouse.cli.options import Result, columns, some
 from clearinghouse.cli.profile import Session, check_id
 from clearinghouse.client.consents import Consents, GrantTerms, record_columns
 from clearinghouse.consent import DEVELOPERS, DISCLOSURE, PURPOSES
@@ -209,9 +209,11 @@ def leave(session: Session) -> Result:
 
 def withdrawal_words(view: WithdrawalView) -> str:
     """What a withdrawal did, as lines."""
-    lines = [f"{len(view.requests)} running requests go on without it"]
+    goes = "goes" if len(view.requests) == 1 else "go"
+    lines = [f"{some(len(view.requests), 'running request')} {goes} on without it"]
     if view.notices:
-        lines.append(f"{view.notices} recipients were asked to delete what they have read")
+        was = "was" if view.notices == 1 else "were"
+        lines.append(f"{some(view.notices, 'recipient')} {was} asked to delete what was read")
     if view.models:
         lines.append(f"models trained on it are flagged for good: {', '.join(view.models)}")
     return "\n".join(lines)

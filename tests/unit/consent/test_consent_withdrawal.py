@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from consenting import POINTS
 
+from clearinghouse.client.waiting import waiting_deliveries
 from clearinghouse.errors import NoGrantError, RefusedError
 from clearinghouse.messages.consent import DeliveryList, GrantList, Training, TrainingView
 from clearinghouse.messages.results import ClearingView, OrderList, PriceList, RunList, TargetView
@@ -274,3 +275,15 @@ def test_a_provider_seals_nothing_once_it_has_left_whatever_the_server_asks(mark
     assert provider.keystore.read("rows.seed") is not None  # wiped once the server knows
     provider.withdraw()
     assert provider.keystore.read("rows.seed") is None
+
+
+def test_what_was_taken_back_before_it_was_opened_is_not_listed_as_waiting(market):
+    market.to("delivered")
+    transport = market.developers["ada"].transport
+    (before,) = waiting_deliveries(transport)
+    assert {ref.source_id for ref in before.there} == set(market.sources.values())
+    assert before.withdrawn == ()
+    market.providers["a"].withdraw()
+    (after,) = waiting_deliveries(transport)
+    assert [ref.source_id for ref in after.there] == [market.sources["b"]]
+    assert [ref.source_id for ref in after.withdrawn] == [market.sources["a"]]
