@@ -156,17 +156,22 @@ def submit(
         say: Takes events.
         stop: Ends the waiting.
         wait: Wait until a model was submitted (to this request, if one is named) and scored: its
-            nonce is asked for in the middle of the run.
+            nonce is asked for in the middle of the run. One that was submitted before counts where
+            its nonce is asked for now, or its request is named.
         request: Id of the request that is waited for.
     """
     worker = Worker(developer, say, SUBMIT)
 
     def finished() -> bool:
         found = _submitted(developer, worker, request)
-        return bool(found) and all(_has_ended(developer, item) for item in found)
+        earlier = _earlier(worker, request) - {item["request_id"] for item in found}
+        ended = [_has_ended(developer, item["request_id"], item["sha256"]) for item in found]
+        ended += [_has_ended(developer, request_id) for request_id in sorted(earlier)]
+        return bool(ended) and all(ended)
 
     if wait:
-        worker.watch(stop, finished)
+        if not finished():
+            worker.watch(stop, finished)
     else:
         while worker.once(stop):  # a delivery that was opened may be followed by its model's task
             stop.wait(1.0)
@@ -178,23 +183,31 @@ def submit(
         )
         again = "" if wait else "this command again, as the run asks for its nonce midway; then "
         words += f"\nnext: {again}clearinghouse run list"
+    elif wait and not stop.is_set():
+        words = (
+            "the model was submitted before, and its run has ended\nnext: clearinghouse run list"
+        )
     else:
         words = "no request asks this developer for a model yet. Repeat this later, or give --wait"
     return {"submitted": found}, words
 
 
-def _has_ended(developer: Developer, item: dict[str, Any]) -> bool:
-    """Whether the run of a submitted model needs the developer no more."""
-    path = f"/requests/{item['request_id']}"
+def _has_ended(developer: Developer, request_id: str, digest: str | None = None) -> bool:
+    """Whether the run of a submitted model, or of all of them, needs the developer no more."""
+    path = f"/requests/{request_id}"
     if developer.transport.get(path, RequestView).state != "running":
         return True
     runs = developer.transport.get(f"{path}/runs", RunList).runs
-    own = [run for run in runs if (run.org_id, run.model_digest) == _names(developer, item)]
+    own = [run for run in runs if run.org_id == developer.org_id]
+    own = [run for run in own if digest in (None, run.model_digest)]
     return bool(own) and all(run.state != "running" for run in own)
 
 
-def _names(developer: Developer, item: dict[str, Any]) -> tuple[str, str]:
-    return developer.org_id, str(item["sha256"])
+def _earlier(worker: Worker, request: str | None) -> set[str]:
+    """Requests whose model this or an earlier command submitted: the named one, or by the nonce."""
+    if request is not None:
+        return {request}
+    return {view.request_id for view in worker.done.values() if view.task.kind == "nonce.reveal"}
 
 
 def _submitted(developer: Developer, worker: Worker, request: str | None) -> list[dict[str, Any]]:

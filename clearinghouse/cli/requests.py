@@ -155,8 +155,8 @@ def _standing(view: RequestView) -> str:
     ]
     if view.state == "running":
         lines.append(
-            f"  {view.done_tasks} tasks are answered, {view.open_tasks} are open; "
-            f"{len(view.jobs)} jobs of the clearinghouse are open"
+            f"  {some(view.done_tasks, 'task')} answered, {view.open_tasks} open; "
+            f"{some(len(view.jobs), 'job')} of the clearinghouse open"
         )
     lines += [f"  waits for {who}" for who in view.waiting_for]
     lines += [f"  note: {note}" for note in view.notes]

@@ -142,6 +142,8 @@ def test_a_market_runs_by_hand_to_a_receipt_that_verifies(
     check_outcomes(cli, hospital, shown)
     check_receipt(shell, cli, developer, submitted, tmp_path)
     check_developer(cli, developer, opened["id"], shown)
+    again = ("model", "submit", "logistic", "--wait", "--request", opened["id"])
+    assert ok(cli(*again, "--json", "--home", developer)) == {"submitted": []}  # it is over
     spent = cli("budget", "show", "--home", hospital).out
     assert "epsilon 1.50 of 3.00 spent" in spent
     told = ok(cli("budget", "show", "--home", hospital, "--json"))
