@@ -119,12 +119,21 @@ def find(grants: Iterable[Grant], use: Use) -> Grant:
     for grant, reason in zip(known, reasons, strict=True):
         if not reason:
             return grant
-    raise NoGrantError(refusal(use.source_id, known, reasons))
+    raise NoGrantError(refusal(use, known, reasons))
 
 
-def refusal(source_id: str, known: Sequence[Grant], reasons: Sequence[tuple[str, ...]]) -> str:
-    """Why none of these grants helps, in one sentence."""
+def refusal(use: Use, known: Sequence[Grant], reasons: Sequence[tuple[str, ...]]) -> str:
+    """Why none of these grants helps, in one sentence; between these parties rather than others."""
     if not known:
-        return f"no grant of {source_id} exists, and without one nothing is delivered"
-    grant, reason = min(zip(known, reasons, strict=True), key=lambda pair: len(pair[1]))
-    return f"no grant of {source_id} covers this; of {grant.id}: {'; '.join(reason)}"
+        return f"no grant of {use.source_id} exists, and without one nothing is delivered"
+
+    def distance(pair: tuple[Grant, tuple[str, ...]]) -> tuple[int, bool, bool]:
+        grant, reason = pair
+        return (
+            len(reason),
+            grant.sender != use.sender,
+            grant.recipient not in (use.recipient, DEVELOPERS),
+        )
+
+    grant, reason = min(zip(known, reasons, strict=True), key=distance)
+    return f"no grant of {use.source_id} covers this; of {grant.id}: {'; '.join(reason)}"

@@ -20,6 +20,7 @@ import json
 import os
 import pwd
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -242,6 +243,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if os.geteuid() != 0:
         raise SystemExit("network namespaces need root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed then, too
     hosts, started = Hosts3(), time.monotonic()
     with ExitStack() as stack:
         stack.callback(hosts.remove)
