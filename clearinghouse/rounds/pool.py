@@ -76,14 +76,24 @@ class Pool:
         self._watch = Watch(store, settings)
 
     def start(self) -> None:
-        """Begin: announce this worker, then take jobs."""
+        """Begin: announce this worker, then take jobs.
+
+        A process that froze while it wrote holds the writers' lock until the database gives up on
+        it: whoever comes to help must outwait that.
+
+        Raises:
+            TryAgainError: The database is away for long.
+        """
         if not self._slots:
             return
-        with self.store.write() as tx:
-            tx.workers.add(self._record("working"))
+        self.write(self._announce)
         self._heart.start()
         for slot in self._slots:
             slot.start()
+
+    def _announce(self, tx: Tx) -> bool:
+        tx.workers.add(self._record("working"))
+        return True
 
     def drain(self, seconds: float) -> bool:
         """Take no further job and wait for those at work; whether all have ended in time."""

@@ -27,6 +27,9 @@ from clearinghouse.errors import InputError
 LOCK_WAIT_S = 10
 STATEMENT_S = 30
 IDLE_S = 60
+WRITER_IDLE_S = 20
+"""So long a process that froze in the middle of a transaction keeps all others from writing."""
+
 CONNECT_S = 5
 READERS = 40
 """As many as the web framework has threads, so that none waits for a connection."""
@@ -72,7 +75,13 @@ def is_sqlite(url: str) -> bool:
 def writer(url: str) -> Engine:
     """An engine whose transactions hold the write lock from their first moment."""
     if not is_sqlite(url):
-        engine = _postgresql(url, "READ COMMITTED", statement_s=STATEMENT_S, lock_s=LOCK_WAIT_S)
+        engine = _postgresql(
+            url,
+            "READ COMMITTED",
+            statement_s=STATEMENT_S,
+            lock_s=LOCK_WAIT_S,
+            idle_s=WRITER_IDLE_S,
+        )
         event.listen(engine, "begin", _begin_locked)
         return engine
     engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
@@ -141,11 +150,18 @@ def scrub(writer: Engine) -> bool:
 
 
 def _postgresql(
-    url: str, isolation: Any, *, statement_s: int, lock_s: int, connections: int = 2, more: str = ""
+    url: str,
+    isolation: Any,
+    *,
+    statement_s: int,
+    lock_s: int,
+    idle_s: int | None = None,
+    connections: int = 2,
+    more: str = "",
 ) -> Engine:
     options = (
         f"-c statement_timeout={statement_s}s -c lock_timeout={lock_s}s "
-        f"-c idle_in_transaction_session_timeout={IDLE_S}s {more}"
+        f"-c idle_in_transaction_session_timeout={idle_s or IDLE_S}s {more}"
     )
     kept = min(connections, IDLE_READERS)
     return create_engine(

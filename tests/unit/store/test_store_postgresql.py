@@ -50,7 +50,7 @@ def test_every_connection_has_limits(store):
         "transaction_isolation": "read committed",
         "statement_timeout": "30s",
         "lock_timeout": "10s",
-        "idle_in_transaction_session_timeout": "1min",
+        "idle_in_transaction_session_timeout": "20s",
         "synchronous_commit": "off",  # the server's choice, here that of the tests
     }
     assert answer(store, "SHOW transaction_isolation") == "repeatable read"
@@ -126,7 +126,7 @@ def test_a_writer_gives_up_waiting_for_another_process(ready_postgres, monkeypat
 
 
 def test_a_frozen_holder_of_the_lock_loses_it(ready_postgres, monkeypatch):
-    monkeypatch.setattr(engine, "IDLE_S", 1)
+    monkeypatch.setattr(engine, "WRITER_IDLE_S", 1)
     frozen, other = Store(ready_postgres), Store(ready_postgres)
 
     def freeze(tx):

@@ -289,7 +289,7 @@ def caught_error():
 
 
 def test_a_command_that_chokes_says_where_and_not_on_what(monkeypatch, capsys):
-    monkeypatch.setattr(command, "app", choke)
+    monkeypatch.setattr(command, "_command", lambda: choke)
     monkeypatch.setattr(command.sys, "argv", ["clearinghouse", "budget"])
     with pytest.raises(SystemExit) as ended:
         command.main()
