@@ -10,7 +10,7 @@ from typing import Any
 
 from clearinghouse.cli.files import choose_size_class, pure_limit
 from clearinghouse.cli.loop import Say, Worker
-from clearinghouse.cli.options import Result
+from clearinghouse.cli.options import Result, some
 from clearinghouse.cli.profile import Session, agreed_schema, check_id
 from clearinghouse.client.hospital import Hospital, HospitalTerms
 from clearinghouse.client.keystore import Keystore
@@ -265,7 +265,7 @@ def show(session: Session, valset_id: str | None) -> Result:
         value["uploads"] = len(commitment["uploads"])
         value["epsilon_target"] = format_money(terms["epsilon_target_micro"])
         lines.append(
-            f"{len(commitment['uploads'])} encrypted blocks and the public keys are uploaded; "
+            f"uploaded: {some(len(commitment['uploads']), 'encrypted block')} and the public keys; "
             "the secret key is in this home only"
         )
         if "runs" in terms:
