@@ -88,6 +88,15 @@ def limited(tmp_path, clock, **settings):
     return create_app(settings, clock)
 
 
+def at_once(act, count):
+    """Call `act` with each number below `count`, in threads of their own."""
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 @pytest.fixture
 def app(request, tmp_path, clock):
     return limited(tmp_path, clock, **getattr(request, "param", {}))
@@ -163,11 +172,7 @@ def test_two_servers_on_one_database_keep_the_quota_exactly(party, app, clock, t
             chosen = client if number % 2 else provider.client
             codes.append(chosen.put(digest_path, content=data, headers=headers).status_code)
 
-        threads = [threading.Thread(target=upload, args=(number,)) for number in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(upload, 12)
     assert sorted(codes) == [201] * 6 + [429] * 6
     with app.state.desk.store.read() as tx:
         assert tx.quotas.stored(provider.org_id) == 900
@@ -195,11 +200,7 @@ def test_two_servers_on_one_database_keep_the_number_of_requests(make_market, ap
             chosen = client if number % 2 else market.hospital.client
             answers.append(chosen.post("/v1/requests", content=body, headers=headers))
 
-        threads = [threading.Thread(target=open_one, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(open_one, 6)
     kinds = sorted(answer.json().get("type", "") for answer in answers)
     assert kinds == [""] + ["/problems/quota-exceeded"] * 5
 
@@ -219,11 +220,7 @@ def test_of_two_first_requests_at_once_one_decides_the_currency(make_market, app
             chosen = client if number // 2 % 2 else market.hospital.client
             answers.append(chosen.post("/v1/requests", content=body, headers=headers))
 
-        threads = [threading.Thread(target=open_one, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(open_one, 8)
     taken = {a.json()["terms"]["currency"] for a in answers if a.is_success}
     assert len(taken) == 1
     refused = [a.json()["detail"] for a in answers if not a.is_success]

@@ -134,10 +134,10 @@ def chain(depth: int) -> IntegerTree:
 
 
 def refused(text: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(ValueError, match=r": "):
         IntegerModel.from_json(text)
-    assert time.process_time() - started < 5.0
+    assert time.thread_time() - started < 1.0
 
 
 CRAFTED: dict[str, Callable[[dict], object]] = {

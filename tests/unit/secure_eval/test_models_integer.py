@@ -344,10 +344,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_json_is_refused(name: str) -> None:
     text, message = HOSTILE[name]
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(ValueError, match=message):
         IntegerModel.from_json(text)
-    assert time.process_time() - start < 5.0
+    assert time.thread_time() - start < 1.0
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -276,10 +276,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(name: str) -> None:
     data, message = HOSTILE[name]
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(ValueError, match=message) as caught:
         from_onnx(data, BOX)
-    assert time.process_time() - start < 5.0
+    assert time.thread_time() - start < 1.0
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 

@@ -171,8 +171,8 @@ def test_exactness_report() -> None:
 
 def test_many_trees_import_quickly() -> None:
     estimator = GradientBoostingClassifier(n_estimators=300, max_depth=4, random_state=0).fit(X, Y)
-    start = time.process_time()
+    start = time.thread_time()
     model = from_sklearn(estimator, BOUNDS)
-    assert time.process_time() - start < 10.0
+    assert time.thread_time() - start < 3.0
     assert (model.predict(X) == estimator.predict(X)).all()
     assert len(read(estimator, 30).trees) == len(model.trees) == 300  # type: ignore[union-attr]

@@ -119,10 +119,10 @@ def test_unsupported_models_are_refused_in_one_sentence(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # convergence of models that are fitted only to be refused
         estimator, bounds = build()
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(ValueError, match=message) as caught:
         from_sklearn(estimator, bounds)
-    assert time.process_time() - start < 5.0
+    assert time.thread_time() - start < 1.0
     assert "\n" not in str(caught.value)
 
 
