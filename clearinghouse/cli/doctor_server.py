@@ -116,11 +116,20 @@ def _database(settings: Settings) -> Iterator[Finding]:
     try:
         with store.read() as tx:
             yield Finding("database", "ok", f"{tx.log.size()} log entries")
+            yield from _waiting(tx)
             yield from _workers(tx, settings)
             yield from _jobs(tx)
             yield from _stored(tx, settings)
     finally:
         store.close()
+
+
+def _waiting(tx: Tx) -> Iterator[Finding]:
+    """Entries that have no position yet; on a server at work that is so for about a second."""
+    count = tx.log.waiting()
+    if count:
+        remedy = "is a server or clearinghouse sequencer at work? clearinghouse sequencer --once"
+        yield Finding("sequencer", "note", f"{count} log entries wait for it", remedy)
 
 
 def _workers(tx: Tx, settings: Settings) -> Iterator[Finding]:
