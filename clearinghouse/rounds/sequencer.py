@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clearinghouse.errors import ClearinghouseError, InputError, TryAgainError
+from clearinghouse.failpoints import reach
 from clearinghouse.journal import journal
 from clearinghouse.log.checkpoint import NoteKey, log_key, parse_vkey
 from clearinghouse.rounds import drafts
@@ -110,6 +111,7 @@ class Sequencer:
                 _log.error("draft", receipt=receipt.id, kind=error.problem_type)
         if placed:
             tx.requests.look_at_ended(placed)
+            reach("log.placing")
 
 
 def last_head(store: Store) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from clearinghouse.errors import ClearinghouseError, InputError
+from clearinghouse.failpoints import reach
 from clearinghouse.store import engine
 from clearinghouse.store.access import Access
 from clearinghouse.store.anchor import Anchor
@@ -221,6 +222,7 @@ class Store:
         last = tx.log.last_waiting
         if last is None:
             return
+        reach("log.waiting")
         with suppress(ClearinghouseError):
             if self.sequencer is not None:
                 self.sequencer()
