@@ -76,10 +76,13 @@ class Sequencer:
         Raises:
             TryAgainError: The database is busy or away.
         """
+        if self.has_work():
+            self.run()
+
+    def has_work(self) -> bool:
+        """Whether an entry waits."""
         with self.store.read() as tx:
-            if tx.log.is_sequenced_at_once or tx.log.first_waiting() is None:
-                return
-        self.run()
+            return not tx.log.is_sequenced_at_once and tx.log.first_waiting() is not None
 
     def head(self) -> str:
         """Return the signed head of the whole log, signing it if that was not done yet."""
@@ -215,10 +218,13 @@ def run_sequencer(
 def _run_on(sequencer: Sequencer, stop: threading.Event) -> int:
     """One round after another, with ever longer pauses while nothing waits."""
     count, (pause_s, longest_s) = 0, PAUSES_S
+    is_new = True  # the head may be unsigned although nothing waits
     while not stop.is_set():
         placed = 0
         try:
-            placed = sequencer.run(sign=True)
+            if is_new or sequencer.has_work():
+                placed = sequencer.run(sign=True)
+                is_new = False
         except TryAgainError as error:
             _log.warning("again", kind=error.problem_type)
         count += placed
