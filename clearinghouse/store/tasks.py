@@ -61,7 +61,7 @@ class Tasks:
         Raises:
             NotFoundError: There is none, or it is another's.
         """
-        return _task(self._row(task_id, org_id))
+        return task_of(self._row(task_id, org_id))
 
     def open_for(self, org_id: str) -> tuple[TaskRecord, ...]:
         """Return the open tasks of an organisation, oldest deadline first.
@@ -78,16 +78,20 @@ class Tasks:
             )
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
-        return tuple(_task(row) for row in self._session.exec(query))
+        return tuple(task_of(row) for row in self._session.exec(query))
 
     def of(self, request_id: str, *kinds: str, subject: str = "") -> tuple[TaskRecord, ...]:
         """Return the tasks of a request, of these kinds (all if none) and about this subject."""
+        return tuple(task_of(row) for row in self.rows(request_id, *kinds, subject=subject))
+
+    def rows(self, request_id: str, *kinds: str, subject: str = "") -> tuple[TaskRow, ...]:
+        """The same tasks as they are stored, in the same order."""
         query = select(TaskRow).where(TaskRow.request_id == request_id)
         if kinds:
             query = query.where(col(TaskRow.kind).in_(kinds))
         if subject:
             query = query.where(TaskRow.subject == subject)
-        return tuple(_task(row) for row in self._session.exec(query.order_by(TaskRow.id)))
+        return tuple(self._session.exec(query.order_by(TaskRow.id)))
 
     def answer(self, task_id: str, org_id: str, answer: Answer, now: float) -> bool:
         """Store a task's answer; False if the identical answer is there.
@@ -176,7 +180,8 @@ class Tasks:
         row.state = state
 
 
-def _task(row: TaskRow) -> TaskRecord:
+def task_of(row: TaskRow) -> TaskRecord:
+    """A stored task, read."""
     return TaskRecord(
         row.id,
         row.request_id,
