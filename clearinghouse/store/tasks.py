@@ -17,6 +17,11 @@ from clearinghouse.store.tables import RequestRow, TaskRow
 AFTERWARDS = ("delete", "run.audit")
 """Tasks of these kinds outlive their request, and nothing waits for them."""
 
+_IS_OPEN = (
+    col(TaskRow.state) == "open",
+    (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
+)
+
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
@@ -71,14 +76,20 @@ class Tasks:
         query = (
             select(TaskRow)
             .join(RequestRow, col(RequestRow.id) == col(TaskRow.request_id))
-            .where(
-                TaskRow.org_id == org_id,
-                TaskRow.state == "open",
-                (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
-            )
+            .where(TaskRow.org_id == org_id, *_IS_OPEN)
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
         return tuple(task_of(row) for row in self._session.exec(query))
+
+    def with_open(self, org_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of some organisations that have open tasks."""
+        query = (
+            select(TaskRow.org_id)
+            .distinct()
+            .join(RequestRow, col(RequestRow.id) == col(TaskRow.request_id))
+            .where(col(TaskRow.org_id).in_(org_ids), *_IS_OPEN)
+        )
+        return frozenset(self._session.exec(query))
 
     def of(self, request_id: str, *kinds: str, subject: str = "") -> tuple[TaskRecord, ...]:
         """Return the tasks of a request, of these kinds (all if none) and about this subject."""
