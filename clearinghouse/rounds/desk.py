@@ -162,6 +162,11 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Desk:
     Raises:
         InputError: The folder belongs to another version, or database and key file do not fit.
     """
+    if not settings.sequencer and is_sqlite(settings.url):
+        raise InputError(
+            "on SQLite an entry has its position with its act, and no other process can give it: "
+            "leave out --no-sequencer and CLEARINGHOUSE_SEQUENCER=0"
+        )
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs = settings.blob_place.open()
@@ -178,7 +183,7 @@ def _open_desk(settings: Settings, store: Store, blobs: BlobStore, clock: Clock)
     finish_rotation(settings.data, store)
     key = load_or_make(settings.data / SERVER_KEY)
     sequencer = None
-    if settings.sequencer or is_sqlite(settings.url):
+    if settings.sequencer:
         sequencer = open_sequencer(settings, store)
         note_key = sequencer.note_key
         store.sequencer = sequencer.run

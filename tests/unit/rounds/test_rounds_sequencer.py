@@ -123,9 +123,11 @@ def test_a_log_has_one_key(settings, central, clock, tmp_path):
 def test_on_sqlite_there_is_nothing_for_a_sequencer(server_folder, clock):
     with pytest.raises(InputError, match="a sequencer is for PostgreSQL"):
         run_sequencer(Settings(server_folder), threading.Event(), print)
-    desk = open_desk(Settings(server_folder, sequencer=False), clock)  # the setting changes nothing
+    with pytest.raises(InputError, match="leave out --no-sequencer"):
+        open_desk(Settings(server_folder, sequencer=False), clock)
+    desk = open_desk(Settings(server_folder), clock)
     assert desk.head().startswith("clearinghouse.local\n1\n")
-    desk.sequencer.catch_up()
+    assert not desk.sequencer.has_work()
     desk.store.close()
 
 
