@@ -51,7 +51,8 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     for name in ("server.key", "log.key"):
         path = data / name
         if not path.exists():
-            yield Finding("keys", "note", f"{name} is not here", "right on a worker's machine only")
+            where = "a worker" if name == "server.key" else "a worker, or a server with a sequencer"
+            yield Finding("keys", "note", f"{name} is not here", f"right on the machine of {where}")
         elif stat.S_IMODE(path.stat().st_mode) & 0o077:
             yield Finding("keys", "broken", f"others can read {name}", f"run chmod 600 {path}")
         else:
