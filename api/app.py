@@ -29,6 +29,7 @@ from api.routes import (
     uploads,
 )
 from api.stalls import Stalls
+from api.waits import Waits
 from clearinghouse.clock import Clock
 from clearinghouse.errors import InputError
 from clearinghouse.rounds.desk import Desk, open_desk
@@ -77,7 +78,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         routes=[route for module in _MODULES for route in module.router.routes],
     )
     app.state.desk, app.state.runner = desk, runner
-    app.state.limits = Limits(settings)
+    app.state.limits, app.state.waits = Limits(settings), Waits(desk)
     app.mount("/console", create_console(desk, app.state.limits, _provider(desk)))
     app.state.registry = CollectorRegistry()
     app.state.readiness = Readiness(desk, lambda: runner.is_alive)

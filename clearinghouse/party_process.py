@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from clearinghouse.canonical import parse_strict
 from clearinghouse.client.developer import Developer
+from clearinghouse.client.held import MOST_HELD, run_held
 from clearinghouse.client.hospital import Hospital, HospitalTerms
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import IDLE_S, Emit, Party, run_tasks
@@ -109,11 +110,26 @@ def read_config(document: object) -> Config:
 
 
 def serve(
-    config: Config, connect: Connect, emit: Emit, receive: Receive, stop: threading.Event
+    config: Config,
+    connect: Connect,
+    emit: Emit,
+    receive: Receive,
+    stop: threading.Event,
+    *,
+    held: bool = False,
 ) -> None:
     """Live a party process: register, publish, announce, act until `stop` is set.
 
     The same function runs in a process of its own and, with other callbacks, in a thread.
+
+    Args:
+        config: The parties.
+        connect: Makes their transports.
+        emit: Takes events.
+        receive: Returns the agent's message.
+        stop: Ends the work.
+        held: Whether the server is asked to hold a call of each of a few parties. Those that are
+            open at the end outlast this function by seconds, which suits a process that ends.
 
     Raises:
         ClearinghouseError: A party cannot be set up, or the server does not know it.
@@ -137,6 +153,9 @@ def serve(
             config.request, _ids(message, "source_ids"), _ids(message, "developer_ids")
         )
         emit({"event": "request", "request_id": request_id})
+    if held and 1 < len(parties) <= MOST_HELD:
+        run_held(parties, stop, wait_s=AGENT_WAIT_S, emit=emit)
+        return
     idle_s = min(MOST_IDLE_S, max(IDLE_S, len(parties) / PARTIES_A_SECOND))
     run_tasks(parties, stop, idle_s=idle_s, wait_s=AGENT_WAIT_S, emit=emit)
 
@@ -266,7 +285,7 @@ def main(arguments: Sequence[str]) -> int:
                     pause=stop.wait,
                 )
 
-            serve(config, connect, emit, messages.get, stop)
+            serve(config, connect, emit, messages.get, stop, held=True)
     except Exception as error:  # noqa: BLE001  the last line of a process: say what ended it
         if stop.is_set() and isinstance(error, TryAgainError):
             return 0  # a call was given up because the end was asked for

@@ -14,7 +14,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from matching.inputs import Integers
 
@@ -203,6 +202,8 @@ def noise_below(epsilon: float, entries: int, z: int) -> float:
         raise ValueError(f"expected entries >= 1, got {entries}")
     if _terms(epsilon, entries) > _EXACT_TERMS:
         return NormalDist(0, math.sqrt(entries * noise_variance(epsilon))).cdf(z)
+    from scipy import special  # here and below: most that read this module never need it
+
     y, mass = _half(epsilon, entries)
     below = np.zeros(len(y))
     known = z + y >= 0
@@ -219,6 +220,8 @@ def _terms(epsilon: float, entries: int) -> int:
 @lru_cache(maxsize=64)
 def _half(epsilon: float, entries: int) -> tuple[Integers, Floats]:
     """Values and chances of one of the two negative binomials."""
+    from scipy import special
+
     y = np.arange(_terms(epsilon, entries) + 1)
     log_mass = (
         special.gammaln(entries + y)

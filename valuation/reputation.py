@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import betaincinv
-
 HALF_LIFE_S = 180 * 86_400
 QUANTILE = 0.1
 MICRO = 1_000_000
@@ -82,6 +80,8 @@ def reputation(
     Raises:
         ValueError: If a number is out of range or one receipt proves both good and bad.
     """
+    from scipy.special import betaincinv  # here: most processes that read this never compute one
+
     if half_life_s <= 0 or not per_attester > 0:
         raise ValueError(f"expected a half-life and a limit above 0, got {half_life_s}")
     weights: dict[str, list[float]] = {}

@@ -1,6 +1,5 @@
 """Tasks: parties poll for what they are asked to do and answer each once."""
 
-import asyncio
 import time
 from typing import Annotated
 
@@ -10,30 +9,28 @@ from starlette.responses import Response
 
 from api.bodies import takes
 from api.calls import Call, CallOf
+from api.waits import WaitsOf
 from clearinghouse.messages.tasks import AnswerTask, RefuseTask, TaskList
 from clearinghouse.rounds import answers, views
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
 
 LONGEST_WAIT_S = 10
-_PAUSE_S = 0.02
-_LOOK_AGAIN_S = 2.0  # another server process may have written a task
 
 
 @router.get("/agent/tasks")
 async def list_tasks(
-    call: CallOf, wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT_S)] = 0
+    call: CallOf, waits: WaitsOf, wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT_S)] = 0
 ) -> TaskList:
     """The caller's open tasks; with `wait`, up to so many seconds until there is one."""
     end = time.monotonic() + wait
     while True:
         seen = call.desk.bell.count
         found = await run_in_threadpool(_open_tasks, call)
-        if found.tasks or time.monotonic() >= end:
+        left = end - time.monotonic()
+        if found.tasks or left <= 0:
             return found
-        look_again = min(end, time.monotonic() + _LOOK_AGAIN_S)
-        while call.desk.bell.count == seen and time.monotonic() < look_again:
-            await asyncio.sleep(_PAUSE_S)
+        await waits.until_open(call.org.id, seen, left)
 
 
 def _open_tasks(call: Call) -> TaskList:

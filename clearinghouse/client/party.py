@@ -138,14 +138,43 @@ class Party:
 
 
 @dataclass(slots=True)
-class _Visit:
-    """When a party is polled next."""
+class Visit:
+    """A party at work: when it is polled next, and what it has done."""
 
     party: Party
     due: float = 0.0
     pause: float = BUSY_S
     done: set[str] = field(default_factory=set)
     watched: float = -float("inf")
+
+    def work(self, views: Sequence[TaskView], stop: threading.Event, say: Emit) -> bool:
+        """Answer open tasks of the party; whether there was one to answer."""
+        busy = False
+        for view in views:
+            if view.id in self.done or stop.is_set():
+                continue
+            if do_task(self.party, view, say):
+                self.done.add(view.id)
+                busy = True
+        return busy
+
+    def watch(self, say: Emit) -> None:
+        """Look at the log now and then: a party stops working with one that forks.
+
+        Raises:
+            ForkError: It did; the evidence is in the party's folder.
+        """
+        if time.monotonic() - self.watched < WATCH_S:
+            return
+        party = self.party
+        try:
+            observe(party.transport, party.keystore)
+        except ForkError as error:
+            say({"event": "fork", "org": party.name, "message": str(error)})
+            raise
+        except ClearinghouseError as error:  # it does not show its log: remarkable, but no fork
+            say({"event": "unwatched", "org": party.name, "message": str(error)})
+        self.watched = time.monotonic()
 
 
 def run_tasks(
@@ -169,7 +198,7 @@ def run_tasks(
         ForkError: The log showed two histories.
     """
     say: Emit = emit if emit is not None else lambda _event: None
-    visits = [_Visit(party) for party in parties]
+    visits = [Visit(party) for party in parties]
     while not stop.is_set():
         for visit in visits:
             if stop.is_set():
@@ -187,7 +216,7 @@ def run_tasks(
         stop.wait(max(0.005, min(visit.due for visit in visits) - time.monotonic()))
 
 
-def _visit(visit: _Visit, stop: threading.Event, say: Emit, wait_s: int) -> bool:
+def _visit(visit: Visit, stop: threading.Event, say: Emit, wait_s: int) -> bool:
     """Answer every open task of a party; whether there was one."""
     query = f"wait={wait_s}" if wait_s else ""
     try:
@@ -196,34 +225,8 @@ def _visit(visit: _Visit, stop: threading.Event, say: Emit, wait_s: int) -> bool
         if not stop.is_set():
             say({"event": "waiting", "org": visit.party.name, "message": str(error)})
         return False
-    _watch(visit, say)
-    busy = False
-    for view in views:
-        if view.id in visit.done or stop.is_set():
-            continue
-        if do_task(visit.party, view, say):
-            visit.done.add(view.id)
-            busy = True
-    return busy
-
-
-def _watch(visit: _Visit, say: Emit) -> None:
-    """Look at the log now and then: a party stops working with one that forks.
-
-    Raises:
-        ForkError: It did; the evidence is in the party's folder.
-    """
-    if time.monotonic() - visit.watched < WATCH_S:
-        return
-    party = visit.party
-    try:
-        observe(party.transport, party.keystore)
-    except ForkError as error:
-        say({"event": "fork", "org": party.name, "message": str(error)})
-        raise
-    except ClearinghouseError as error:  # it does not show its log: remarkable, but no fork
-        say({"event": "unwatched", "org": party.name, "message": str(error)})
-    visit.watched = time.monotonic()
+    visit.watch(say)
+    return visit.work(views, stop, say)
 
 
 def do_task(party: Party, view: TaskView, say: Emit) -> bool:

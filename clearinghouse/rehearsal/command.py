@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,11 +14,13 @@ from clearinghouse.errors import InputError
 from clearinghouse.log.verify import export_log
 from clearinghouse.market import Market, load_market, load_tables
 from clearinghouse.rehearsal.drive import OnStep, drive
-from clearinghouse.rehearsal.findings import Findings, examine
 from clearinghouse.rehearsal.oracle import World
 from clearinghouse.rehearsal.stage import HERE, Hosts, processes, threads
 from clearinghouse.report.progress import Progress
 from clearinghouse.tables import Table, stratified_split
+
+if TYPE_CHECKING:
+    from clearinghouse.rehearsal.findings import Findings
 
 OUTPUTS = ("report.json", "report.html", "evidence.json", "training_set.parquet", "receipts", "log")
 """What a rehearsal writes into its folder; older ones of these names are replaced."""
@@ -59,7 +61,7 @@ def rehearse(
     on_step: OnStep | None = None,
     record_bodies: Path | None = None,
     hosts: Hosts = HERE,
-) -> Findings:
+) -> "Findings":
     """Run one market and examine it; every process and file it used is gone afterwards.
 
     Args:
@@ -82,6 +84,10 @@ def rehearse(
             else processes(market, sizes, directory, record_bodies=record_bodies, hosts=hosts)
         )
         with stage_of as stage:
+            # Loaded while the parties are: it takes as long, and a market that is refused before
+            # needs none of it.
+            from clearinghouse.rehearsal.findings import examine
+
             outcome = drive(stage, market, progress, on_step)
         findings = examine(market, world, outcome, directory)
         findings.report["seconds_total"] = round(time.monotonic() - started, 2)
@@ -112,7 +118,7 @@ def _check_out(out: Path) -> None:
         raise InputError(f"--out {out}: the folder {out.parent} does not exist. Make it first")
 
 
-def write(findings: Findings, out: Path) -> None:
+def write(findings: "Findings", out: Path) -> None:
     """Write the outputs, replacing those of an earlier rehearsal all at once."""
     from clearinghouse.report.html import render_html
 

@@ -38,7 +38,10 @@ STEP_WORDS = {
     "settle": "the purse is awarded, sources are paid, the books are balanced",
     "audit": "the last entries are logged; receipts are checked",
 }
-_POLL_S = 0.15
+_POLL_S = 0.5
+_WATCH_S = 0.1
+"""So often it looks where somebody acts on every step: quick ones must not pass unseen."""
+
 _PAGE = 500
 
 
@@ -134,7 +137,7 @@ def _follow(
         progress.advance(step, request.done_tasks, max(total, 1), waiting)
         if time.monotonic() > give_up:
             raise MarketFailedError(f"no end in sight; it is waiting for {waiting or 'nothing'}")
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_S if on_step is None else _WATCH_S)
 
 
 def _collect(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from clearinghouse.model_columns import label_column_of, rows_of
 from clearinghouse.schema import Schema
@@ -116,6 +115,8 @@ def _counted(
 
 def _rates(scores: Ints, labels: Ints, threshold: int) -> tuple[float, float]:
     """AUC (0.5 where a class is absent) and accuracy of label 1 against label 0."""
+    from sklearn.metrics import roc_auc_score  # here: a market is run before any is examined
+
     both = 0 < int(labels.sum()) < len(labels)
     auc = float(roc_auc_score(labels, scores)) if both else 0.5
     return auc, float(np.mean((scores >= threshold) == (labels == 1)))

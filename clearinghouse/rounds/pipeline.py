@@ -20,6 +20,7 @@ from clearinghouse.rounds.desk import Desk, JobOpenError
 from clearinghouse.rounds.moves import HaltError, Move, Step, no_work
 from clearinghouse.rounds.queue import at_move
 from clearinghouse.rounds.releases import burn_all
+from clearinghouse.store.recall import Recall
 from clearinghouse.store.records import Request, RequestState
 from clearinghouse.store.store import Tx
 from clearinghouse.traces import span
@@ -70,7 +71,7 @@ def advance(desk: Desk, request_id: str) -> bool:
         request = tx.requests.get(request_id)
         if request.state != "running":
             return False
-        found = _find(tx, request)
+        found = _find(Recall(tx), request)
     last = _BY_NAME[request.step].moves[-1]
     with because(parse_cause(request.cause)):
         is_open = False
@@ -100,7 +101,7 @@ def fail(desk: Desk, request_id: str, reason: str) -> None:
 
 def show(tx: Tx, request: Request, now: float) -> RequestView:
     """Where a request stands and what it waits for."""
-    words = "to go on"
+    words, tx = "to go on", Recall(tx)
     if request.state == "running":
         for move, _ in _find(tx, request):
             words = move.words
@@ -186,7 +187,7 @@ def _fail(desk: Desk, request: Request, reason: str) -> None:
     """End a request early: what was delivered is paid for, the rest of the escrow goes back."""
     with desk.store.write() as tx:
         tx.requests.claim(request)
-        is_over = audit.is_closed(tx, request)  # paid and logged; only cosignatures were missing
+        is_over = request.closed is not None  # paid and logged; only cosignatures were missing
         if not is_over:
             burn_all(tx, desk, request, reason)
             settle.wind_up(tx, desk, request)

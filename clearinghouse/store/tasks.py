@@ -17,6 +17,11 @@ from clearinghouse.store.tables import RequestRow, TaskRow
 AFTERWARDS = ("delete", "run.audit")
 """Tasks of these kinds outlive their request, and nothing waits for them."""
 
+_IS_OPEN = (
+    col(TaskRow.state) == "open",
+    (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
+)
+
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
@@ -61,7 +66,7 @@ class Tasks:
         Raises:
             NotFoundError: There is none, or it is another's.
         """
-        return _task(self._row(task_id, org_id))
+        return task_of(self._row(task_id, org_id))
 
     def open_for(self, org_id: str) -> tuple[TaskRecord, ...]:
         """Return the open tasks of an organisation, oldest deadline first.
@@ -71,23 +76,33 @@ class Tasks:
         query = (
             select(TaskRow)
             .join(RequestRow, col(RequestRow.id) == col(TaskRow.request_id))
-            .where(
-                TaskRow.org_id == org_id,
-                TaskRow.state == "open",
-                (col(RequestRow.state) == "running") | col(TaskRow.kind).in_(AFTERWARDS),
-            )
+            .where(TaskRow.org_id == org_id, *_IS_OPEN)
             .order_by(col(TaskRow.deadline), col(TaskRow.id))
         )
-        return tuple(_task(row) for row in self._session.exec(query))
+        return tuple(task_of(row) for row in self._session.exec(query))
+
+    def with_open(self, org_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of some organisations that have open tasks."""
+        query = (
+            select(TaskRow.org_id)
+            .distinct()
+            .join(RequestRow, col(RequestRow.id) == col(TaskRow.request_id))
+            .where(col(TaskRow.org_id).in_(org_ids), *_IS_OPEN)
+        )
+        return frozenset(self._session.exec(query))
 
     def of(self, request_id: str, *kinds: str, subject: str = "") -> tuple[TaskRecord, ...]:
         """Return the tasks of a request, of these kinds (all if none) and about this subject."""
+        return tuple(task_of(row) for row in self.rows(request_id, *kinds, subject=subject))
+
+    def rows(self, request_id: str, *kinds: str, subject: str = "") -> tuple[TaskRow, ...]:
+        """The same tasks as they are stored, in the same order."""
         query = select(TaskRow).where(TaskRow.request_id == request_id)
         if kinds:
             query = query.where(col(TaskRow.kind).in_(kinds))
         if subject:
             query = query.where(TaskRow.subject == subject)
-        return tuple(_task(row) for row in self._session.exec(query.order_by(TaskRow.id)))
+        return tuple(self._session.exec(query.order_by(TaskRow.id)))
 
     def answer(self, task_id: str, org_id: str, answer: Answer, now: float) -> bool:
         """Store a task's answer; False if the identical answer is there.
@@ -176,7 +191,8 @@ class Tasks:
         row.state = state
 
 
-def _task(row: TaskRow) -> TaskRecord:
+def task_of(row: TaskRow) -> TaskRecord:
+    """A stored task, read."""
     return TaskRecord(
         row.id,
         row.request_id,
