@@ -32,7 +32,7 @@ from clearinghouse.log.entries import epsilon_by_owner, make_entry, parse_entry
 from clearinghouse.log.verify import verify_log_directory, verify_receipt
 from clearinghouse.market import Market
 from clearinghouse.money import parse_money
-from clearinghouse.rehearsal import command
+from clearinghouse.rehearsal import findings
 from clearinghouse.rehearsal.drive import Outcome
 from clearinghouse.rehearsal.findings import examine
 from clearinghouse.rehearsal.oracle import World
@@ -110,7 +110,7 @@ def tiny_examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rehearsed, 
         return examine(market, world, outcome, directory)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "examine", keeping)
+        patch.setattr(findings, "examine", keeping)
         market = markets.tiny(folder / "market", developers=["logistic", "gam"])
         report = rehearse_here(market, folder / "out")
     return (report, folder / "out"), kept[0]
