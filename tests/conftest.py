@@ -1,14 +1,13 @@
 """What all tests share: databases, and one honest line for what this machine cannot run."""
 
-import gc
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import buckets
 import databases
+import frugal
 import pytest
 import requires
 from hypothesis import HealthCheck, settings
@@ -16,14 +15,7 @@ from hypothesis import HealthCheck, settings
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.29 and later call their maker otherwise
 # A shell's background job ignores Ctrl-C and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# One thread for linear algebra, here and in every program that is started: two workers keep two
-# cores busy, and threads that wait for one another in a busy loop cost more than the tests.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-# A run starts some hundred programs: without compiled modules each would compile all that it loads,
-# and each worker rewrite every test.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+frugal.settle()
 _PROGRAMS = databases.find_programs()
 _HAS_POSTGRES = requires.need("postgres", _PROGRAMS is not None)
 
@@ -42,10 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Tests and modules stay until the end: the collector need not look at them again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    """Nothing of what was collected is garbage before the end."""
+    frugal.forget()
 
 
 @pytest.fixture(scope="session")

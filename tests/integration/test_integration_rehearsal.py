@@ -1,7 +1,8 @@
 """Whole markets by the command: what the report promises, recomputed from outside.
 
-One runs between separate processes; two run in this one, and a release that was never charged is
-planted in what is left of the first of them.
+They run in this process; between separate processes markets go in `test_integration_canaries`, on
+PostgreSQL in `test_integration_three_hosts`, and here in the long runs. A release that was never
+charged is planted in what is left of the first of them.
 """
 
 import io
@@ -31,7 +32,7 @@ from clearinghouse.log.entries import epsilon_by_owner, make_entry, parse_entry
 from clearinghouse.log.verify import verify_log_directory, verify_receipt
 from clearinghouse.market import Market
 from clearinghouse.money import parse_money
-from clearinghouse.rehearsal import command
+from clearinghouse.rehearsal import findings
 from clearinghouse.rehearsal.drive import Outcome
 from clearinghouse.rehearsal.findings import examine
 from clearinghouse.rehearsal.oracle import World
@@ -109,7 +110,7 @@ def tiny_examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rehearsed, 
         return examine(market, world, outcome, directory)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "examine", keeping)
+        patch.setattr(findings, "examine", keeping)
         market = markets.tiny(folder / "market", developers=["logistic", "gam"])
         report = rehearse_here(market, folder / "out")
     return (report, folder / "out"), kept[0]
@@ -130,18 +131,24 @@ def breast_cancer(tmp_path_factory: pytest.TempPathFactory, database_url: str) -
     """Five sources and the third recipe, on PostgreSQL."""
     folder = tmp_path_factory.mktemp("breast_cancer")
     market = markets.breast_cancer(folder / "market", developers=["trees"])
-    place = {"CLEARINGHOUSE_REHEARSAL_DATABASE_URL": database_url} if database_url else {}
-    return rehearse(market, folder / "out", **place), folder / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        if database_url:
+            patch.setenv("CLEARINGHOUSE_REHEARSAL_DATABASE_URL", database_url)
+        return rehearse_here(market, folder / "out"), folder / "out"
 
 
 @pytest.fixture(scope="module")
-def whole_tiny(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
-    """All three recipes in one market between processes, on SQLite."""
-    folder = tmp_path_factory.mktemp("whole_tiny")
-    return rehearse(markets.tiny(folder / "market"), folder / "out"), folder / "out"
+def between_processes(
+    tmp_path_factory: pytest.TempPathFactory, postgres: databases.PostgresServer
+) -> Iterator[Rehearsed]:
+    """All three recipes in one market between separate processes, on PostgreSQL."""
+    folder, url = tmp_path_factory.mktemp("between_processes"), postgres.make()
+    market, place = markets.tiny(folder / "market"), {"CLEARINGHOUSE_REHEARSAL_DATABASE_URL": url}
+    yield rehearse(market, folder / "out", **place), folder / "out"
+    postgres.drop(url)
 
 
-LONG = pytest.param("whole_tiny", marks=pytest.mark.long)
+LONG = pytest.param("between_processes", marks=pytest.mark.long)
 
 
 @pytest.fixture(scope="module", params=["tiny", "breast_cancer", LONG])
@@ -322,7 +329,7 @@ def test_a_rehearsal_passes_on_postgresql(
     database_url: str,
     postgres: databases.PostgresServer,  # without it there is nothing to look at
 ) -> None:
-    """A whole market between separate processes with PostgreSQL under the server."""
+    """A whole market with PostgreSQL under the server."""
     report, out = breast_cancer
     assert report["ledger"]["balanced"] is True
     address = database_url.replace("postgresql+psycopg://", "postgresql://")

@@ -256,11 +256,15 @@ def failed_test(world, run, words, messages):
     return found
 
 
+CHARACTERS = ("characters", false_character, "FINAL_REPLIES: a test failed", TO_CHARACTERS)
+"""The same end one round earlier; that the lie is found is in `test_evil_agent_characters`."""
+
+
 @pytest.mark.parametrize(
     ("what", "lie", "words", "messages"),
     [
-        ("characters", false_character, "FINAL_REPLIES: a test failed", TO_CHARACTERS),
         ("replies", false_sum, "the batch check failed", TO_REPLIES),
+        pytest.param(*CHARACTERS, marks=pytest.mark.long),
     ],
 )
 def test_a_false_message_burns_the_run_and_suspends_the_hospital(world, what, lie, words, messages):

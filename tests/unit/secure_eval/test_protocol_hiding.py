@@ -136,7 +136,10 @@ def models(linear_model: Callable, tree_model: Callable) -> dict[str, IntegerMod
     }
 
 
-KINDS = ["linear", "additive", "trees of depth 3", "one tree of depth 4", "a number", "packed"]
+ONE_TREE = pytest.param("one tree of depth 4", marks=pytest.mark.long)
+"""As loud as many of depth 3; trees of depth 4 are also in the run of classes."""
+
+KINDS = ["linear", "additive", "trees of depth 3", ONE_TREE, "a number", "packed"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,8 @@ from valuation.evidence import (
 )
 
 WIDTH, ROWS, SOURCES, PATIENTS = 8, 60, 20, 150
+DRAWS = 6
+"""Markets for each fault: 12 liars, 108 for all, and some 900 honest sources for false alarms."""
 Table = tuple[np.ndarray, np.ndarray]
 FAULTS = (
     *("noise", "constant", "flip40", "flip100", "copy", "laundered", "copy50", "shift"),
@@ -80,7 +82,7 @@ def measured() -> dict[str, dict[str, tuple[float, float, float]]]:
     result: dict[str, dict[str, tuple[float, float, float]]] = {}
     for index, fault in enumerate(FAULTS):
         found: dict[str, list[tuple[float, float, float]]] = {}
-        for seed in range(12):
+        for seed in range(DRAWS):
             rng = np.random.default_rng([seed, index])
             sites, hospital = population(rng)
             bad = rng.choice(np.arange(0, SOURCES, 3), 2, replace=False)
