@@ -120,7 +120,7 @@ def verify(
     def remember(key_id: str, nonce: str, expires: int) -> bool:
         if request.method in ("GET", "HEAD"):
             return True
-        with desk.store.write() as tx:
+        with desk.store.write_for(key_id) as tx:
             return tx.guards.remember_nonce(key_id, nonce, expires, desk.clock.now())
 
     return verify_request(
@@ -203,12 +203,15 @@ class Call:
         """
         return parse_message(self.body, kind)
 
-    def write(self, act: Callable[[Tx], Message | None], *, keyed: bool = False) -> Response:
+    def write(
+        self, act: Callable[[Tx], Message | None], *, keyed: bool = False, own: bool = False
+    ) -> Response:
         """Do something in one transaction, once for each Idempotency-Key.
 
         Args:
             act: Writes and returns the answer (None for an empty object).
             keyed: Whether the key is required, as where money or epsilon is spent.
+            own: Whether it touches only what is the caller's own (`Store.write_for`).
 
         Raises:
             InputError: The key is missing or malformed.
@@ -220,7 +223,8 @@ class Call:
         if key is not None and not _KEY.fullmatch(key):
             raise InputError("an Idempotency-Key has 1 to 200 printable ASCII characters")
         told = digest({"route": self.route, "body": digest(self.body)})
-        with self.desk.store.write() as tx:
+        store = self.desk.store
+        with store.write_for(self.org.id) if own else store.write() as tx:
             check_key(tx, self.org)
             kept = None if key is None else tx.guards.reply(self.org.id, key, told)
             if kept is not None:

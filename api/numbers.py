@@ -48,6 +48,9 @@ def _sizes(tx: Tx) -> Iterator[Metric]:
     yield _gauge(
         "log_unsigned_entries", "Entries that no signed checkpoint covers.", entries - signed
     )
+    yield _gauge(
+        "log_waiting_entries", "Entries that the sequencer has not placed yet.", tx.log.waiting()
+    )
     yield _gauge("ledger_postings", "Postings of the ledger.", tx.ledger.count())
     blobs, size = tx.blobs.total()
     yield _gauge("blobs", "Stored blobs.", blobs)

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from clearinghouse.clock import timestamp
+from clearinghouse.clock import seconds_of, timestamp
 from clearinghouse.errors import ClearinghouseError
+from clearinghouse.log.entries import parse_entry
 from clearinghouse.rounds.desk import Desk, free_bytes
 from clearinghouse.rounds.queue import PROTOCOL
 
 KEPT_S = 3.0
+LATE_ENTRY_S = 10.0
+"""No sequencer is at work if an entry waits so long; it takes about a second at most."""
+
 OLD_CHECKPOINT_S = 24 * 3600.0
 DIRE_PART = 4
 """With less than a quarter of the reserve left, other calls should go elsewhere too."""
@@ -57,7 +61,7 @@ class Readiness:
             with self._desk.store.write() as tx:
                 tx.set_meta("probe", now)
             checks["database"] = Check("ok", "takes writes")
-            entries, checks["checkpoint"], checks["workers"] = self._read()
+            entries, checks["checkpoint"], checks["workers"], checks["sequencer"] = self._read()
         except ClearinghouseError as error:
             checks["database"] = Check("down", error.problem_type)
         worst = max((check.state for check in checks.values()), key=_ORDER.index)
@@ -81,9 +85,10 @@ class Readiness:
             return Check("ok", "requests move on")
         return Check("degraded", "a thread of this server has ended; start it again")
 
-    def _read(self) -> tuple[int, Check, Check]:
+    def _read(self) -> tuple[int, Check, Check, Check]:
         with self._desk.store.read() as tx:
             entries, signed = tx.log.size(), tx.log.signed_size()
+            late, first = tx.log.waiting(), tx.log.first_waiting()
             workers = [worker for worker in tx.workers.all() if worker.state == "working"]
             waiting = sum(depth.count for depth in tx.jobs.depths() if depth.state == "queued")
         ours = [worker for worker in workers if worker.protocol == PROTOCOL]
@@ -92,9 +97,19 @@ class Readiness:
             entries,
             self._checkpoint(entries, signed),
             Check("ok" if ours else "degraded", words),
+            self._sequencer(late, first),
         )
 
+    def _sequencer(self, late: int, first: bytes | None) -> Check:
+        if first is None:
+            return Check("ok", "no log entry waits for its position")
+        age = max(0.0, self._desk.clock.now() - seconds_of(parse_entry(first).time))
+        words = f"{late} log entries wait for their position, the oldest for {age:.0f} s"
+        return Check("degraded" if age > LATE_ENTRY_S else "ok", words)
+
     def _checkpoint(self, entries: int, signed: int) -> Check:
+        if self._desk.sequencer is None:  # published where it is signed
+            return Check("ok", f"the sequencer's covers {signed} of {entries} entries")
         try:
             published = self._desk.settings.published.stat().st_mtime
         except OSError:

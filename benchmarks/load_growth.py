@@ -117,6 +117,8 @@ def _fill(server: Server, count: int) -> None:
         for _ in fresh:
             merkle.append(nodes, body)
         session = tx._session
+        if tx.log.is_sequenced_at_once:  # then ids are positions; PostgreSQL gives its own
+            fresh = [{**row, "id": row["position"]} for row in fresh]
         session.execute(insert(EntryRow), fresh)
         session.execute(insert(NodeRow), nodes.rows)
     with server.store.read() as tx:

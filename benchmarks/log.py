@@ -1,7 +1,7 @@
 """The transparency log at 100,000 entries: proofs, appends, any changed byte, and writers in turn.
 
-`LOG_DATABASE_URL` names an empty PostgreSQL database; then appends by several writers under the
-lock are measured there, too, beside an outbox with a sequencer that is built here for comparison.
+`LOG_DATABASE_URL` names an empty PostgreSQL database; then acts of several writers are measured
+there, too: through the outbox, and beside it with positions given in the act's own transaction.
 """
 
 import os
@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
-
 from clearinghouse.canonical import canonical_bytes
 from clearinghouse.errors import VerificationError
 from clearinghouse.log import merkle
 from clearinghouse.log.checkpoint import Checkpoint, log_key, sign_checkpoint
 from clearinghouse.log.verify import verify_entries
+from clearinghouse.rounds.sequencer import PAUSES_S
 from clearinghouse.signing import SigningKey
-from clearinghouse.store.engine import database_url
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.store import Store
 
@@ -31,8 +29,6 @@ DRAWS = 2_000
 WRITERS = 8
 SECONDS = 10.0
 TAMPERED = 10
-INSERT = text("INSERT INTO bench_outbox (body) VALUES (:body)")
-WAITING = text("SELECT id, body FROM bench_outbox WHERE seq IS NULL ORDER BY id LIMIT 500")
 
 
 def run(quick: bool) -> str:
@@ -150,13 +146,20 @@ def _fork(nodes: merkle.MemoryNodes, entries: list[bytes], size: int) -> str:
 
 
 def _writers(url: str, seconds: float) -> str:
-    """Appends a second of 1, 4 and 8 writers: in turn under the lock, and through an outbox."""
-    rows = ["| writers | in turn, in the log at commit | outbox, committed | of it sequenced |"]
-    rows.append("| --- | --- | --- | --- |")
+    """Acts a second of 1, 4 and 8 writers, each acknowledged when its entry has its position."""
+    rows = [
+        "| writers | position in the act's transaction | outbox, in turn | outbox, own acts beside "
+        "one another | the same, a sequencer of its own |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for writers in (1, 4, WRITERS):
-        in_turn = _in_turn(url, writers, seconds)
-        committed, sequenced = _outbox(url, writers, seconds)
-        rows.append(f"| {writers} | {in_turn:.0f}/s | {committed:.0f}/s | {sequenced:.0f}/s |")
+        rates = [
+            _rate(url, writers, seconds, _append_and_place),
+            _rate(url, writers, seconds, _append),
+            _rate(url, writers, seconds, _append_own),
+            _beside_a_sequencer(url, writers, seconds),
+        ]
+        rows.append(f"| {writers} | " + " | ".join(f"{rate:.0f}/s" for rate in rates) + " |")
     return "\n".join(["PostgreSQL, durable commits, one entry a transaction:", "", *rows])
 
 
@@ -177,60 +180,57 @@ def _race(act: Callable[[int, int], None], writers: int, seconds: float) -> floa
     return sum(counts) / seconds
 
 
-def _in_turn(url: str, writers: int, seconds: float) -> float:
+def _rate(
+    url: str,
+    writers: int,
+    seconds: float,
+    act: Callable[[Store, int, bytes], None],
+    sequencer: bool = True,
+) -> float:
+    """Acts a second by writers with connections of their own, as in as many processes."""
     stores = [Store(url) for _ in range(writers)]
+    for store in stores:
+        store.sequencer = store.sequence if sequencer else None
 
-    def append(worker: int, number: int) -> None:
-        with stores[worker].write() as tx:
-            tx.log.append(canonical_bytes({"worker": worker, "entry": number}))
+    def write(worker: int, number: int) -> None:
+        act(stores[worker], worker, canonical_bytes({"worker": worker, "entry": number}))
 
-    rate = _race(append, writers, seconds)
+    rate = _race(write, writers, seconds)
     for store in stores:
         store.close()
     return rate
 
 
-def _outbox(url: str, writers: int, seconds: float) -> tuple[float, float]:
-    """Writers insert without waiting; one sequencer takes `seq IS NULL` in order, 500 at a time."""
-    engine = create_engine(database_url(url), pool_size=writers + 1)
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS bench_outbox"))
-        connection.execute(
-            text("CREATE TABLE bench_outbox (id bigserial PRIMARY KEY, body bytea, seq bigint)")
-        )
-        connection.execute(text("CREATE INDEX ON bench_outbox (id) WHERE seq IS NULL"))
-    store, stop, done = Store(url), threading.Event(), [0]
+def _append_and_place(store: Store, _worker: int, body: bytes) -> None:
+    """The peer: what one would do without an outbox, and what SQLite does."""
+    with store.write() as tx:
+        tx.log.append(body)
+        tx.log.sequence()
+        tx.log.last_waiting = None
 
-    def insert(worker: int, number: int) -> None:
-        body = canonical_bytes({"worker": worker, "entry": number})
-        with engine.begin() as connection:
-            connection.execute(
-                text("INSERT INTO bench_outbox (body) VALUES (:body)"), {"body": body}
-            )
+
+def _append(store: Store, _worker: int, body: bytes) -> None:
+    with store.write() as tx:
+        tx.log.append(body)
+
+
+def _append_own(store: Store, worker: int, body: bytes) -> None:
+    with store.write_for(f"org_{worker}") as tx:
+        tx.log.append(body)
+
+
+def _beside_a_sequencer(url: str, writers: int, seconds: float) -> float:
+    central, stop = Store(url), threading.Event()
 
     def sequence() -> None:
         while not stop.is_set():
-            with store.write() as tx, engine.begin() as connection:
-                found = connection.execute(
-                    text(
-                        "SELECT id, body FROM bench_outbox WHERE seq IS NULL ORDER BY id LIMIT 500"
-                    )
-                ).all()
-                for number, body in found:
-                    connection.execute(
-                        text("UPDATE bench_outbox SET seq = :seq WHERE id = :id"),
-                        {"seq": tx.log.append(bytes(body)), "id": number},
-                    )
-            done[0] += len(found)
-            if not found:
-                time.sleep(0.01)
+            if central.sequence() == 0:
+                time.sleep(PAUSES_S[0])
 
-    central = threading.Thread(target=sequence)
-    central.start()
-    committed = _race(insert, writers, seconds)
-    sequenced = done[0] / seconds
+    thread = threading.Thread(target=sequence)
+    thread.start()
+    rate = _rate(url, writers, seconds, _append_own, sequencer=False)
     stop.set()
-    central.join()
-    store.close()
-    engine.dispose()
-    return committed, sequenced
+    thread.join()
+    central.close()
+    return rate

@@ -4,6 +4,8 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Clock(Protocol):
     """Seconds since the epoch."""
@@ -38,4 +40,13 @@ class FixedClock:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC with whole seconds, as log entries carry it."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(seconds), UTC).strftime(_FORMAT)
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of what `timestamp` wrote.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC).timestamp()

@@ -53,6 +53,8 @@ POINTS: Mapping[str, str] = {
     "move.moved": "a move is committed",
     "garbage.doomed": "blobs that nothing names are out of the index, their bytes are still there",
     "blob.removed": "a doomed blob's bytes are gone, the row that doomed it is still there",
+    "log.waiting": "an act is committed, its log entries have no positions yet (PostgreSQL)",
+    "log.placing": "entries have positions, what follows is written, not yet committed (likewise)",
     "job.claiming": "a worker has taken a job, not yet committed",
     "job.claimed": "a worker's claim of a job is committed",
     "he.began": "the capped process has read a job",

@@ -29,6 +29,8 @@ class Settings:
         origin: Name of the transparency log: printable ASCII without space or plus.
         name: The server's own name, as people read it.
         public_url: Scheme and host that callers address and sign, when a proxy stands in front.
+        sequencer: On PostgreSQL: this process gives log entries their positions and signs the log's
+            heads; if not, `clearinghouse sequencer` must run, and it alone has the log's key.
         in_process: Run homomorphic jobs in this process; for quick tests, never in production,
             because hostile ciphertexts can end the process that parses them.
         workers: Jobs at work at once, each in a process of its own; 0 leaves them all to
@@ -79,6 +81,7 @@ class Settings:
     origin: str = "clearinghouse.local"
     name: str = "clearinghouse"
     public_url: str = ""
+    sequencer: bool = True
     in_process: bool = False
     workers: int = field(default_factory=cores)
     lease_s: float = 20.0

@@ -6,8 +6,6 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dp.mechanism import geometric_mechanism
-
 EXACT_LIMIT = 2**52
 """Counts must be smaller: the mechanism adds in floats, which are exact on integers below it."""
 
@@ -48,8 +46,11 @@ def geometric(
     values = whole_counts(counts)
     if isinstance(sensitivity, bool) or not isinstance(sensitivity, int) or sensitivity < 1:
         raise ValueError(f"sensitivity must be a whole number of at least 1, not {sensitivity!r}")
+    # Imported here: it loads scikit-learn, which a reader of costs and ledgers does not need.
+    from diffprivlib.mechanisms import Geometric
+
     # Without a random_state it draws from secrets.SystemRandom.
-    mechanism = geometric_mechanism()(epsilon=float_below(epsilon), sensitivity=sensitivity)
+    mechanism = Geometric(epsilon=float_below(epsilon), sensitivity=sensitivity)
     noised = [int(mechanism.randomise(int(value))) for value in values.ravel()]
     return np.array(noised, dtype=np.int64).reshape(values.shape)
 

@@ -4,7 +4,8 @@
 
 Needs Linux, root, and Debian's iproute2, nftables and postgresql. Nothing of it is left behind.
 
-    api     PostgreSQL, `clearinghouse serve --workers 0`, and the providers and developers
+    api     PostgreSQL, `clearinghouse serve --workers 0 --no-sequencer`, `clearinghouse sequencer`
+            with the log's key, and the providers and developers
     worker  `clearinghouse worker`: reaches the database, holds no key
     agent   the hospital's key agent: calls out, takes no connection (nftables: policy drop)
 
@@ -205,7 +206,7 @@ def rehearse_on(hosts: Hosts3, market_path: Path, out: Path) -> dict[str, object
             seen.update(look_at_the_agent(hosts, (host, int(port))))
 
     here = hosts.on(API)
-    before = dict.fromkeys(("server", "providers", "developers"), here)
+    before = dict.fromkeys(("server", "sequencer", "providers", "developers"), here)
     before |= {"worker": hosts.on(WORKER), "agent": hosts.on(AGENT)}
     with Progress(enabled=False) as progress:
         findings = rehearse(

@@ -1,7 +1,9 @@
 """What all tests share: databases, and one honest line for what this machine cannot run."""
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,14 @@ from hypothesis import HealthCheck, settings
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.29 and later call their maker otherwise
 # A shell's background job ignores Ctrl-C and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# One thread for linear algebra, here and in every program that is started: two workers keep two
+# cores busy, and threads that wait for one another in a busy loop cost more than the tests.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# A run starts some hundred programs: without compiled modules each would compile all that it loads,
+# and each worker rewrite every test.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _PROGRAMS = databases.find_programs()
 _HAS_POSTGRES = requires.need("postgres", _PROGRAMS is not None)
 
@@ -29,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose how hypothesis draws, before any test module is read."""
     is_long = config.getoption("markexpr") == "long"
     settings.load_profile("long run" if is_long else "default run")
+
+
+def pytest_collection_finish() -> None:
+    """Tests and modules stay until the end: the collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.bodies import takes
-from api.calls import CallOf
+from api.calls import Call, CallOf
 from clearinghouse.messages.identity import (
     AddKey,
     AddPerson,
@@ -16,15 +16,23 @@ from clearinghouse.messages.identity import (
     PersonList,
 )
 from clearinghouse.rounds import identity
+from clearinghouse.signing import VerifyKey
 
 router = APIRouter(prefix="/v1", tags=["identity"])
 
 
-@router.post("/keys", response_model=KeyView, openapi_extra=takes(AddKey))
-def add_key(call: CallOf) -> Response:
+@router.post("/keys", openapi_extra=takes(AddKey))
+def add_key(call: CallOf) -> KeyView:
     """Add a key to the caller's organisation; it signs from its log entry on."""
     message = call.message(AddKey)
-    return call.write(lambda tx: identity.add_key(tx, call.desk, call.org, message))
+    call.write(lambda tx: identity.add_key(tx, call.desk, call.org, message))
+    return _shown(call, VerifyKey.from_base64(message.public_key).key_id)
+
+
+def _shown(call: Call, key_id: str) -> KeyView:
+    """A key after its act is committed, when its log entry has its index."""
+    with call.desk.store.read() as tx:
+        return identity.own_key(tx, call.org, key_id)
 
 
 @router.get("/keys")
@@ -34,10 +42,11 @@ def list_keys(call: CallOf) -> KeyList:
         return KeyList(keys=[identity.key_view(key) for key in tx.parties.keys(call.org.id)])
 
 
-@router.delete("/keys/{key_id}", response_model=KeyView)
-def revoke_key(call: CallOf, key_id: str) -> Response:
+@router.delete("/keys/{key_id}")
+def revoke_key(call: CallOf, key_id: str) -> KeyView:
     """Revoke a key of the caller's organisation; what it signed before stays valid."""
-    return call.write(lambda tx: identity.revoke_key(tx, call.desk, call.org, key_id))
+    call.write(lambda tx: identity.revoke_key(tx, call.desk, call.org, key_id))
+    return _shown(call, key_id)
 
 
 @router.post("/apikeys", response_model=ApiKeyView, openapi_extra=takes(CreateApiKey))

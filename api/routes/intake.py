@@ -36,7 +36,7 @@ def register_org(
     desk: DeskOf, message: Annotated[RegisterOrg, Depends(registering_call)]
 ) -> Response:
     """Register an organisation; the call is signed with the key it registers."""
-    with desk.store.write() as tx:
+    with desk.store.write_for(message.public_key) as tx:
         view = intake.register_org(tx, desk, message)
     return Response(view.model_dump_json(), media_type=JSON)
 
@@ -68,7 +68,7 @@ def get_schema(call: CallOf, schema_id: str) -> SchemaView:
 def register_source(call: CallOf) -> Response:
     """Register a cohort by its row commitments."""
     message = call.message(RegisterSource)
-    return call.write(lambda tx: intake.register_source(tx, call.desk, call.org, message))
+    return call.write(lambda tx: intake.register_source(tx, call.desk, call.org, message), own=True)
 
 
 @router.get("/sources")
@@ -111,7 +111,9 @@ def publish_summary(call: CallOf, source_id: str) -> Response:
     """Publish a source's one DP summary."""
     message = call.message(PublishSummary)
     return call.write(
-        lambda tx: intake.publish_summary(tx, call.desk, call.org, source_id, message), keyed=True
+        lambda tx: intake.publish_summary(tx, call.desk, call.org, source_id, message),
+        keyed=True,
+        own=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""The operator's commands: worker and job. They work on the database, not through the API.
+"""The operator's commands: worker, sequencer, job. They work on the database, not through the API.
 
 Only declarations: what a command needs is imported when it runs.
 """
@@ -23,6 +23,7 @@ JobArgument = Annotated[str, typer.Argument(help="job_...")]
 def declare(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(worker)
+    app.command()(sequencer)
     app.add_typer(job_app, name="job")
 
 
@@ -53,6 +54,37 @@ def worker(
         sys.stdout.flush()
 
     run_worker(data, slots, announce)
+
+
+def sequencer(
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of the log's key; no server needs it.")
+    ] = DATA,
+    once: Annotated[bool, typer.Option("--once", help="Place what waits now, and end.")] = False,
+    parent: Annotated[
+        int | None, typer.Option("--parent", help="End with this process, which started us.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Give log entries their positions and sign the log's heads, for servers on PostgreSQL.
+
+    For servers that run with --no-sequencer: the log's key is here alone then. More than one may
+    run; they take turns.
+    """
+    from clearinghouse.cli.operator import run_sequencer
+    from clearinghouse.lifeline import die_with
+
+    if parent is not None:
+        die_with(parent)
+
+    def announce(vkey: str) -> None:
+        if not once:
+            emit(as_json, {"event": "sequencing", "vkey": vkey}, f"sequencing the log of {vkey}")
+            sys.stdout.flush()
+
+    placed = run_sequencer(data, announce, once=once)
+    if once:
+        emit(as_json, {"placed": placed}, f"{placed} entries placed")
 
 
 @job_app.command("list")

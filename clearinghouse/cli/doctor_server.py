@@ -51,7 +51,8 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     for name in ("server.key", "log.key"):
         path = data / name
         if not path.exists():
-            yield Finding("keys", "note", f"{name} is not here", "right on a worker's machine only")
+            where = "a worker" if name == "server.key" else "a worker, or a server with a sequencer"
+            yield Finding("keys", "note", f"{name} is not here", f"right on the machine of {where}")
         elif stat.S_IMODE(path.stat().st_mode) & 0o077:
             yield Finding("keys", "broken", f"others can read {name}", f"run chmod 600 {path}")
         else:
@@ -116,11 +117,20 @@ def _database(settings: Settings) -> Iterator[Finding]:
     try:
         with store.read() as tx:
             yield Finding("database", "ok", f"{tx.log.size()} log entries")
+            yield from _waiting(tx)
             yield from _workers(tx, settings)
             yield from _jobs(tx)
             yield from _stored(tx, settings)
     finally:
         store.close()
+
+
+def _waiting(tx: Tx) -> Iterator[Finding]:
+    """Entries that have no position yet; on a server at work that is so for about a second."""
+    count = tx.log.waiting()
+    if count:
+        remedy = "is a server or clearinghouse sequencer at work? clearinghouse sequencer --once"
+        yield Finding("sequencer", "note", f"{count} log entries wait for it", remedy)
 
 
 def _workers(tx: Tx, settings: Settings) -> Iterator[Finding]:

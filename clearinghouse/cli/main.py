@@ -147,6 +147,14 @@ def serve(
             "--workers", min=0, help="Jobs at once; 0 leaves them to `clearinghouse worker`."
         ),
     ] = None,
+    sequencer: Annotated[
+        bool | None,
+        typer.Option(
+            "--sequencer/--no-sequencer",
+            help="PostgreSQL: place log entries here, or leave that to `clearinghouse sequencer`.",
+            show_default=False,
+        ),
+    ] = None,
     parent: Annotated[
         int | None, typer.Option("--parent", help="End with this process, which started us.")
     ] = None,
@@ -167,7 +175,7 @@ def serve(
         sys.stdout.flush()
 
     try:
-        run_server(data, host, port, announce, record_bodies, workers)
+        run_server(data, host, port, announce, record_bodies, workers, sequencer)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

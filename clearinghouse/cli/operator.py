@@ -23,6 +23,7 @@ def run_server(
     announce: Callable[[str], None],
     record_bodies: Path | None,
     workers: int | None = None,
+    sequencer: bool | None = None,
 ) -> None:
     """Serve from `data` until SIGINT or SIGTERM; `announce` gets the address once it listens.
 
@@ -41,6 +42,8 @@ def run_server(
         settings = replace(settings, record_bodies=record_bodies)
     if workers is not None:
         settings = replace(settings, workers=workers)
+    if sequencer is not None:
+        settings = replace(settings, sequencer=sequencer)
     name = f"[{host}]" if ":" in host else host
     serve(settings, host, port, lambda bound: announce(f"http://{name}:{bound}"))
 
@@ -187,6 +190,34 @@ def run_worker(data: Path, slots: int | None, announce: Callable[[str, int], Non
     finally:
         pool.close()
         store.close()
+
+
+def run_sequencer(data: Path, announce: Callable[[str], None], *, once: bool) -> int:
+    """Give log entries their positions and sign the log's heads, until SIGINT or SIGTERM.
+
+    Args:
+        data: Folder of the log's key and of the last published checkpoint beside it.
+        announce: Gets the log's public key once it is at work.
+        once: Place what waits now, and return.
+
+    Returns:
+        How many entries were placed.
+
+    Raises:
+        InputError: The database is SQLite, or of another version, or its log has another key.
+        TryAgainError: The database is away.
+    """
+    import sys
+
+    from clearinghouse.journal import write_logs
+    from clearinghouse.rounds import sequencer
+    from clearinghouse.settings import settings_from_environment
+
+    write_logs(sys.stderr)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    settings = settings_from_environment(data)
+    return sequencer.run_sequencer(settings, stop, announce, once=once)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -11,9 +11,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from clearinghouse.canonical import digest
+from clearinghouse.clock import seconds_of
 from clearinghouse.consent import PURPOSES, is_within
 from clearinghouse.log.entries import Entry
 
@@ -223,4 +223,4 @@ class Consents:
 
 
 def _seconds(time: str) -> int:
-    return int(datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    return int(seconds_of(time))

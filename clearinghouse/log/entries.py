@@ -20,11 +20,10 @@ and amounts only. Further names than the required ones are allowed when their va
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, get_args
 
 from clearinghouse.canonical import MAX_INTEGER, canonical_bytes, parse_canonical
-from clearinghouse.clock import timestamp
+from clearinghouse.clock import seconds_of, timestamp
 from clearinghouse.errors import InputError, VerificationError
 from clearinghouse.ids import Noun, is_id
 from clearinghouse.log.entry_types import ENTRY_TYPES, OBJECT_NOUNS, is_release
@@ -119,8 +118,7 @@ def parse_entry(data: bytes) -> Entry:
 def is_timestamp(text: object) -> bool:
     """Whether `text` is a real time in the one form that `clock.timestamp` writes."""
     try:
-        parsed = datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        return timestamp(parsed.timestamp()) == text
+        return timestamp(seconds_of(str(text))) == text
     except ValueError:
         return False
 

@@ -5,8 +5,8 @@ They may outlive their request, so they are checked apart from its own entries.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from clearinghouse.clock import seconds_of
 from clearinghouse.log.entries import Entry
 from clearinghouse.log.story import RequestStory
 
@@ -129,5 +129,4 @@ def _whole(amounts: Mapping[str, int | str], name: str) -> int:
 
 
 def _seconds(entry: Entry) -> int:
-    when = datetime.strptime(entry.time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return int(when.timestamp())
+    return int(seconds_of(entry.time))

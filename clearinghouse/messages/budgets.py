@@ -16,7 +16,7 @@ class ReleaseView(Message):
     """Taken from the zCDP lane of the owner's ledger instead of epsilon from the pure one."""
     request_id: Id | None
     run_id: Id | None
-    entry: Count
+    entry: Count | None
     """Index in the log."""
     time: str
 

@@ -180,9 +180,10 @@ class Hosts:
 
     Attributes:
         address: On which the server listens; the others and whoever drives can reach it.
-        before: By part ("server", "worker", "agent", "providers", "developers"), a command that
-            leads onto its host, such as `ip netns exec NAME`; parts that are not named run here.
-            A worker of its own runs only if it is named; the server does no jobs then.
+        before: By part ("server", "sequencer", "worker", "agent", "providers", "developers"), a
+            command that leads onto its host, such as `ip netns exec NAME`; parts that are not named
+            run here. A sequencer or a worker of its own runs only if it is named; the server does
+            not do its work then.
     """
 
     address: str = "127.0.0.1"
@@ -213,9 +214,13 @@ def processes(
     arguments += ["--parent", str(os.getpid()), "--host", hosts.address]
     if "worker" in hosts.before:
         arguments += ["--workers", "0"]
+    if "sequencer" in hosts.before:
+        arguments += ["--no-sequencer"]
     if record_bodies is not None:
         arguments += ["--record-bodies", str(record_bodies)]
     with children() as started:
+        if "sequencer" in hosts.before:
+            started.append(_sequencer(directory, hosts.before["sequencer"]))
         server = Child("server", arguments, directory, hosts.before.get("server", ()))
         started.append(server)
         listening = server.expect("listening", START_S)
@@ -241,6 +246,16 @@ def processes(
             {child.name: child.pid for child in started},
             data,
         )
+
+
+def _sequencer(directory: Path, before: Sequence[str]) -> Child:
+    """A sequencer with a folder of its own, where alone the log's key is."""
+    arguments = ["clearinghouse.cli.main", "sequencer", "--data", str(directory / "sequencer")]
+    arguments += ["--json", "--parent", str(os.getpid())]
+    child = Child("sequencer", arguments, directory, before)
+    if child.expect("sequencing", START_S) is None:
+        raise PartyProcessError(f"the sequencer was not at work within {START_S:.0f} s")
+    return child
 
 
 def _worker(data: Path, directory: Path, before: Sequence[str]) -> Child:

@@ -18,7 +18,7 @@ def stored_as(run_id: str) -> str:
 def audit(tx: Tx, request: Request, run: Run, receipt: Receipt | None) -> AuditView:
     """The audit of a run so far; `receipt` is the run's own, if it has one."""
     damaged, is_in_draw = "", False
-    if receipt is not None:
+    if receipt is not None and receipt.draft is None:
         try:
             is_in_draw = _is_drawn(receipt)
         except (VerificationError, InputError) as error:

@@ -96,6 +96,6 @@ def _view(release: Release) -> ReleaseView:
         rho_micro=release.rho_micro,
         request_id=release.request_id,
         run_id=release.run_id,
-        entry=release.position,
+        entry=release.entry,
         time=release.time,
     )

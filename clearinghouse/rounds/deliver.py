@@ -355,7 +355,7 @@ def _reference(tx: Tx, target: TargetView, order: Order) -> DeliveryRef:
         quota=list(order.quota),
         real=order.real or 0,
         ladder=[list(rung) for rung in order.ladder],
-        committed=source.committed,
+        committed=source.place,
     )
 
 
@@ -376,7 +376,7 @@ def _shown(tx: Tx, desk: Desk, request: Request, org_id: str) -> list[ShownRef]:
                 shown_blob=task.answer.shown_blob,
                 rows_root=source.rows_root,
                 leaves=source.leaves,
-                committed=source.committed,
+                committed=source.place,
             )
         )
     return refs

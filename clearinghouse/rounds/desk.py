@@ -11,11 +11,19 @@ from clearinghouse.blobs import BlobStore
 from clearinghouse.clock import Clock, SystemClock
 from clearinghouse.errors import AuthenticationError, InputError
 from clearinghouse.ids import new_id
-from clearinghouse.log.checkpoint import NoteKey, log_key
+from clearinghouse.log.checkpoint import NoteKey
 from clearinghouse.log.entries import make_entry
 from clearinghouse.log.entry_types import is_release
+from clearinghouse.rounds.sequencer import (
+    Sequencer,
+    key_of_others,
+    last_head,
+    load_or_make,
+    open_sequencer,
+)
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
+from clearinghouse.store.engine import is_sqlite
 from clearinghouse.store.records import Org
 from clearinghouse.store.store import Store, Tx
 
@@ -81,7 +89,8 @@ class Desk:
 
     Attributes:
         key: Signs receipts and log entries' acts; its organisation is `org`.
-        log_key: Signs checkpoints.
+        note_key: The log's public key under its name.
+        sequencer: Signs the log's heads; None where another process does.
         worker: Has the jobs of the move at hand done.
         bell: Rings after every commit that others may wait for.
         job_bell: Rings when a job is queued.
@@ -92,7 +101,8 @@ class Desk:
     blobs: BlobStore
     clock: Clock
     key: SigningKey
-    log_key: SigningKey
+    note_key: NoteKey
+    sequencer: Sequencer | None
     org: Org
     worker: Worker = field(default_factory=_NoWorker)
     bell: Bell = field(default_factory=Bell)
@@ -102,11 +112,6 @@ class Desk:
     def vkey(self) -> str:
         """The log's public key as text."""
         return self.note_key.vkey
-
-    @property
-    def note_key(self) -> NoteKey:
-        """The log's public key under its name."""
-        return log_key(self.settings.origin, self.log_key)
 
     def record(
         self,
@@ -119,7 +124,7 @@ class Desk:
         amounts: Mapping[str, int | str] | None = None,
         commit: str | None = None,
     ) -> int:
-        """Append a log entry to the transaction and return its index.
+        """Append a log entry to the transaction and return its id.
 
         Raises:
             AuthenticationError: The actor's key was revoked meanwhile: no entry may name it, or
@@ -137,14 +142,18 @@ class Desk:
             amounts=amounts,
             commit=commit,
         )
-        position = tx.log.append(entry.data)
+        entry_id = tx.log.append(entry.data)
         if is_release(entry_type):
-            tx.releases.add(position, entry)
-        return position
+            tx.releases.add(entry_id, entry)
+        return entry_id
 
-    def checkpoint(self, tx: Tx) -> str:
-        """Return the signed head of the log as the transaction sees it."""
-        return tx.log.checkpoint(self.settings.origin, self.log_key)
+    def head(self) -> str:
+        """Return the signed head of the log; not in a transaction.
+
+        Raises:
+            TryAgainError: The sequencer is another process and has signed none yet.
+        """
+        return last_head(self.store) if self.sequencer is None else self.sequencer.head()
 
 
 def open_desk(settings: Settings, clock: Clock | None = None) -> Desk:
@@ -153,28 +162,51 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Desk:
     Raises:
         InputError: The folder belongs to another version, or database and key file do not fit.
     """
+    if not settings.sequencer and is_sqlite(settings.url):
+        raise InputError(
+            "on SQLite an entry has its position with its act, and no other process can give it: "
+            "leave out --no-sequencer and CLEARINGHOUSE_SEQUENCER=0"
+        )
     clock = clock or SystemClock()
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     blobs = settings.blob_place.open()
     blobs.staging.sweep(time.time())
     store = Store(settings.url, settings.published)
+    try:
+        return _open_desk(settings, store, blobs, clock)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _open_desk(settings: Settings, store: Store, blobs: BlobStore, clock: Clock) -> Desk:
     finish_rotation(settings.data, store)
-    key = _key(settings.data / SERVER_KEY)
-    head_key = _key(settings.data / "log.key")
+    key = load_or_make(settings.data / SERVER_KEY)
+    sequencer = None
+    if settings.sequencer:
+        sequencer = open_sequencer(settings, store)
+        note_key = sequencer.note_key
+        store.sequencer = sequencer.run
+    else:
+        note_key = key_of_others(settings, store)
+        store.sequencer = None
     with store.write() as tx:
         org = _own_org(tx, settings, key)
-        desk = Desk(settings, store, blobs, clock, key, head_key, org)
+        desk = Desk(settings, store, blobs, clock, key, note_key, sequencer, org)
         if tx.parties.by_key(key.key_id) is None:
-            tx.parties.add(org, tx.log.size())
+            tx.parties.add(org)
             tx.set_meta("server_org", org.id)
-            desk.record(
+            registered = desk.record(
                 tx,
                 "org.registered",
                 org,
                 objects={"org": org.id},
                 hashes={"public_key": key.verify_key.digest},
             )
+            tx.parties.date_key(key.key_id, registered)
         tx.requests.mark_all_due()
+    if sequencer is not None:
+        sequencer.run()  # what was committed right before a crash
     return desk
 
 
@@ -208,12 +240,3 @@ def _own_org(tx: Tx, settings: Settings, key: SigningKey) -> Org:
     if org.key_id != key.key_id:
         raise InputError("server.key is not the key that this database knows; restore it")
     return org
-
-
-def _key(path: Path) -> SigningKey:
-    """Read a key file, or make it (mode 0600) at the first start."""
-    if path.exists():
-        return SigningKey.load(path)
-    key = SigningKey.generate()
-    key.save(path)
-    return key

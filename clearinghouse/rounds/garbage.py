@@ -99,6 +99,7 @@ def collect(desk: Desk) -> Collected:
     now = int(desk.clock.now())
     done = Collected(now, len(unnamed), len(strays), len(garbage.missing), freed)
     with desk.store.write() as tx:
+        tx.guards.forget_nonces(now)
         tx.set_meta(LAST, json.dumps(asdict(done)))
     _log.info("collected", **asdict(done))
     return done

@@ -1,6 +1,6 @@
 """Who acts and reads for an organisation: its keys, its API keys, its people."""
 
-from clearinghouse.errors import InputError, NotFoundError, RefusedError
+from clearinghouse.errors import InputError, NotFoundError, RefusedError, TryAgainError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.identity import (
     AddKey,
@@ -23,7 +23,7 @@ MOST_API_KEYS = 100
 MOST_PEOPLE = 1000
 
 
-def add_key(tx: Tx, desk: Desk, caller: Org, message: AddKey) -> KeyView:
+def add_key(tx: Tx, desk: Desk, caller: Org, message: AddKey) -> None:
     """Let another key act for the caller's organisation, from this log entry on.
 
     The same key again changes nothing.
@@ -39,25 +39,28 @@ def add_key(tx: Tx, desk: Desk, caller: Org, message: AddKey) -> KeyView:
     )
     known = tx.parties.key(key.key_id)
     if known is not None and known.org_id == caller.id:
-        if known.revoked is not None:
-            raise RefusedError(f"{known.id} was revoked by log entry {known.revoked}: make another")
-        return key_view(known)
-    valid = [item for item in tx.parties.keys(caller.id) if item.revoked is None]
+        if known.is_revoked:
+            raise RefusedError(f"{known.id} was revoked{_by(known.revoked)}: make another")
+        return
+    valid = [item for item in tx.parties.keys(caller.id) if not item.is_revoked]
     if len(valid) >= MOST_KEYS:
         raise RefusedError(f"an organisation has at most {MOST_KEYS} keys at once; revoke one")
-    added = OrgKey(key.key_id, caller.id, key.base64, tx.log.size(), None)
-    tx.parties.add_key(added)
-    desk.record(
+    tx.parties.add_key(caller.id, key.key_id, key.base64)
+    added = desk.record(
         tx,
         "key.added",
         caller,
         objects={"org": caller.id, "key": key.key_id},
         hashes={"public_key": key.digest},
     )
-    return key_view(added)
+    tx.parties.date_key(key.key_id, added)
 
 
-def revoke_key(tx: Tx, desk: Desk, caller: Org, key_id: str) -> KeyView:
+def _by(index: int | None) -> str:
+    return "" if index is None else f" by log entry {index}"
+
+
+def revoke_key(tx: Tx, desk: Desk, caller: Org, key_id: str) -> None:
     """End a key of the caller's organisation, from this log entry on; what it signed stays valid.
 
     Raises:
@@ -67,16 +70,12 @@ def revoke_key(tx: Tx, desk: Desk, caller: Org, key_id: str) -> KeyView:
     keys = {key.id: key for key in tx.parties.keys(caller.id)}
     if key_id not in keys:
         raise NotFoundError(f"no key {key_id}")
-    if keys[key_id].revoked is not None:
-        return key_view(keys[key_id])
-    if sum(key.revoked is None for key in keys.values()) == 1:
+    if keys[key_id].is_revoked:
+        return
+    if sum(not key.is_revoked for key in keys.values()) == 1:
         raise RefusedError("this is the organisation's last key; add another one before")
     entry = desk.record(tx, "key.revoked", caller, objects={"org": caller.id, "key": key_id})
     tx.parties.revoke_key(key_id, entry)
-    revoked = tx.parties.key(key_id)
-    if revoked is None:
-        raise NotFoundError(f"no key {key_id}")
-    return key_view(revoked)
 
 
 def create_api_key(tx: Tx, desk: Desk, caller: Org, message: CreateApiKey) -> ApiKeyView:
@@ -141,8 +140,30 @@ def remove_person(tx: Tx, caller: Org, email: str) -> PersonList:
     return PersonList(people=list(tx.people.of(caller.id)))
 
 
+def own_key(tx: Tx, caller: Org, key_id: str) -> KeyView:
+    """A key of the caller's organisation.
+
+    Raises:
+        NotFoundError: It has no such key.
+        TryAgainError: As `key_view`.
+    """
+    key = tx.parties.key(key_id)
+    if key is None or key.org_id != caller.id:
+        raise NotFoundError(f"no key {key_id}")
+    return key_view(key)
+
+
 def key_view(key: OrgKey) -> KeyView:
-    """A key as its organisation sees it."""
+    """A key as its organisation sees it.
+
+    Raises:
+        TryAgainError: The log entry that adds or revokes it has no index yet.
+    """
+    if key.added is None or (key.is_revoked and key.revoked is None):
+        raise TryAgainError(
+            f"this is recorded, and the log entry about {key.id} gets its number within a second; "
+            "repeat the same call"
+        )
     return KeyView(id=key.id, public_key=key.public_key, added=key.added, revoked=key.revoked)
 
 

@@ -55,11 +55,12 @@ def register_org(tx: Tx, desk: Desk, message: RegisterOrg) -> OrgView:
     org = Org(
         new_id("org"), message.name, message.role, key.key_id, key.base64, message.age_recipient
     )
-    tx.parties.add(org, tx.log.size())
+    tx.parties.add(org)
     hashes = {"public_key": key.digest}
     if message.witness is not None:
         hashes["witness_key"] = witnessing.register(tx, org, message.witness)
-    desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
+    entry_id = desk.record(tx, "org.registered", org, objects={"org": org.id}, hashes=hashes)
+    tx.parties.date_key(org.key_id, entry_id)
     return views.org(org)
 
 

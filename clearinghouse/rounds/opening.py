@@ -119,6 +119,7 @@ def check_terms(
     Raises:
         InputError: Something comes twice, is of another schema or role, or is out of range.
         RefusedError: A source has not published its summary.
+        TryAgainError: A source has no place in the log yet.
     """
     for name, ids in (("source", terms.source_ids), ("developer", terms.developer_ids)):
         if len(set(ids)) < len(ids):
@@ -130,6 +131,7 @@ def check_terms(
             raise RefusedError(f"source {source.id} was withdrawn by its owner; leave it out")
         if not source.published:
             raise RefusedError(f"source {source.id} has not published its summary yet")
+        _ = source.place  # deliveries name it
     for org in developers:
         if org.role != "developer" or org.age_recipient is None:
             raise InputError(f"{org.id} is no developer; only developers score models")

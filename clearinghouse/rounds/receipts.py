@@ -6,13 +6,12 @@ from typing import Any
 from clearinghouse.canonical import digest
 from clearinghouse.clock import timestamp
 from clearinghouse.ids import new_id
-from clearinghouse.log.checkpoint import log_key, parse_note
 from clearinghouse.log.claim import Metric, ScoreClaim, Signer
-from clearinghouse.log.proof import LogProof
-from clearinghouse.log.receipt import build_receipt, read_claim, sign_claim
+from clearinghouse.log.receipt import read_claim, sign_claim
 from clearinghouse.messages.intake import SealValset
 from clearinghouse.messages.tasks import ReceiptSignAnswer
 from clearinghouse.noise_laws import privacy_facts
+from clearinghouse.rounds import drafts
 from clearinghouse.rounds.desk import Desk
 from clearinghouse.signing import VerifyKey
 from clearinghouse.store.records import Receipt, Request, Run
@@ -92,22 +91,24 @@ def countersigned(
 
 def signer_keys(tx: Tx, *org_ids: str) -> dict[str, VerifyKey]:
     """The keys that may sign a receipt for these organisations now."""
-    keys = [key for org_id in org_ids for key in tx.parties.keys(org_id) if key.revoked is None]
+    keys = [key for org_id in org_ids for key in tx.parties.keys(org_id) if not key.is_revoked]
     return {key.id: VerifyKey.from_base64(key.public_key) for key in keys}
 
 
-def issue(tx: Tx, desk: Desk, request: Request, run: Run, whole: Mapping[str, Any]) -> Receipt:
-    """Log a fully signed statement and write its receipt, in one transaction."""
+def issue(tx: Tx, desk: Desk, request: Request, run: Run, whole: Mapping[str, Any]) -> None:
+    """Log a fully signed statement and draft its receipt, in one transaction.
+
+    It is written at once where its entry has its place at once, and by the sequencer otherwise.
+    """
     signers = signer_keys(tx, desk.org.id, request.org_id)
     claim = read_claim(whole, signers)
     objects = {name: claim.ids[name] for name in ("receipt", "request", "run", "model", "valset")}
-    index = desk.record(
+    entry_id = desk.record(
         tx, "receipt.issued", desk.org, objects=objects, hashes={"envelope": digest(dict(whole))}
     )
-    note = parse_note(desk.checkpoint(tx).encode())
-    proof = LogProof(index, tuple(tx.log.proof(index, note.checkpoint.size)), note)
-    (entry,) = tx.log.entries(index, 1)
-    text = build_receipt(whole, entry, proof, log_key(desk.settings.origin, desk.log_key), signers)
-    receipt = Receipt(claim.receipt, request.id, run.id, text)
+    drafted = drafts.draft(whole, entry_id, signers)
+    receipt = Receipt(claim.receipt, request.id, run.id, "", drafted)
     tx.runs.add_receipt(receipt)
-    return receipt
+    if tx.log.is_sequenced_at_once and desk.sequencer is not None:
+        desk.sequencer.sign(tx)
+        drafts.write(tx, desk.note_key, receipt)

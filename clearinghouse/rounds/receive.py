@@ -122,7 +122,7 @@ def confirm(
     target = TargetView.model_validate_json(tx.requests.document(request.id, "target") or "")
     schema = read_schema(tx.cohorts.schema(tx.cohorts.valset(request.valset_id).schema_id))
     summaries = tx.cohorts.summaries(request.terms.source_ids)
-    committed = {name: tx.cohorts.source(name).committed for name in request.terms.source_ids}
+    committed = {name: tx.cohorts.source(name).place for name in request.terms.source_ids}
     total, asked = 0, _asked(tx, request)
     for order in tx.orders.of(request.id):
         if order.earned_micro is not None:

@@ -72,6 +72,8 @@ class Runner:
         while not self._stop.is_set():
             seen = self._desk.bell.wait(seen, self._desk.settings.idle_s)
             try:
+                if self._desk.sequencer is not None:
+                    self._desk.sequencer.catch_up()
                 for request_id in pipeline.due(self._desk):
                     self._advance(request_id)
                 self._erase()

@@ -354,6 +354,8 @@ def _all_done(tx: Tx, request: Request) -> bool | None:
         return None
     if any(run.state == "running" for run in tx.runs.of(request.id, "score")):
         return None
+    if any(receipt.draft for receipt in tx.runs.receipts(request.id).values()):
+        return None
     return True if all_closed(tx.tasks.of(request.id, "receipt.sign", "bid.reveal")) else None
 
 

@@ -13,7 +13,6 @@ from clearinghouse.errors import InputError, TryAgainError
 from clearinghouse.rounds.desk import NEXT_KEY, SERVER_KEY, Desk, open_desk
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
-from clearinghouse.store.records import OrgKey
 from clearinghouse.store.store import Tx
 
 
@@ -40,10 +39,10 @@ def rotate_server_key(settings: Settings, clock: Clock | None = None) -> ServerR
     try:
         key = _next_key(settings.data)
         with desk.store.write() as tx:
-            done = _rotate(tx, desk, key)
-            desk.checkpoint(tx)
+            _rotate(tx, desk, key)
         os.replace(settings.data / NEXT_KEY, settings.data / SERVER_KEY)
-        return done
+        desk.head()
+        return _done(desk, key.key_id, desk.key.key_id)
     finally:
         desk.store.close()
 
@@ -59,7 +58,15 @@ def _next_key(data: Path) -> SigningKey:
     return SigningKey.load(path)
 
 
-def _rotate(tx: Tx, desk: Desk, key: SigningKey) -> ServerRotation:
+def _done(desk: Desk, key_id: str, old_key_id: str) -> ServerRotation:
+    with desk.store.read() as tx:
+        new, old = tx.parties.key(key_id), tx.parties.key(old_key_id)
+    if new is None or old is None or new.added is None or old.revoked is None:
+        raise TryAgainError("the key is changed; its log entries wait for the sequencer")
+    return ServerRotation(key_id, new.added, old_key_id, old.revoked)
+
+
+def _rotate(tx: Tx, desk: Desk, key: SigningKey) -> None:
     scoring = tx.requests.running_in("score")
     if scoring:
         raise TryAgainError(
@@ -67,12 +74,11 @@ def _rotate(tx: Tx, desk: Desk, key: SigningKey) -> ServerRotation:
             "let the server finish it first"
         )
     org, public = desk.org, key.verify_key
-    added = tx.log.size()
-    tx.parties.add_key(OrgKey(key.key_id, org.id, public.base64, added, None))
+    tx.parties.add_key(org.id, key.key_id, public.base64)
     objects = {"org": org.id, "key": key.key_id}
-    desk.record(tx, "key.added", org, objects=objects, hashes={"public_key": public.digest})
+    added = desk.record(tx, "key.added", org, objects=objects, hashes={"public_key": public.digest})
+    tx.parties.date_key(key.key_id, added)
     new = replace(org, key_id=key.key_id, public_key=public.base64)
     objects = {"org": org.id, "key": org.key_id}
     revoked = desk.record(tx, "key.revoked", new, objects=objects)
     tx.parties.revoke_key(org.key_id, revoked)
-    return ServerRotation(key.key_id, added, org.key_id, revoked)

@@ -113,6 +113,11 @@ def participants(tx: Tx, request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys([request.org_id, *sellers, *request.terms.developer_ids]))
 
 
+def is_asked(tx: Tx, request: Request) -> bool:
+    """Whether participants were asked to cosign."""
+    return bool(tx.tasks.of(request.id, "log.cosign"))
+
+
 def ask(tx: Tx, desk: Desk, request: Request, checkpoint: str) -> None:
     """Ask every participant to cosign a checkpoint."""
     deadline = int(desk.clock.now()) + request.terms.deadlines.agent_s

@@ -2,7 +2,7 @@
 
 from sqlmodel import Session
 
-from clearinghouse.errors import NotFoundError
+from clearinghouse.errors import NotFoundError, TryAgainError
 from clearinghouse.store.cohorts import BlobIndex, Cohorts
 from clearinghouse.store.disputes import Disputes
 from clearinghouse.store.market import Runs
@@ -80,4 +80,9 @@ class Access:
         receipt = self._runs.receipt(receipt_id)
         if not self._requests.is_party(receipt.request_id, org_id):
             raise NotFoundError(f"no receipt {receipt_id}")
+        if receipt.draft is not None:
+            raise TryAgainError(
+                f"receipt {receipt_id} is issued and is written when its log entry has its number, "
+                "within a second; repeat the same call"
+            )
         return receipt

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from clearinghouse.errors import ConflictError, InputError, NotFoundError
 from clearinghouse.messages.intake import SealValset
+from clearinghouse.store.places import places_of
 from clearinghouse.store.records import SchemaRecord, Source, Summary, Valset
 from clearinghouse.store.tables import (
     BlobAccessRow,
@@ -66,7 +67,7 @@ class Cohorts:
         self._session.flush()
 
     def date_source(self, source_id: str, committed: int) -> None:
-        """Record at which log index a source's rows were committed."""
+        """Name the log entry, by its id, that commits a source's rows."""
         row = self._session.get(SourceRow, source_id)
         if row is None:
             raise NotFoundError(f"no source {source_id}")
@@ -84,6 +85,7 @@ class Cohorts:
             raise NotFoundError(f"no source {source_id}")
         return _source(
             row,
+            places_of(self._session, [row.committed])[row.committed],
             self._session.get(SummaryRow, source_id) is not None,
             self._session.get(WithdrawalRow, source_id) is not None,
         )
@@ -101,7 +103,11 @@ class Cohorts:
             set(self._session.exec(select(column).where(column.in_(ids))))
             for column in (col(SummaryRow.source_id), col(WithdrawalRow.source_id))
         )
-        return tuple(_source(row, row.id in published, row.id in withdrawn) for row in rows)
+        found = places_of(self._session, [row.committed for row in rows])
+        return tuple(
+            _source(row, found[row.committed], row.id in published, row.id in withdrawn)
+            for row in rows
+        )
 
     def add_summary(self, summary: Summary) -> bool:
         """Store a source's summary; False if the identical one is there.
@@ -275,7 +281,7 @@ class BlobIndex:
         return row.size
 
 
-def _source(row: SourceRow, published: bool, withdrawn: bool) -> Source:
+def _source(row: SourceRow, committed: int | None, published: bool, withdrawn: bool) -> Source:
     return Source(
         row.id,
         row.org_id,
@@ -285,6 +291,6 @@ def _source(row: SourceRow, published: bool, withdrawn: bool) -> Source:
         row.rows_root,
         row.leaves,
         published,
-        row.committed or 0,
+        committed,
         withdrawn,
     )

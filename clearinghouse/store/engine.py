@@ -1,8 +1,8 @@
 """Connections: an engine that writes, one that only reads, one that changes tables.
 
 Writers take turns, across threads and processes: a writing transaction holds one lock from its
-first moment to its commit. Then what it reads stays true until it commits, the log's next position
-is free, and neither deadlocks nor serialization failures can arise between writers.
+first moment to its commit. Then what it reads stays true until it commits, and neither deadlocks
+nor serialization failures can arise between writers.
 
 SQLite has that lock: BEGIN IMMEDIATE, waited for up to ten seconds. Left to its defaults the driver
 begins transactions late, so that read-then-write spends a budget several times over (measured: 320
@@ -14,11 +14,17 @@ The isolation is READ COMMITTED on purpose: every statement after the lock sees 
 holders committed, whereas SERIALIZABLE would fix its view before the wait for the lock ends
 (measured on read-then-write without the lock: 276 of 400 transactions aborted). A frozen process
 cannot keep the lock: the server ends transactions that stay idle.
+
+Two kinds of transactions write on PostgreSQL without that turn. Those that touch only what belongs
+to one owner (`sharer`) hold the lock shared, so that they run beside one another and never beside a
+writer, and one more lock of that owner. The sequencer's (`sequencer`) has a lock of its own: it
+touches nothing but the log's tree and what waits for it.
 """
 
+import hashlib
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -39,6 +45,12 @@ IDLE_READERS = 5
 
 WRITE_LOCK = 0x636C656172696E67
 """Key of the advisory lock, one for each database: the ASCII bytes of `clearing`."""
+
+SEQUENCE_LOCK = 0x73657175656E6365
+"""Key of the sequencer's advisory lock: the ASCII bytes of `sequence`."""
+
+SHARERS = 8
+"""Transactions of `sharer` that a process runs at once."""
 
 ERASED_TABLES = ("summary", "salt", "reply", "ask", "task", "blob_access", "blob")
 """Tables that erasure deletes from or empties columns of."""
@@ -87,6 +99,44 @@ def writer(url: str) -> Engine:
     engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _connect_writer)
     event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def sharer(url: str) -> Engine:
+    """PostgreSQL: an engine whose transactions run beside one another, and never beside a writer's.
+
+    They begin with the lock held in common; `lock_owner` adds that of whom they write for.
+    """
+    engine = _postgresql(
+        url,
+        "READ COMMITTED",
+        statement_s=STATEMENT_S,
+        lock_s=LOCK_WAIT_S,
+        idle_s=WRITER_IDLE_S,
+        connections=SHARERS,
+    )
+    event.listen(engine, "begin", _begin_shared)
+    return engine
+
+
+def lock_owner(connection: Connection, owner: str) -> None:
+    """Let no other transaction of `sharer` write for the same owner until this one ends."""
+    digest = hashlib.sha256(owner.encode()).digest()
+    key = int.from_bytes(digest[:8], "big", signed=True)
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key})")
+
+
+def sequencer(url: str) -> Engine:
+    """PostgreSQL: an engine whose transactions are the sequencer's, one at a time."""
+    engine = _postgresql(
+        url,
+        "READ COMMITTED",
+        statement_s=STATEMENT_S,
+        lock_s=LOCK_WAIT_S,
+        idle_s=WRITER_IDLE_S,
+        connections=1,
+    )
+    event.listen(engine, "begin", _begin_sequencing)
     return engine
 
 
@@ -210,3 +260,11 @@ def _begin_deferred(connection: Any) -> None:
 
 def _begin_locked(connection: Any) -> None:
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+
+
+def _begin_shared(connection: Any) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({WRITE_LOCK})")
+
+
+def _begin_sequencing(connection: Any) -> None:
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SEQUENCE_LOCK})")

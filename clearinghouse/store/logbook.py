@@ -1,13 +1,22 @@
-"""The transparency log's entries and tree, written inside the transaction they record."""
+"""The transparency log: entries, written in the transaction they record, and the tree over them.
 
-from sqlalchemy import func
-from sqlmodel import Session, col, select
+On SQLite, where one transaction writes at a time, an entry gets its position and its nodes at once.
+On PostgreSQL it waits in the outbox (`position IS NULL`) for the sequencer, which gives positions
+to all that is committed, in the order of ids, one transaction at a time. Not "ids after the last
+one": ids are given before transactions commit, so a lower one may come later.
+"""
+
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, update
+from sqlmodel import Session, SQLModel, col, select
 
 from clearinghouse.errors import InputError
 from clearinghouse.log import merkle
 from clearinghouse.log.checkpoint import MAX_NOTE_SIGNATURES, Checkpoint, sign_checkpoint
 from clearinghouse.signing import SigningKey
 from clearinghouse.store.nodes import Nodes
+from clearinghouse.store.places import gives_places_at_once, place, places
 from clearinghouse.store.tables import (
     CheckpointRow,
     CosignatureRow,
@@ -17,7 +26,15 @@ from clearinghouse.store.tables import (
 )
 
 MAX_ENTRIES = 1000
+BATCH = 500
+"""So many waiting entries the sequencer takes in one transaction."""
+
 MAX_COSIGNERS = MAX_NOTE_SIGNATURES - 1
+
+_ENTRY = SQLModel.metadata.tables[EntryRow.__tablename__]
+_PLACED = (
+    update(_ENTRY).where(_ENTRY.c.id == bindparam("number")).values(position=bindparam("place"))
+)
 
 
 class Logbook:
@@ -25,22 +42,65 @@ class Logbook:
 
     Attributes:
         signed: The checkpoint that this transaction signed, if it did.
+        last_waiting: Id of the last entry of this transaction that waits for the sequencer.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._nodes = Nodes(session)
+        self.is_sequenced_at_once = gives_places_at_once(session)
         self.signed: str | None = None
+        self.last_waiting: int | None = None
 
     def append(self, body: bytes) -> int:
-        """Add an entry and return its index; it is there exactly if the transaction commits."""
-        index = self._nodes.append(body)
-        self._session.add(EntryRow(position=index, body=body))
-        self._session.flush()
-        return index
+        """Add an entry and return its id; it is there exactly if the transaction commits."""
+        if self.is_sequenced_at_once:
+            position = self._nodes.extend([body])
+            row = {"id": position, "body": body, "position": position}
+            self._session.execute(insert(_ENTRY).values(row))
+            return position
+        written = insert(_ENTRY).values(body=body).returning(_ENTRY.c.id)
+        self.last_waiting = int(self._session.execute(written).scalar_one())
+        return self.last_waiting
+
+    def sequence(self) -> tuple[int, ...]:
+        """Give the next positions to entries that wait, up to `BATCH`, and return their ids.
+
+        Only in a transaction of `Store.sequence`, which nobody else has at the same time.
+        """
+        waiting = self._session.exec(self._waiting().limit(BATCH)).all()
+        if not waiting:
+            return ()
+        first = self._nodes.extend([body for _, body in waiting])
+        placed = [{"number": number, "place": at} for at, (number, _) in enumerate(waiting, first)]
+        self._session.connection().execute(_PLACED, placed)
+        return tuple(number for number, _ in waiting)
+
+    def _waiting(self) -> Any:
+        """The query for entries that wait, in the order in which they are taken."""
+        query = select(EntryRow.id, EntryRow.body).where(col(EntryRow.position).is_(None))
+        return query.order_by(col(EntryRow.id))
+
+    def place(self, entry_id: int) -> int | None:
+        """Return the index of an entry; None while it waits for the sequencer."""
+        return place(self._session, entry_id)
+
+    def places(self) -> dict[int, int]:
+        """Return the index of every entry by id; those that wait follow in the order of ids."""
+        return places(self._session)
+
+    def waiting(self) -> int:
+        """Return how many entries wait for the sequencer."""
+        query = select(func.count()).where(col(EntryRow.position).is_(None))
+        return self._session.exec(query).one()
+
+    def first_waiting(self) -> bytes | None:
+        """Return the entry that waits for the sequencer longest."""
+        query = select(EntryRow.body).where(col(EntryRow.position).is_(None))
+        return self._session.exec(query.order_by(col(EntryRow.id)).limit(1)).first()
 
     def size(self) -> int:
-        """Return the number of entries."""
+        """Return the number of entries that have their position."""
         return self._nodes.size()
 
     def entries(self, start: int, limit: int) -> tuple[bytes, ...]:

@@ -213,22 +213,31 @@ class Runs:
                 request_id=receipt.request_id,
                 run_id=receipt.run_id,
                 body=receipt.body,
+                draft=receipt.draft,
             )
         )
         self._session.flush()
 
     def renew_receipt(self, receipt_id: str, body: str) -> None:
-        """Replace a receipt's text by one that says the same under a newer checkpoint."""
+        """Replace a receipt's text by one that says the same under a newer checkpoint.
+
+        A draft is one no more.
+        """
         row = self._session.get(ReceiptRow, receipt_id)
         if row is None:
             raise NotFoundError(f"no receipt {receipt_id}")
-        row.body = body
+        row.body, row.draft = body, None
         self._session.flush()
 
     def receipts(self, request_id: str) -> dict[str, Receipt]:
         """Return the receipts of a request by run."""
         rows = self._session.exec(select(ReceiptRow).where(ReceiptRow.request_id == request_id))
-        return {row.run_id: Receipt(row.id, row.request_id, row.run_id, row.body) for row in rows}
+        return {row.run_id: _receipt(row) for row in rows}
+
+    def drafts(self) -> tuple[Receipt, ...]:
+        """Return the receipts that wait to be written, in order of id."""
+        query = select(ReceiptRow).where(col(ReceiptRow.draft).is_not(None))
+        return tuple(_receipt(row) for row in self._session.exec(query.order_by(ReceiptRow.id)))
 
     def receipt(self, receipt_id: str) -> Receipt:
         """Return a receipt.
@@ -239,7 +248,7 @@ class Runs:
         row = self._session.get(ReceiptRow, receipt_id)
         if row is None:
             raise NotFoundError(f"no receipt {receipt_id}")
-        return Receipt(row.id, row.request_id, row.run_id, row.body)
+        return _receipt(row)
 
     def _row(self, run_id: str) -> RunRow:
         row = self._session.get(RunRow, run_id)
@@ -262,3 +271,7 @@ def _run(row: RunRow) -> Run:
         json.loads(row.model),
         json.loads(row.result),
     )
+
+
+def _receipt(row: ReceiptRow) -> Receipt:
+    return Receipt(row.id, row.request_id, row.run_id, row.body, row.draft)

@@ -1,6 +1,6 @@
 """The log's tree in the database: the nodes that an act needs come in one query."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -57,18 +57,17 @@ class Nodes:
             self._size = 0 if last is None else last + 1
         return self._size
 
-    def append(self, entry: bytes) -> int:
-        """Add an entry's nodes and return its index."""
-        index = self.size()
-        lefts, level = [], 0
-        while index >> level & 1:  # a right child: its left sibling is read to make their parent
-            lefts.append((level, (index >> level) - 1))
-            level += 1
-        self._fetch(lefts)
-        merkle.append(self, entry)
-        self._session.execute(insert(_NODE), self._fresh)
-        self._fresh, self._size = [], index + 1
-        return index
+    def extend(self, entries: Sequence[bytes]) -> int:
+        """Add the nodes of entries, in one statement, and return the index of the first."""
+        first = self.size()
+        self._fetch(_read_by(first, len(entries)))
+        for index, entry in enumerate(entries, first):
+            merkle.append(self, entry)
+            self._size = index + 1
+        if self._fresh:
+            self._session.execute(insert(_NODE), self._fresh)
+            self._fresh = []
+        return first
 
     def planned(self, act: Callable[[merkle.NodeReader], Result]) -> Result:
         """Do something that only reads; what it will read is found out first and read at once."""
@@ -88,6 +87,19 @@ class Nodes:
         }
         for level, position, node in self._session.execute(_looking_up(len(missing)), values):
             self._known[level, position] = node
+
+
+def _read_by(size: int, more: int) -> list[tuple[int, int]]:
+    """The nodes of a tree of `size` that appending `more` entries reads, to make parents of them.
+
+    They are among the whole subtrees that the tree consists of, one for each bit of its size; that
+    of level l is read once entries have filled the 2**l places to its right.
+    """
+    return [
+        (level, (size >> level) - 1)
+        for level in range(size.bit_length())
+        if size >> level & 1 and (1 << level) - size % (1 << level) <= more
+    ]
 
 
 class _Plan:

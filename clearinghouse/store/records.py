@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from clearinghouse.errors import TryAgainError
 from clearinghouse.messages.intake import OpenRequest, Role
 from clearinghouse.messages.tasks import Answer, Task
 
@@ -37,13 +38,20 @@ class Org:
 
 @dataclass(frozen=True, slots=True)
 class OrgKey:
-    """A key of an organisation; `added` and `revoked` are indexes of log entries."""
+    """A key of an organisation.
+
+    Attributes:
+        added: Index of the log entry from which on it signs; None until that has one.
+        revoked: Index of the log entry from which on it is refused; None also until that has one.
+        is_revoked: Whether it is refused now.
+    """
 
     id: str
     org_id: str
     public_key: str
-    added: int
+    added: int | None
     revoked: int | None
+    is_revoked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,11 @@ class SchemaRecord:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A committed cohort; `committed` is the log index of its row commitment."""
+    """A committed cohort.
+
+    Attributes:
+        committed: Log index of its row commitment; None until that has one.
+    """
 
     id: str
     org_id: str
@@ -98,8 +110,22 @@ class Source:
     rows_root: str
     leaves: int
     published: bool
-    committed: int = 0
+    committed: int | None = None
     withdrawn: bool = False
+
+    @property
+    def place(self) -> int:
+        """The log index of its row commitment.
+
+        Raises:
+            TryAgainError: It has none yet.
+        """
+        if self.committed is None:
+            raise TryAgainError(
+                f"source {self.id} is registered, and its log entry gets its number within a "
+                "second; repeat the same call"
+            )
+        return self.committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +166,7 @@ class Request:
         version: Moves with every step forward.
         marks: Counts what happened to it.
         cause: The call that did so last.
+        closed: Id of the log entry that says how it ended, if one does.
     """
 
     id: str
@@ -153,6 +180,7 @@ class Request:
     version: int
     marks: int = 0
     cause: str = ""
+    closed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +292,13 @@ class MessageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A logged release: `position` in the log, `data` the source or validation set."""
+    """A logged release: `entry` is its index in the log, None until it has one.
 
-    position: int
+    Attributes:
+        data: The source or validation set.
+    """
+
+    entry: int | None
     owner: str
     data: str
     kind: str
@@ -349,9 +381,14 @@ class PastPrice:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A receipt's text."""
+    """A receipt's text, empty while it is a draft.
+
+    Attributes:
+        draft: JSON that it will be written from once its log entry has its index.
+    """
 
     id: str
     request_id: str
     run_id: str
     body: str
+    draft: str | None = None

@@ -6,6 +6,7 @@ The owner's own ledger decides what may be drawn; this adds up what the log says
 from sqlmodel import Session, col, select
 
 from clearinghouse.log.entries import Entry
+from clearinghouse.store.places import places_of
 from clearinghouse.store.records import Release
 from clearinghouse.store.tables import ReleaseRow
 
@@ -16,12 +17,12 @@ class Releases:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, position: int, entry: Entry) -> None:
-        """Note a release that was logged."""
+    def add(self, entry_id: int, entry: Entry) -> None:
+        """Note a release that was logged, with the id of its entry."""
         objects = entry.objects
         self._session.add(
             ReleaseRow(
-                position=position,
+                entry=entry_id,
                 owner=objects["owner"],
                 data=objects.get("source") or objects.get("valset") or objects["owner"],
                 kind=entry.type,
@@ -35,13 +36,13 @@ class Releases:
         self._session.flush()
 
     def of(self, owner: str) -> tuple[Release, ...]:
-        """Return an organisation's releases in the order of the log."""
-        query = (
-            select(ReleaseRow).where(ReleaseRow.owner == owner).order_by(col(ReleaseRow.position))
-        )
+        """Return an organisation's releases in the order in which they were logged."""
+        query = select(ReleaseRow).where(ReleaseRow.owner == owner).order_by(col(ReleaseRow.entry))
+        rows = self._session.exec(query).all()
+        found = places_of(self._session, [row.entry for row in rows])
         return tuple(
             Release(
-                row.position,
+                found[row.entry],
                 row.owner,
                 row.data,
                 row.kind,
@@ -51,5 +52,5 @@ class Releases:
                 row.time,
                 row.rho_micro,
             )
-            for row in self._session.exec(query)
+            for row in rows
         )

@@ -177,6 +177,26 @@ class Requests:
         row.state, row.reason, row.due = state, reason, False
         self._session.flush()
 
+    def date_end(self, request_id: str, entry: int) -> None:
+        """Name the log entry, by its id, that says how a request ended."""
+        self._row(request_id).closed = entry
+        self._session.flush()
+
+    def have_ended(self, entries: Sequence[int]) -> bool:
+        """Whether one of these log entries, by their ids, says how a running request ended."""
+        query = select(RequestRow.id).where(
+            RequestRow.state == "running", col(RequestRow.closed).in_(entries)
+        )
+        return self._session.exec(query.limit(1)).first() is not None
+
+    def look_at_ended(self, entries: Sequence[int]) -> None:
+        """Let requests move whose end is in one of these log entries, now that they are placed."""
+        self._session.execute(
+            update(RequestRow)
+            .where(col(RequestRow.state) == "running", col(RequestRow.closed).in_(entries))
+            .values(due=True, marks=RequestRow.marks + 1)
+        )
+
     def count_by_state(self) -> dict[str, int]:
         """Return the number of requests in each state."""
         query = select(RequestRow.state, func.count()).group_by(RequestRow.state)
@@ -259,4 +279,5 @@ def _request(row: RequestRow) -> Request:
         row.version,
         row.marks,
         row.cause,
+        row.closed,
     )

@@ -4,13 +4,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from sqlmodel import Session
 
-from clearinghouse.errors import InputError
+from clearinghouse.errors import ClearinghouseError, InputError
+from clearinghouse.failpoints import reach
 from clearinghouse.store import engine
 from clearinghouse.store.access import Access
 from clearinghouse.store.anchor import Anchor
@@ -40,6 +41,11 @@ Result = TypeVar("Result")
 
 MOST_TRIES = 6
 """So often `run` repeats a transaction that the database undid."""
+
+SEQUENCER_WAIT_S = 2.0
+"""So long an act waits for a sequencer elsewhere to give its entries their positions."""
+
+_LOOK_S = 0.005
 
 
 class Tx:
@@ -77,6 +83,10 @@ class Tx:
 class Store:
     """A database, open for reading and writing; a fresh one gets its tables.
 
+    Attributes:
+        sequencer: What gives entries their positions after the commit, where that is not part of
+            the transaction (PostgreSQL); None if another process does, which is then waited for.
+
     Args:
         url: SQLite or PostgreSQL.
         published: File of the last published checkpoint, which the log must extend.
@@ -90,10 +100,15 @@ class Store:
     def __init__(self, url: str, published: Path | None = None) -> None:
         url = engine.database_url(url)
         self._writer, self._reader = engine.writer(url), engine.reader(url)
+        self._sharer = self._sequencer = self._writer
+        if not engine.is_sqlite(url):
+            self._sharer, self._sequencer = engine.sharer(url), engine.sequencer(url)
         self._anchor = None if published is None else Anchor(published)
         # Writers of this process queue here, in turn; the database itself would let them poll for
         # its lock, or keep a connection each. Other processes meet at the database's own lock.
         self._turn = threading.Lock()
+        self._sequencing = threading.Lock()
+        self.sequencer: Callable[[], object] | None = self.sequence
         try:
             self._check_version(url)
             if self._anchor is not None:
@@ -139,8 +154,87 @@ class Store:
             ):
                 tx = Tx(session)
                 yield tx
-            if tx.log.signed is not None and self._anchor is not None:
-                self._anchor.keep(tx.log.signed)
+            self._publish(tx)
+        self._settle(tx)
+
+    @contextmanager
+    def write_for(self, owner: str) -> Iterator[Tx]:
+        """A transaction that writes only what belongs to one owner; errors as `write`.
+
+        On PostgreSQL those of different owners run beside one another. What they read of others may
+        change before they commit, so they may rest on nothing that is not the owner's, unless it
+        never changes or a constraint of the database guards it. Never beside `write`.
+
+        Args:
+            owner: An id; transactions for the same one take turns.
+        """
+        if self._sharer is self._writer:
+            with self.write() as tx:
+                yield tx
+            return
+        with (
+            translated(),
+            Session(self._sharer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            engine.lock_owner(session.connection(), owner)
+            tx = Tx(session)
+            yield tx
+        self._settle(tx)
+
+    def sequence(self, finish: Callable[[Tx, tuple[int, ...]], None] | None = None) -> int:
+        """Give positions to entries that wait; there are none on SQLite.
+
+        Args:
+            finish: What belongs to the same transaction, given the ids of the entries; called also
+                if there were none.
+
+        Returns:
+            How many entries were placed; if `logbook.BATCH`, there may be more.
+
+        Raises:
+            TryAgainError: The database is busy or away; all that waited still waits.
+        """
+        if self._sequencer is self._writer:
+            return 0
+        with self._sequencing:
+            with (
+                translated(),
+                Session(self._sequencer, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                tx = Tx(session)
+                placed = tx.log.sequence()
+                if finish is not None:
+                    finish(tx, placed)
+            self._publish(tx)
+        return len(placed)
+
+    def _publish(self, tx: Tx) -> None:
+        if tx.log.signed is not None and self._anchor is not None:
+            self._anchor.keep(tx.log.signed)
+
+    def _settle(self, tx: Tx) -> None:
+        """See to it that the entries of a committed transaction get their positions.
+
+        They will in any case: if that fails now, the next who sequences takes them, too.
+        """
+        last = tx.log.last_waiting
+        if last is None:
+            return
+        reach("log.waiting")
+        with suppress(ClearinghouseError):
+            if self.sequencer is not None:
+                self.sequencer()
+                return
+            until, pause_s = time.monotonic() + SEQUENCER_WAIT_S, _LOOK_S
+            while not self._is_placed(last) and time.monotonic() < until:
+                time.sleep(pause_s)
+                pause_s *= 1.5
+
+    def _is_placed(self, entry_id: int) -> bool:
+        with self.read() as tx:
+            return tx.log.place(entry_id) is not None
 
     def run(self, act: Callable[[Tx], Result]) -> Result:
         """Do something in one writing transaction, again while the database undoes it.
@@ -181,5 +275,5 @@ class Store:
 
     def close(self) -> None:
         """Close all connections."""
-        self._writer.dispose()
-        self._reader.dispose()
+        for opened in {self._writer, self._reader, self._sharer, self._sequencer}:
+            opened.dispose()

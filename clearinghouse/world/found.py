@@ -23,13 +23,26 @@ Row = Mapping[str, Any]
 LOGGED_DOCUMENTS = frozenset({"clearing", "certificate", "award", "prices"})
 """Kinds of documents that must not be there without an entry that has their digest."""
 
+_NAMING_ENTRIES = {
+    "org_key": ("added", "revoked"),
+    "source": ("committed",),
+    "release": ("entry",),
+}
+"""Columns with ids of entries; they are compared as indexes."""
+
 _TWIN, _UNREADABLE = "same_as", "unreadable"
 
 
 def rows_of(tx: Tx, table: str) -> dict[str, Values]:
     """The rows of one table by key, as they are compared."""
     read = _SHAPES[table]
-    return dict(found for row in tx.plain.rows(table) for found in read(row, tx))
+    named = _NAMING_ENTRIES.get(table, ())
+    places = tx.log.places() if named else {}
+    rows = (
+        {**row, **{name: places.get(row[name], row[name]) for name in named}}
+        for row in tx.plain.rows(table)
+    )
+    return dict(found for row in rows for found in read(row, tx))
 
 
 def _plain(*names: str, key: str = "id") -> "Shape":
@@ -85,9 +98,9 @@ def _valset(row: Row, _tx: Tx) -> Iterator[tuple[str, Values]]:
     yield row["id"], values
 
 
-def _request(row: Row, tx: Tx) -> Iterator[tuple[str, Values]]:
+def _request(row: Row, _tx: Tx) -> Iterator[tuple[str, Values]]:
     # The log says that it is done before the last cosignatures come; only those may follow.
-    is_over = row["step"] == "audit" and bool(tx.tasks.of(row["id"], "log.cosign"))
+    is_over = row["step"] == "audit" and row["closed"] is not None
     running = "done" if is_over else ""
     yield (
         row["id"],
@@ -120,8 +133,11 @@ def _run(row: Row, _tx: Tx) -> Iterator[tuple[str, Values]]:
     yield row["id"], {**values, "released": row["state"] == "released"}
 
 
-def _receipt(row: Row, _tx: Tx) -> Iterator[tuple[str, Values]]:
+def _receipt(row: Row, tx: Tx) -> Iterator[tuple[str, Values]]:
     values: dict[str, object] = {name: row[name] for name in ("request_id", "run_id")}
+    if row["draft"] is not None:
+        yield row["id"], values | _draft(row["draft"], tx)
+        return
     try:
         receipt = parse_receipt(row["body"].encode())
     except (ClearinghouseError, ValueError):
@@ -129,6 +145,15 @@ def _receipt(row: Row, _tx: Tx) -> Iterator[tuple[str, Values]]:
     else:
         more = {"envelope": receipt.envelope_digest, "entry": receipt.proof.index}
         yield row["id"], values | more
+
+
+def _draft(text: str, tx: Tx) -> dict[str, object]:
+    """What a receipt will say that is not written yet."""
+    told = _safe(lambda: json.loads(text))
+    if not isinstance(told, dict):
+        return {}
+    entry = _safe(lambda: tx.log.places()[told["entry"]])
+    return {"envelope": _safe(lambda: digest(told["envelope"])), "entry": entry}
 
 
 def _document(row: Row, _tx: Tx) -> Iterator[tuple[str, Values]]:
@@ -169,7 +194,7 @@ _SHAPES: Mapping[str, Shape] = {
         "epsilon_micro",
         "rho_micro",
         "time",
-        key="position",
+        key="entry",
     ),
     "ask": _ask,
     "orders": _order,

@@ -1,8 +1,9 @@
 """The log itself: entries, tree, signed heads, cosignatures, rules, and what was published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clearinghouse.errors import VerificationError
 from clearinghouse.log import merkle
@@ -22,12 +23,19 @@ from clearinghouse.world.trouble import Trouble
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A database's log: bytes, entries as far as they can be read, and the tree over the bytes."""
+    """A database's log: bytes, entries as far as they can be read, and the tree over the bytes.
+
+    Entries that wait for the sequencer come last, in the order in which it takes them.
+
+    Attributes:
+        size: How many do not wait.
+    """
 
     bodies: tuple[bytes, ...]
     entries: tuple[Entry, ...]
     nodes: merkle.MemoryNodes
     troubles: tuple[Trouble, ...]
+    size: int
 
 
 def read_log(tx: Tx) -> Log:
@@ -36,11 +44,15 @@ def read_log(tx: Tx) -> Log:
     entries: list[Entry] = []
     troubles: list[Trouble] = []
     nodes = merkle.MemoryNodes()
-    for place, row in enumerate(tx.plain.rows("entry")):
+    size = 0
+    rows = sorted(tx.plain.rows("entry"), key=_in_order)
+    for place, row in enumerate(rows):
         stored = row["body"]
         body = stored.encode() if isinstance(stored, str) else bytes(stored)
-        if row["position"] != place:
-            troubles.append(_wrong(f"entry {place} is missing: {row['position']} follows"))
+        if row["position"] is not None:
+            size += 1
+            if row["position"] != place:
+                troubles.append(_wrong(f"entry {place} is missing: {row['position']} follows"))
         bodies.append(body)
         merkle.append(nodes, body)
         if len(entries) == place:
@@ -48,7 +60,12 @@ def read_log(tx: Tx) -> Log:
                 entries.append(parse_entry(body))
             except VerificationError as error:
                 troubles.append(_wrong(f"entry {place}: {error}"))
-    return Log(tuple(bodies), tuple(entries), nodes, tuple(troubles))
+    return Log(tuple(bodies), tuple(entries), nodes, tuple(troubles), size)
+
+
+def _in_order(row: Mapping[str, Any]) -> tuple[bool, int]:
+    waits = row["position"] is None
+    return waits, row["id"] if waits else row["position"]
 
 
 def check(tx: Tx, log: Log, published: Path, key: NoteKey | None) -> Iterator[Trouble]:
@@ -68,7 +85,7 @@ def check(tx: Tx, log: Log, published: Path, key: NoteKey | None) -> Iterator[Tr
 
 def _tree(tx: Tx, log: Log) -> Iterator[Trouble]:
     """Each stored hash, recomputed from the entries."""
-    size, count = len(log.bodies), 0
+    size, count = log.size, 0
     for row in tx.plain.rows("node"):
         level, index = row["level"], row["position"]
         if (index + 1) << level > size:
@@ -100,8 +117,8 @@ def _heads(tx: Tx, log: Log, key: NoteKey | None) -> Iterator[Trouble]:
 
 def _head(log: Log, note: SignedCheckpoint, key: NoteKey | None) -> Iterator[Trouble]:
     size = note.checkpoint.size
-    if size > log.nodes.size():
-        yield _wrong(f"a checkpoint of {size} entries is signed; {log.nodes.size()} are there")
+    if size > log.size:
+        yield _wrong(f"a checkpoint of {size} entries is signed; {log.size} are there")
     elif merkle.root(log.nodes, size) != note.checkpoint.root:
         yield _wrong(f"the checkpoint of {size} entries is of another history")
     try:

@@ -13,6 +13,8 @@ from clearinghouse.world.trouble import Trouble
 def check(tx: Tx, bodies: Sequence[bytes], key: NoteKey | None) -> Iterator[Trouble]:
     """Yield receipts that do not hold."""
     for row in tx.plain.rows("receipt"):
+        if row["draft"] is not None:
+            continue  # compared with the log as a row; there is no text yet
         text = row["body"].encode()
         try:
             verify_receipt(text, trusted_log_key=None if key is None else key.vkey)

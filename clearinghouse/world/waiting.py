@@ -1,7 +1,13 @@
-"""What runs: open jobs and tasks have a deadline ahead, and every request waits for something."""
+"""What runs: open jobs and tasks have a deadline ahead, and every request waits for something.
+
+Neither does a log entry wait for the sequencer for long.
+"""
 
 from collections.abc import Iterator
 
+from clearinghouse.clock import seconds_of
+from clearinghouse.errors import InputError, VerificationError
+from clearinghouse.log.entries import parse_entry
 from clearinghouse.store.store import Tx
 from clearinghouse.world.trouble import Trouble
 
@@ -19,6 +25,13 @@ def check(tx: Tx, now_s: float) -> Iterator[Trouble]:
     ended = {name for name, row in requests.items() if row["state"] != "running"}
     waits = {name for name, row in requests.items() if row["due"]}
     workers = {row["id"] for row in tx.plain.rows("worker")}
+    yield from _outbox(tx, now_s)
+    waits |= {row["request_id"] for row in tx.plain.rows("receipt") if row["draft"] is not None}
+    waits |= {
+        name
+        for name, row in requests.items()
+        if row["closed"] is not None and tx.log.place(row["closed"]) is None
+    }
     for row in tx.plain.rows("job"):
         yield from _job(row, workers, now_s)
         if row["state"] in OPEN:
@@ -43,6 +56,19 @@ def check(tx: Tx, now_s: float) -> Iterator[Trouble]:
             yield _wrong(f"{row['id']} failed without a reason")
         if row["state"] == "running" and row["request_id"] in ended:
             yield _wrong(f"{row['id']} runs and its request has ended")
+
+
+def _outbox(tx: Tx, now_s: float) -> Iterator[Trouble]:
+    """The entry that waits for the sequencer longest; a sequencer at work takes it in a second."""
+    first = tx.log.first_waiting()
+    if first is None:
+        return
+    try:
+        age = now_s - seconds_of(parse_entry(first).time)
+    except (VerificationError, InputError):
+        return  # that it is no entry is said elsewhere
+    if age > LATE_S:
+        yield _wrong(f"{tx.log.waiting()} log entries wait for the sequencer, one for {age:.0f} s")
 
 
 def _job(row: dict[str, object], workers: set[str], now_s: float) -> Iterator[Trouble]:

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,7 +14,6 @@ from pathlib import Path
 
 import canary
 import markets
-import psutil
 import pytest
 
 from clearinghouse.cli.main import run
@@ -59,24 +60,32 @@ def wait_for(condition: object, seconds: float) -> None:
 def parts(pid: int) -> dict[str, int]:
     """Process ids of the rehearsal's parts by role."""
     found = {}
-    for child in psutil.Process(pid).children(recursive=True):
+    for child in canary.descendants(pid)[1:]:
         try:
-            words = child.cmdline()
-        except psutil.Error:
+            words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")[:-1]
+        except OSError:
             continue
         if "clearinghouse.party_process" in words:
-            found[Path(words[-1]).stem] = child.pid
+            found[Path(words[-1]).stem] = child
         elif "serve" in words:
-            found["server"] = child.pid
+            found["server"] = child
         elif "clearinghouse.worker_process" in words:
-            found["worker"] = child.pid
+            found["worker"] = child
     return found
 
 
 def gone(pids: list[int]) -> bool:
     """Whether none of the processes runs any more."""
-    alive = [pid for pid in pids if psutil.pid_exists(pid)]
-    return all(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in alive)
+    return not any(map(runs, pids))
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process and it is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def scratch(tmp_path: Path) -> Path:
@@ -85,21 +94,36 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("role", ["providers", "developers", "agent", "server"])
-def test_a_killed_part_ends_the_run_with_a_reason(tmp_path: Path, role: str) -> None:
-    with running(tmp_path) as (process, out):
-        wait_for(
-            lambda: {"server", "agent", "providers", "developers"} <= set(parts(process.pid)), 200
-        )
-        family = canary.descendants(process.pid)
-        os.kill(parts(process.pid)[role], signal.SIGKILL)
-        stdout, stderr = process.communicate(timeout=200)
-        assert process.returncode == 5
-        assert stdout == ""
-        assert stderr.count("\n") == 1
-        assert f"the {role} process" in stderr
-        assert "SIGKILL" in stderr
-        wait_for(lambda: gone(family), 60)
-        assert not out.exists()
+def test_a_killed_part_ends_the_run_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """The command runs in this process, its parts do not; they are killed from a thread."""
+    market, out = markets.breast_cancer(tmp_path / "market", sites=3), tmp_path / "out"
+    scratch(tmp_path).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch(tmp_path)))
+    family: list[int] = []
+
+    def kill() -> None:
+        everybody = {"server", "agent", "providers", "developers"}
+        wait_for(lambda: everybody <= set(parts(os.getpid())), 200)
+        found = parts(os.getpid())
+        family.extend(member for part in found.values() for member in canary.descendants(part))
+        os.kill(found[role], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    printed, said = io.StringIO(), list[str]()
+    with redirect_stdout(printed):
+        code = run(["rehearse", str(market), "--out", str(out), "--no-progress"], said.append)
+    killer.join()
+    assert (code, printed.getvalue()) == (5, "")
+    (line,) = said
+    assert "\n" not in line
+    assert f"the {role} process" in line
+    assert "SIGKILL" in line
+    assert len(family) >= 4
+    wait_for(lambda: gone(family), 60)
+    assert not out.exists()
     assert list(scratch(tmp_path).iterdir()) == []
 
 

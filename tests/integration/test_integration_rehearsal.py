@@ -1,11 +1,20 @@
-"""Whole markets through separate processes: what the report promises, recomputed from outside."""
+"""Whole markets by the command: what the report promises, recomputed from outside.
 
+One runs between separate processes; two run in this one, and a release that was never charged is
+planted in what is left of the first of them.
+"""
+
+import io
 import json
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +25,17 @@ import psycopg
 import pytest
 import requires
 
-from clearinghouse.log.entries import epsilon_by_owner, parse_entry
+from clearinghouse.cli.main import run
+from clearinghouse.errors import VerificationError
+from clearinghouse.log.entries import epsilon_by_owner, make_entry, parse_entry
 from clearinghouse.log.verify import verify_log_directory, verify_receipt
+from clearinghouse.market import Market
 from clearinghouse.money import parse_money
+from clearinghouse.rehearsal import command
+from clearinghouse.rehearsal.drive import Outcome
+from clearinghouse.rehearsal.findings import examine
+from clearinghouse.rehearsal.oracle import World
+from clearinghouse.signing import SigningKey
 
 CLI = [sys.executable, "-m", "clearinghouse.cli.main"]
 STEPS = ("intake", "match", "clear", "deliver", "score", "settle", "audit")
@@ -28,21 +45,44 @@ METHODS = {"clearinghouse", "noise_free", "random", "use_all", "label_only", "po
 Rehearsed = tuple[dict[str, Any], Path]
 
 
-def rehearse(market: Path, out: Path, *more: str, **environment: str) -> dict[str, Any]:
-    """Run the real command; return its JSON, which must equal report.json."""
+def told(stdout: str, stderr: str, code: int, out: Path) -> dict[str, Any]:
+    """The report that was printed, which must equal report.json."""
+    assert (code, stderr) == (0, "")
+    report: dict[str, Any] = json.loads(stdout)
+    assert report == json.loads((out / "report.json").read_text())
+    return report
+
+
+def rehearse(market: Path, out: Path, **environment: str) -> dict[str, Any]:
+    """Run the real command, whose parts are processes of their own."""
     done = subprocess.run(
-        [*CLI, "rehearse", str(market), "--out", str(out), "--json", *more],
+        [*CLI, "rehearse", str(market), "--out", str(out), "--json"],
         capture_output=True,
         text=True,
         timeout=400,
         check=False,
         env={**os.environ, **environment},
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert report == json.loads((out / "report.json").read_text())
-    return report
+    return told(done.stdout, done.stderr, done.returncode, out)
+
+
+def rehearse_here(market: Path, out: Path) -> dict[str, Any]:
+    """The same command with all its parts in this process."""
+    printed, said = io.StringIO(), list[str]()
+    with redirect_stdout(printed):
+        arguments = ["rehearse", str(market), "--out", str(out), "--json", "--in-process"]
+        code = run(arguments, said.append)
+    return told(printed.getvalue(), "".join(said), code, out)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a rehearsal examined at its end, kept."""
+
+    market: Market
+    world: World
+    outcome: Outcome
+    directory: Path
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +98,53 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
-    """All three recipes, on SQLite."""
+def tiny_examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rehearsed, Examined]:
+    """Two recipes, on SQLite."""
     folder = tmp_path_factory.mktemp("tiny")
-    return rehearse(markets.tiny(folder / "market"), folder / "out"), folder / "out"
+    kept: list[Examined] = []
+
+    def keeping(market: Market, world: World, outcome: Outcome, directory: Path) -> Any:
+        shutil.copytree(directory, folder / "work")
+        kept.append(Examined(market, world, outcome, folder / "work"))
+        return examine(market, world, outcome, directory)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "examine", keeping)
+        market = markets.tiny(folder / "market", developers=["logistic", "gam"])
+        report = rehearse_here(market, folder / "out")
+    return (report, folder / "out"), kept[0]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_examined: tuple[Rehearsed, Examined]) -> Rehearsed:
+    return tiny_examined[0]
+
+
+@pytest.fixture(scope="module")
+def examined(tiny_examined: tuple[Rehearsed, Examined]) -> Examined:
+    return tiny_examined[1]
 
 
 @pytest.fixture(scope="module")
 def breast_cancer(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Rehearsed:
-    """Five sources, on PostgreSQL."""
+    """Five sources and the third recipe, on PostgreSQL."""
     folder = tmp_path_factory.mktemp("breast_cancer")
     market = markets.breast_cancer(folder / "market", developers=["trees"])
     place = {"CLEARINGHOUSE_REHEARSAL_DATABASE_URL": database_url} if database_url else {}
     return rehearse(market, folder / "out", **place), folder / "out"
 
 
-@pytest.fixture(scope="module", params=["tiny", "breast_cancer"])
+@pytest.fixture(scope="module")
+def whole_tiny(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
+    """All three recipes in one market between processes, on SQLite."""
+    folder = tmp_path_factory.mktemp("whole_tiny")
+    return rehearse(markets.tiny(folder / "market"), folder / "out"), folder / "out"
+
+
+LONG = pytest.param("whole_tiny", marks=pytest.mark.long)
+
+
+@pytest.fixture(scope="module", params=["tiny", "breast_cancer", LONG])
 def rehearsed(request: pytest.FixtureRequest) -> Rehearsed:
     found: Rehearsed = request.getfixturevalue(request.param)
     return found
@@ -221,7 +292,7 @@ def second(
     }
     tables = {"clinic": rows[:30], "first": rows[:80], "second": rows[80:]}
     market = markets.write_market(folder / "market", schema, tables, records=9, tariff="6.00")
-    return rehearse(market, out, "--in-process"), out, folder
+    return rehearse_here(market, out), out, folder
 
 
 def test_a_second_rehearsal_starts_clean_and_replaces_the_first(
@@ -265,3 +336,57 @@ def test_a_rehearsal_passes_on_postgresql(
     assert [bytes(row[0]) for row in rows][: len(lines)] == lines
     assert len(verify_log_directory(out / "log").entries) == len(lines) > 10
     assert (total, overdrawn) == ((0,), (0,))
+
+
+def test_an_honest_market_agrees_with_its_ledgers(tiny: Rehearsed, examined: Examined) -> None:
+    found = examine(examined.market, examined.world, examined.outcome, examined.directory)
+    spent = {name: entry["spent"] for name, entry in found.report["budget"].items()}
+    runs = sum(score["epsilon"] for score in tiny[0]["scores"])
+    assert runs >= 1
+    assert spent == {"clinic": 0.5 + runs, "one": 1, "few": 1, "some": 1}
+
+
+def in_ledger_and_log(examined: Examined, logged: float, paid: float) -> str:
+    """Pattern of what is said of the clinic, which honestly spent what the report tells."""
+    found = examine(examined.market, examined.world, examined.outcome, examined.directory)
+    spent = found.report["budget"]["clinic"]["spent"]
+    log, ledger = (re.escape(f"{spent + more:.2f}") for more in (logged, paid))
+    return f"clinic.*{log}.*{ledger}"
+
+
+def test_a_logged_release_that_no_ledger_knows_is_found(examined: Examined) -> None:
+    outcome = examined.outcome
+    released = next(
+        entry
+        for entry in map(parse_entry, (text.encode() for text in outcome.entries))
+        if entry.type == "run.released"
+    )
+    planted = make_entry(
+        released.type,
+        now_s=1_800_000_000,
+        actor=released.actor,
+        key=SigningKey.generate().key_id,
+        objects=dict(released.objects),
+        hashes=dict(released.hashes),
+        amounts={"epsilon_micro": 250_000},
+        commit=None,
+    )
+    lying = replace(outcome, entries=(*outcome.entries, planted.data.decode()))
+    with pytest.raises(VerificationError, match=in_ledger_and_log(examined, 0.25, 0)):
+        examine(examined.market, examined.world, lying, examined.directory)
+
+
+def test_an_opening_that_was_never_charged_is_found(examined: Examined) -> None:
+    words = in_ledger_and_log(examined, 0, -0.5)
+    path = examined.directory / "agent" / "clinic" / "ledger.sqlite"
+    kept = path.read_bytes()
+    with sqlite3.connect(path) as ledger:  # a hospital that opened without paying
+        ledger.execute("DROP TRIGGER release_stays")
+        ledger.execute("DELETE FROM release WHERE cost = 500000")
+        ledger.execute("UPDATE account SET spent = spent - 500000 WHERE lane = 'epsilon'")
+    ledger.close()
+    try:
+        with pytest.raises(VerificationError, match=words):
+            examine(examined.market, examined.world, examined.outcome, examined.directory)
+    finally:
+        path.write_bytes(kept)

@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from sqlalchemy import text
+from sqlmodel import col
 
 from clearinghouse.clock import FixedClock
 from clearinghouse.messages.intake import RegisterOrg
@@ -23,10 +24,10 @@ from clearinghouse.rounds import intake
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.settings import Settings
 from clearinghouse.signing import SigningKey
-from clearinghouse.store import engine
 from clearinghouse.store.ledger import Ledger
 from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.store import Store
+from clearinghouse.store.tables import EntryRow
 
 EACH = 4
 
@@ -86,52 +87,22 @@ def read_then_write(meet):
         yield
 
 
-# ---------------------------------------------------------------- a sequencer instead of the lock
-
-OUTBOX = "CREATE TABLE outbox (id bigserial PRIMARY KEY, body bytea NOT NULL, seq bigint)"
-
-
 @contextmanager
-def outbox():
-    """Writers do not take turns; entries go into an outbox, a sequencer puts them into the log."""
+def after_last():
+    """The sequencer takes what is above the last id that it took, instead of what it did not."""
+    sequence, above = Logbook.sequence, Logbook._waiting
 
-    def put(self, body):
-        row = self._session.execute(
-            text("INSERT INTO outbox (body) VALUES (:body) RETURNING id"), {"body": body}
-        ).one()
-        return int(row[0])
+    def sequence_above(self):
+        newest = self._session.execute(
+            text("SELECT max(id) FROM entry WHERE position IS NOT NULL")
+        ).scalar()
+        with patch.object(
+            Logbook, "_waiting", lambda log: above(log).where(col(EntryRow.id) > (newest or 0))
+        ):
+            return sequence(self)
 
-    with (
-        patch.object(Logbook, "append", put),
-        patch.object(engine, "_begin_locked", lambda _connection: None),
-    ):
+    with patch.object(Logbook, "sequence", sequence_above):
         yield
-
-
-class Sequencer:
-    """Moves entries from the outbox into the log, under a lock; `after_last` is the mistake."""
-
-    def __init__(self, store, *, after_last=False, append=Logbook.append):
-        self.store, self.after_last, self.last = store, after_last, 0
-        self.append = append
-
-    def run(self):
-        """Sequence what is committed; how many entries."""
-        which = "id > :last" if self.after_last else "seq IS NULL"
-        with self.store.write() as tx:
-            tx._session.execute(text(f"SELECT pg_advisory_xact_lock({engine.WRITE_LOCK})"))
-            found = tx._session.execute(
-                text(f"SELECT id, body FROM outbox WHERE {which} ORDER BY id LIMIT 500"),
-                {"last": self.last} if self.after_last else {},
-            ).all()
-            for number, body in found:
-                index = self.append(tx.log, bytes(body))
-                tx._session.execute(
-                    text("UPDATE outbox SET seq = :seq WHERE id = :id"),
-                    {"seq": index, "id": number},
-                )
-                self.last = max(self.last, number)
-        return len(found)
 
 
 # ---------------------------------------------------------------- children that die after a commit

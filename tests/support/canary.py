@@ -138,7 +138,7 @@ class Search:
         found: set[str] = set()
         for start in (0, 1):
             pairs = np.frombuffer(chunk, "<u2", (len(chunk) - start) // 2, start)
-            for place in np.flatnonzero(self._begins[pairs]).tolist():
+            for place in np.flatnonzero(self._begins.take(pairs)).tolist():
                 for form, name in self._forms[int(pairs[place])]:
                     if chunk.startswith(form, start + 2 * place):
                         found.add(name)

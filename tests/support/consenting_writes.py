@@ -39,14 +39,15 @@ def write_hospital(market: Any) -> None:
         "commitment": "2" * 64,
     }
     with market.desk.store.write() as tx:
-        tx.parties.add(market.hospital, tx.log.size())
-        market.desk.record(
+        tx.parties.add(market.hospital)
+        registered = market.desk.record(
             tx,
             "org.registered",
             market.hospital,
             objects={"org": market.hospital.id},
             hashes={"public_key": keystore.signing_key.verify_key.digest},
         )
+        tx.parties.date_key(market.hospital.key_id, registered)
         tx.blobs.add(blob, len(b"ciphertext"), market.hospital.id)
         text = canonical_bytes(body).decode()
         tx.cohorts.add_valset(Valset(valset_id, market.hospital.id, schema_id, text, "", "passed"))

@@ -108,10 +108,12 @@ class DeskMarket:
         with self.write() as tx:
             body = canonical_bytes(SCHEMA.to_dict()).decode()
             tx.cohorts.add_schema(SchemaRecord(sealed.schema_id, SCHEMA.digest(), body))
-            for source, seller, numbers in zip(self.sources, self.sellers, counts, strict=True):
+            sold = zip(self.sources, self.sellers, counts, strict=True)
+            for place, (source, seller, numbers) in enumerate(sold):
                 tx.cohorts.add_source(
                     Source(source, seller.id, "s", sealed.schema_id, 64, "1" * 64, 128, False)
                 )
+                tx.cohorts.date_source(source, place)
                 summary = Summary(source, LEVEL, numbers, 5 * MICRO, "4" * 64)
                 tx.cohorts.add_summary(summary)
                 self.summaries[source] = summary

@@ -16,7 +16,7 @@ class SchemaRow(SQLModel, table=True):
 
 
 class SourceRow(SQLModel, table=True):
-    """A committed cohort."""
+    """A committed cohort; `committed` is the id of the log entry that commits it."""
 
     __tablename__ = "source"
     __table_args__ = (check("committed IS NULL OR committed >= 0", "committed"),)

@@ -19,7 +19,7 @@ class OrgRow(SQLModel, table=True):
 
 
 class OrgKeyRow(SQLModel, table=True):
-    """A key an organisation has or had; `added` and `revoked` are indexes of log entries."""
+    """A key an organisation has or had; `added` and `revoked` are ids of log entries."""
 
     __tablename__ = "org_key"
     __table_args__ = (check("revoked IS NULL OR revoked > added", "order"),)

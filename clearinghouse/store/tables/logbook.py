@@ -1,16 +1,31 @@
 """The transparency log, its witnesses, and what was proven with it."""
 
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from clearinghouse.store.tables.base import check, counted
 
 
 class EntryRow(SQLModel, table=True):
-    """A log entry: canonical JSON bytes."""
+    """A log entry: canonical JSON bytes.
+
+    `id` is given by the transaction that writes it, and is what other tables refer to. `position`
+    is its index in the log. While that is NULL the row waits in the outbox for the sequencer
+    (PostgreSQL; on SQLite both are given at once and are equal).
+    """
 
     __tablename__ = "entry"
-    position: int = counted()
+    __table_args__ = (
+        Index(
+            "ix_entry_waiting",
+            "id",
+            sqlite_where=text("position IS NULL"),
+            postgresql_where=text("position IS NULL"),
+        ),
+    )
+    id: int = Field(primary_key=True)  # PostgreSQL counts by itself
     body: bytes
+    position: int | None = Field(default=None, unique=True)
 
 
 class ReleaseRow(SQLModel, table=True):
@@ -18,9 +33,9 @@ class ReleaseRow(SQLModel, table=True):
 
     __tablename__ = "release"
     __table_args__ = (check("epsilon_micro >= 0", "epsilon"), check("rho_micro >= 0", "rho"))
-    position: int = Field(
+    entry: int = Field(
         primary_key=True,
-        foreign_key="entry.position",
+        foreign_key="entry.id",
         sa_column_kwargs={"autoincrement": False},
     )
     owner: str = Field(index=True)
@@ -72,10 +87,15 @@ class CosignatureRow(SQLModel, table=True):
 
 
 class ReceiptRow(SQLModel, table=True):
-    """A receipt, as the text that is verified offline."""
+    """A receipt, as the text that is verified offline.
+
+    `draft` is what it will be written from while its entry waits for the sequencer; the text is
+    empty until then.
+    """
 
     __tablename__ = "receipt"
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="request.id", index=True)
     run_id: str = Field(unique=True)
     body: str
+    draft: str | None = None

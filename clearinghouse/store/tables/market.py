@@ -9,7 +9,8 @@ from clearinghouse.store.tables.base import check
 class RequestRow(SQLModel, table=True):
     """A hospital's wish and where it stands; `version` moves with every step forward.
 
-    `marks` counts what happened to it, and `cause` is the call that did so last.
+    `marks` counts what happened to it, and `cause` is the call that did so last. `closed` is the id
+    of the log entry that says how it ended.
     """
 
     __tablename__ = "request"
@@ -25,6 +26,7 @@ class RequestRow(SQLModel, table=True):
     due: bool = Field(default=True, index=True)
     marks: int = 0
     cause: str = ""
+    closed: int | None = None
 
 
 class PartyRow(SQLModel, table=True):

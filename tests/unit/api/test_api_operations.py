@@ -128,7 +128,7 @@ def test_ready_with_every_check(client, fresh):
     answer = client.get("/readyz")
     assert answer.status_code == 200
     checks = answer.json()["checks"]
-    assert set(checks) == {"checkpoint", "database", "disk", "runner", "workers"}
+    assert set(checks) == {"checkpoint", "database", "disk", "runner", "sequencer", "workers"}
     assert {check["state"] for check in checks.values()} == {"ok"}
 
 

@@ -99,8 +99,8 @@ def check_brute_force(release, body):
 def check_proofs(market):
     """The whole log is still one tree under its signed head."""
     desk = market.desk
-    with desk.store.write() as tx:
-        head = desk.checkpoint(tx)
+    head = desk.head()
+    with desk.store.read() as tx:
         entries = tx.log.entries(0, 1000)
     export_log(entries, head, desk.vkey, market.folder / "log")
     report = verify_log_directory(market.folder / "log", trusted_log_key=desk.vkey)

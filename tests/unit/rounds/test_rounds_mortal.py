@@ -94,6 +94,7 @@ def test_an_agent_that_dies_after_its_debit_never_draws_again(tmp_path, point):
 
 
 KILLS = 200
+OF_THE_OUTBOX = [name for name in POINTS if name.startswith("log.")]
 CAPPED = ("he.began", "he.ended")
 POINTS_OF = {
     "api": [name for name in POINTS if name.startswith(("api.", "blob.w", "move."))],
@@ -107,14 +108,15 @@ POINTS_OF = {
 }
 
 
-def drawn(seed, *, in_process):
+def drawn(seed, url, *, in_process):
     """A schedule of deaths: for each role points in a drawn order, each at its first few times.
 
     A capped process dies for its worker, which lives on; so its point is the worker's last.
     """
     draw = random.Random(seed)
     found = {}
-    for role, points in POINTS_OF.items():
+    points_of = POINTS_OF | ({"api": [*POINTS_OF["api"], *OF_THE_OUTBOX]} if url else {})
+    for role, points in points_of.items():
         turns = 4 if role in ("api", "worker") else 2
         times = 6 if role == "worker" else 30
         found[role] = [f"{draw.choice(points)}=kill@{draw.randint(1, turns)}" for _ in range(times)]
@@ -158,7 +160,7 @@ def one_drawn(folder, seed, url):
     """One market of drawn deaths, checked; the points at which somebody died."""
     folder.mkdir()
     in_process = seed % 4 < 2
-    market = Mortals(folder, drawn(seed, in_process=in_process), url, in_process=in_process)
+    market = Mortals(folder, drawn(seed, url, in_process=in_process), url, in_process=in_process)
     try:
         view = market.finish(market.open(900), 1800)
     finally:

@@ -17,9 +17,12 @@ KEY = SigningKey.from_raw(bytes(range(32)))
 
 def grow(store, count, kind="e"):
     """Append entries and publish a checkpoint."""
+    with store.read() as tx:
+        size = tx.log.size()
     with store.write() as tx:
-        for _ in range(count):
-            tx.log.append(f'"{kind}{tx.log.size()}"'.encode())
+        for number in range(size, size + count):
+            tx.log.append(f'"{kind}{number}"'.encode())
+    with store.write() as tx:
         return tx.log.checkpoint("test.log", KEY)
 
 

@@ -12,21 +12,20 @@ import sys
 import threading
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import broken_builds
 import pytest
-from broken_builds import OUTBOX, Sequencer, outbox, read_then_write, register
+from broken_builds import after_last, read_then_write, register
 from consenting import make_app, make_market
-from sqlalchemy import text
 
 from clearinghouse.client.loopback import app_client
 from clearinghouse.clock import FixedClock
 from clearinghouse.errors import RefusedError
+from clearinghouse.log.entries import parse_entry
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.settings import Settings
-from clearinghouse.store.logbook import Logbook
 from clearinghouse.store.store import Store
-from clearinghouse.world import compare, heads
 from clearinghouse.world.check import check_world
 
 FATALS = (3, 4, 5, 6, 7, 8)
@@ -100,34 +99,33 @@ def test_a_spend_that_reads_before_it_writes_is_caught(tmp_path):
     assert "the log says 0 or more, the database -" in words
 
 
-@pytest.mark.parametrize("after_last", [False, True])
+@pytest.mark.parametrize("build", [nullcontext, after_last])
 def test_a_sequencer_that_takes_what_is_newer_than_the_last_is_caught(
-    ready_postgres, tmp_path, after_last
+    ready_postgres, tmp_path, build
 ):
-    """A transaction that began earlier and commits later is passed over for ever."""
-    desk = open_desk(Settings(tmp_path / "server", database_url=ready_postgres), FixedClock())
-    append = Logbook.append
-    with desk.store.write() as tx:
-        tx._session.execute(text(OUTBOX))
-    with outbox():
-        slow, quick, central = (Store(ready_postgres) for _ in range(3))
-        sequencer = Sequencer(central, after_last=after_last, append=append)
-        with slow.write() as first:
+    """An act that began earlier and commits later has the lower id and is passed over for ever."""
+    clock = FixedClock()
+    settings = Settings(tmp_path / "server", database_url=ready_postgres)
+    desk = open_desk(settings, clock)
+    slow, quick = Store(ready_postgres), Store(ready_postgres)
+    for store in (slow, quick):
+        store.sequencer = None
+    with build(), patch("clearinghouse.store.store.SEQUENCER_WAIT_S", 0.0):
+        with slow.write_for("slow") as first:
             late = register(first, desk, "slow")
-            with quick.write() as second:
+            with quick.write_for("quick") as second:
                 early = register(second, desk, "quick")
-            assert sequencer.run() == 1
-        assert sequencer.run() == (0 if after_last else 1)
-        for store in (slow, quick, central):
-            store.close()
+            assert desk.sequencer.run() == 1
+        assert desk.sequencer.run() == (0 if build is after_last else 1)
     with desk.store.read() as tx:
-        log = heads.read_log(tx)
-        found = compare.differences(tx, log.entries)
-    desk.store.close()
-    actors = [entry.actor for entry in log.entries]
-    assert actors == [desk.org.id, early.id] + ([] if after_last else [late.id])
-    lost = {item.key for item in found if item.index is None and item.table == "org"}
-    assert lost == ({late.id} if after_last else set())
+        actors = [parse_entry(body).actor for body in tx.log.entries(0, 9)]
+    for store in (slow, quick, desk.store):
+        store.close()
+    assert actors == [desk.org.id, early.id] + ([] if build is after_last else [late.id])
+    clock.advance(600)
+    troubles = [str(item) for item in check_world(settings, clock.now()).troubles]
+    caught = [words for words in troubles if "1 log entries wait for the sequencer" in words]
+    assert (len(caught), len(troubles)) == ((1, 1) if build is after_last else (0, 0))
 
 
 def test_broken_builds_are_nowhere_in_the_product():

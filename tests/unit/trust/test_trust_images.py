@@ -71,20 +71,38 @@ def test_trust_images_compose_services_are_confined() -> None:
     assert "--workers 0" in api["command"][0]
     assert "clearinghouse worker" in worker["command"][0]
     assert all(port.startswith("127.0.0.1:") for port in api["ports"])
+    # Who takes calls cannot sign the log's heads, and who signs them takes no calls.
+    sequencer = compose["services"]["sequencer"]
+    assert sequencer["read_only"] is True
+    assert "clearinghouse sequencer" in sequencer["command"][0]
+    assert "--no-sequencer" in api["command"][0]
+    assert sequencer["volumes"] == ["log:/data"]
+    assert not any(volume.startswith("log:") for volume in (*api["volumes"], *worker["volumes"]))
+    assert sequencer["networks"] == ["back"]
+    assert "ports" not in sequencer
     assert compose["networks"]["back"]["internal"] is True
     assert compose["services"]["postgres"]["networks"] == ["back"]
 
 
 def test_trust_images_kubernetes_pod_is_restricted_and_calls_nobody() -> None:
     documents = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text()))
-    found = {document["kind"]: document for document in documents}
-    assert found["StatefulSet"]["spec"]["replicas"] == 1
-    for kind in ("StatefulSet", "Deployment"):
-        check_pod(found[kind]["spec"]["template"]["spec"])
-    worker = found["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-    mounts = {mount["name"] for mount in worker["volumeMounts"]}
-    assert mounts == {"blobs", "tmp"}, "a worker sees no key"
-    policy = found["NetworkPolicy"]["spec"]
+    found = {(item["kind"], item["metadata"]["name"]): item for item in documents}
+    pods = {
+        name: item["spec"]["template"]["spec"]
+        for (kind, name), item in found.items()
+        if kind in ("StatefulSet", "Deployment")
+    }
+    assert set(pods) == {"clearinghouse", "sequencer", "worker"}
+    mounts = {}
+    for name, pod in pods.items():
+        check_pod(pod)
+        mounts[name] = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert found["StatefulSet", "clearinghouse"]["spec"]["replicas"] == 1
+    assert mounts["worker"] == {"blobs", "tmp"}, "a worker sees no key"
+    assert mounts["sequencer"] == {"log", "tmp"}
+    assert "log" not in mounts["clearinghouse"], "who takes calls cannot sign the log's heads"
+    assert "--no-sequencer" in pods["clearinghouse"]["containers"][0]["args"]
+    policy = found["NetworkPolicy", "server-calls-nobody"]["spec"]
     (out,) = policy["egress"]
     assert out["ports"] == [{"port": 5432, "protocol": "TCP"}]
     assert all("/32" in to["ipBlock"]["cidr"] for to in out["to"])
