@@ -37,6 +37,11 @@ class _Line:
     pause: float = 0.0
     is_over: bool = False
 
+    def takes(self) -> bool:
+        """Hold the line for what came; False if nobody will deal with it."""
+        self.is_free.clear()  # before the look: `end` does the two in the other order
+        return not self.is_over
+
     def end(self) -> None:
         """Let its thread end after the call that is open."""
         self.is_over = True
@@ -117,8 +122,7 @@ def _wait(
             arrivals.put(_Arrival(line, error=error))
             return
         if views:
-            line.is_free.clear()
-            if line.is_over:
+            if not line.takes():
                 return
             arrivals.put(_Arrival(line, views))
             line.is_free.wait()
