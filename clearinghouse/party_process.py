@@ -33,6 +33,7 @@ from clearinghouse.client.provider import Provider, SourceTerms
 from clearinghouse.client.recipes import onnx_source, recipe_source
 from clearinghouse.client.transport import Transport, make_client
 from clearinghouse.clock import SystemClock
+from clearinghouse.collector import collect_rarely
 from clearinghouse.errors import ClearinghouseError, InputError, TableError, TryAgainError
 from clearinghouse.lifeline import die_with
 from clearinghouse.places import place
@@ -264,6 +265,7 @@ def _default_class(table: Table) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run a party process; the exit code is that of the error that ended it, or 0."""
     die_with(os.getppid())
+    collect_rarely()
     faulthandler.enable()  # a crash in native code leaves its place, never its data
     warnings.simplefilter("ignore")
     stop = threading.Event()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from clearinghouse.blobs.place import BlobPlace
+from clearinghouse.collector import collect_rarely
 from clearinghouse.failpoints import reach
 from clearinghouse.lifeline import die_with
 from clearinghouse.worker import fault, read_frame, write_frame
@@ -47,6 +48,7 @@ def main() -> None:
         from clearinghouse import jobs  # here, under the limits just set
         from clearinghouse.block_pool import BlockPool
 
+        collect_rarely()
         state = jobs.Jobs(blobs, BlockPool(options, int(options["processes"])))
         while True:
             frame = read_frame(jobs_in)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearinghouse.collector import collect_rarely
 from clearinghouse.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run_server(
     from clearinghouse.settings import settings_from_environment
     from clearinghouse.traces import trace_to_collector
 
+    collect_rarely()
     settings = settings_from_environment(data)
     if settings.otel:
         trace_to_collector("clearinghouse-api")
@@ -164,6 +166,7 @@ def run_worker(data: Path, slots: int | None, announce: Callable[[str, int], Non
     from clearinghouse.store.store import Store
     from clearinghouse.traces import trace_to_collector
 
+    collect_rarely()
     settings = settings_from_environment(data)
     settings = settings if slots is None else replace(settings, workers=slots)
     if settings.workers < 1:

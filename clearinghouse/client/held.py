@@ -29,11 +29,23 @@ class _Line:
     Attributes:
         is_free: Whether what came last is dealt with.
         pause: Before the next call, where a task could not be done just now.
+        is_over: No other call is wanted.
     """
 
     visit: Visit
     is_free: threading.Event = field(default_factory=threading.Event)
     pause: float = 0.0
+    is_over: bool = False
+
+    def takes(self) -> bool:
+        """Hold the line for what came; False if nobody will deal with it."""
+        self.is_free.clear()  # before the look: `end` does the two in the other order
+        return not self.is_over
+
+    def end(self) -> None:
+        """Let its thread end after the call that is open."""
+        self.is_over = True
+        self.is_free.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +74,30 @@ def run_held(parties: Sequence[Party], stop: threading.Event, *, wait_s: int, em
     for line in lines:
         arguments = (line, stop, wait_s, emit, arrivals)
         threading.Thread(target=_wait, args=arguments, name="held", daemon=True).start()
-    while not stop.is_set():
-        try:
-            arrival = arrivals.get(timeout=_STOP_S)
-        except queue.Empty:
-            for line in lines:
-                line.visit.watch(emit)
-            continue
-        if arrival.error is not None:
-            raise arrival.error
-        line = arrival.line
-        line.visit.watch(emit)
-        if line.visit.work(arrival.views, stop, emit):
-            line.pause = 0.0
-        else:
-            line.pause = min(IDLE_S, max(BUSY_S, line.pause * 1.5))
-        line.is_free.set()
+    try:
+        while not stop.is_set():
+            try:
+                arrival = arrivals.get(timeout=_STOP_S)
+            except queue.Empty:
+                for line in lines:
+                    line.visit.watch(emit)
+                continue
+            if arrival.error is not None:
+                raise arrival.error
+            _answer(arrival, stop, emit)
+    finally:
+        for line in lines:
+            line.end()
+
+
+def _answer(arrival: _Arrival, stop: threading.Event, emit: Emit) -> None:
+    line = arrival.line
+    line.visit.watch(emit)
+    if line.visit.work(arrival.views, stop, emit):
+        line.pause = 0.0
+    else:
+        line.pause = min(IDLE_S, max(BUSY_S, line.pause * 1.5))
+    line.is_free.set()
 
 
 def _wait(
@@ -89,7 +109,7 @@ def _wait(
 ) -> None:
     """Hand over each list of open tasks, and wait until it is dealt with."""
     party: Any = line.visit.party
-    while not stop.is_set():
+    while not (stop.is_set() or line.is_over):
         asked = time.monotonic()
         try:
             views = party.transport.get("/agent/tasks", TaskList, query=f"wait={wait_s}").tasks
@@ -102,7 +122,8 @@ def _wait(
             arrivals.put(_Arrival(line, error=error))
             return
         if views:
-            line.is_free.clear()
+            if not line.takes():
+                return
             arrivals.put(_Arrival(line, views))
             line.is_free.wait()
             stop.wait(line.pause)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from clearinghouse.collector import collect_rarely
 from clearinghouse.errors import InputError
 from clearinghouse.log.verify import export_log
 from clearinghouse.market import Market, load_market, load_tables
@@ -88,6 +89,8 @@ def rehearse(
             # needs none of it.
             from clearinghouse.rehearsal.findings import examine
 
+            if not in_process:
+                collect_rarely()
             outcome = drive(stage, market, progress, on_step)
         findings = examine(market, world, outcome, directory)
         findings.report["seconds_total"] = round(time.monotonic() - started, 2)

@@ -16,6 +16,9 @@ SWEEP_S = 60
 COLLECT_S = 600
 """So often it asks whether the collector is due."""
 
+ERASE_S = 1.0
+"""So often it looks for what a withdrawal left behind; the withdrawal itself erases what it can."""
+
 RETAIN_S = 3600
 """So often the runner looks for what was kept long enough."""
 
@@ -33,7 +36,7 @@ class Runner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._mistakes: dict[str, int] = {}
-        self._retained = self._swept = -float(RETAIN_S)
+        self._retained = self._swept = self._erased = -float(RETAIN_S)
         self.pool = Pool(desk.store, desk.settings, desk.clock, desk.job_bell, done=desk.bell.ring)
         self._watch = Watch(desk.store, desk.settings)
         self._collector: threading.Thread | None = None
@@ -92,7 +95,9 @@ class Runner:
         if time.monotonic() - self._swept > SWEEP_S:
             self._swept = time.monotonic()
             uploads.sweep(self._desk)
-        erasure.sweep(self._desk)
+        if time.monotonic() - self._erased >= ERASE_S:
+            erasure.sweep(self._desk)
+            self._erased = time.monotonic()
 
     def _collect_on(self) -> None:
         """Collect blobs that nothing names, now and then; a large store takes a while."""

@@ -82,10 +82,16 @@ class Parties:
 
     def by_key(self, key_id: str) -> Org | None:
         """Return the organisation that a key acts for now, with that key; None if revoked."""
-        key = self._session.get(OrgKeyRow, key_id)
-        if key is None or key.revoked is not None:
+        query = (
+            select(OrgKeyRow, OrgRow)
+            .join(OrgRow, col(OrgRow.id) == col(OrgKeyRow.org_id))
+            .where(OrgKeyRow.id == key_id, col(OrgKeyRow.revoked).is_(None))
+        )
+        found = self._session.exec(query).first()
+        if found is None:
             return None
-        return replace(self.get(key.org_id), key_id=key.id, public_key=key.public_key)
+        key, org = found
+        return replace(_org(org), key_id=key.id, public_key=key.public_key)
 
     def keys(self, org_id: str) -> tuple[OrgKey, ...]:
         """Return all keys an organisation has or had, in the order of the log."""

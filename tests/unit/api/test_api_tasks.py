@@ -1,9 +1,14 @@
 """Tasks over HTTP: waiting, answering once, refusing, running out of time."""
 
+import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
+
+from api.waits import Waits
+from clearinghouse.rounds.desk import Bell
 
 NOISE = {"answer": {"kind": "target.noise", "noise_blob": "0" * 64}}
 
@@ -97,6 +102,38 @@ def test_waiting_ends_when_a_task_comes(market):
     started = time.monotonic()
     assert market.developer.get("/v1/agent/tasks?wait=1").json() == {"tasks": []}
     assert 0.9 < time.monotonic() - started < 20
+
+
+def test_a_task_wakes_its_own_party_alone(market, app):
+    market.wait_for_task()
+    desk = replace(app.state.desk, bell=Bell())  # the runner's rings are not this test's
+    waits = Waits(desk)
+
+    async def held(org_id):
+        await waits.until_open(org_id, desk.bell.count, 60)
+        return org_id
+
+    async def ring():
+        calls = {
+            asyncio.create_task(held(party.org_id)) for party in (market.hospital, market.developer)
+        }
+        await asyncio.sleep(0)
+        desk.bell.ring()
+        done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        for call in pending:
+            call.cancel()
+        return [call.result() for call in done]
+
+    assert asyncio.run(ring()) == [market.hospital.org_id]
+
+
+def test_a_call_is_not_held_where_something_changed_meanwhile(market, app):
+    desk = replace(app.state.desk, bell=Bell())
+    seen = desk.bell.count
+    desk.bell.ring()
+    started = time.monotonic()
+    asyncio.run(Waits(desk).until_open(market.developer.org_id, seen, 60))
+    assert time.monotonic() - started < 50
 
 
 def test_a_mistake_of_ours_ends_one_request_with_a_reason(monkeypatch, make_market):

@@ -192,7 +192,10 @@ class Bench:
         return JSONResponse(found) if found else self.problem("not-found", 404, "no such thing")
 
     async def open_tasks(self, request):
-        await self.checked(request)
+        try:
+            await self.checked(request)
+        except AuthenticationError as error:
+            return self.problem("unauthenticated", 401, str(error))
         return JSONResponse({"tasks": self.tasks})
 
     async def post(self, request):

@@ -1,12 +1,14 @@
 import threading
 import time
+from functools import partial
 
 import pytest
 from starlette.responses import Response
 
+from clearinghouse.client.held import run_held
 from clearinghouse.client.keystore import Keystore
 from clearinghouse.client.party import Party, do_task, run_tasks
-from clearinghouse.errors import InputError, RefusedError, TableError
+from clearinghouse.errors import AuthenticationError, InputError, RefusedError, TableError
 from clearinghouse.ids import new_id
 from clearinghouse.messages.tasks import AskCommitAnswer, AskRevealTask, TaskView
 from clearinghouse.signing import SigningKey
@@ -106,15 +108,16 @@ def test_an_answer_that_the_server_finds_wrong_is_taken_back(bench, party):
     assert "InputError" in sent(bench, view)[-1]["reason"]
 
 
-def test_one_thread_serves_many_parties_until_it_is_stopped(bench, connect, schema):
+@pytest.mark.parametrize(
+    "run", [partial(run_tasks, idle_s=0.1), partial(run_held, wait_s=1)], ids=["polled", "held"]
+)
+def test_one_thread_serves_many_parties_until_it_is_stopped(run, bench, connect, schema):
     parties = []
     for index in range(5):
         parties.append(Counter(f"p{index}", "provider", *connect(f"p{index}"), schema))
         parties[-1].register()
     view, events, stop = task(bench), [], threading.Event()
-    thread = threading.Thread(
-        target=run_tasks, args=(parties, stop), kwargs={"emit": events.append, "idle_s": 0.1}
-    )
+    thread = threading.Thread(target=run, args=(parties, stop), kwargs={"emit": events.append})
     thread.start()
     deadline = time.monotonic() + 10
     while not sent(bench, view) and time.monotonic() < deadline:
@@ -127,6 +130,13 @@ def test_one_thread_serves_many_parties_until_it_is_stopped(bench, connect, sche
     assert not thread.is_alive()
     assert sent(bench, view)
     assert sent(bench, later)
+
+
+def test_what_ends_a_held_call_ends_the_work(bench, connect, schema):
+    parties = [Counter(f"p{index}", "provider", *connect(f"p{index}"), schema) for index in (0, 1)]
+    bench.keys.clear()
+    with pytest.raises(AuthenticationError):
+        run_held(parties, threading.Event(), wait_s=1, emit=lambda _event: None)
 
 
 def test_registration_happens_once(bench, party, connect, schema):
