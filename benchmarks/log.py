@@ -4,11 +4,12 @@
 there, too: through the outbox, and beside it with positions given in the act's own transaction.
 """
 
+import json
 import os
 import random
+import signal
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ ORIGIN = "benchmark.example/log"
 BATCH = 5_000
 DRAWS = 2_000
 WRITERS = 8
+Act = Callable[[Store, int, bytes], None]
 SECONDS = 10.0
 TAMPERED = 10
 
@@ -146,59 +148,23 @@ def _fork(nodes: merkle.MemoryNodes, entries: list[bytes], size: int) -> str:
 
 
 def _writers(url: str, seconds: float) -> str:
-    """Acts a second of 1, 4 and 8 writers, each acknowledged when its entry has its position."""
+    """Acts a second of 1, 4 and 8 processes, each acknowledged when its entry has its position."""
+    ways: tuple[tuple[str, Act, bool], ...] = (
+        ("position in the act's transaction", _append_and_place, False),
+        ("outbox, in turn", _append, False),
+        ("outbox, own acts beside one another", _append_own, False),
+        ("the same, a sequencer of its own", _append_own, True),
+    )
     rows = [
-        "| writers | position in the act's transaction | outbox, in turn | outbox, own acts beside "
-        "one another | the same, a sequencer of its own |",
-        "| --- | --- | --- | --- | --- |",
+        "| writers | " + " | ".join(name for name, _, _ in ways) + " |",
+        "| --- |" + " --- |" * len(ways),
     ]
+    Store(url).close()
     for writers in (1, 4, WRITERS):
-        rates = [
-            _rate(url, writers, seconds, _append_and_place),
-            _rate(url, writers, seconds, _append),
-            _rate(url, writers, seconds, _append_own),
-            _beside_a_sequencer(url, writers, seconds),
-        ]
-        rows.append(f"| {writers} | " + " | ".join(f"{rate:.0f}/s" for rate in rates) + " |")
-    return "\n".join(["PostgreSQL, durable commits, one entry a transaction:", "", *rows])
-
-
-def _race(act: Callable[[int, int], None], writers: int, seconds: float) -> float:
-    """Have writers act again and again; acts a second."""
-    end, counts = time.perf_counter() + seconds, [0] * writers
-
-    def write(worker: int) -> None:
-        while time.perf_counter() < end:
-            act(worker, counts[worker])
-            counts[worker] += 1
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / seconds
-
-
-def _rate(
-    url: str,
-    writers: int,
-    seconds: float,
-    act: Callable[[Store, int, bytes], None],
-    sequencer: bool = True,
-) -> float:
-    """Acts a second by writers with connections of their own, as in as many processes."""
-    stores = [Store(url) for _ in range(writers)]
-    for store in stores:
-        store.sequencer = store.sequence if sequencer else None
-
-    def write(worker: int, number: int) -> None:
-        act(stores[worker], worker, canonical_bytes({"worker": worker, "entry": number}))
-
-    rate = _race(write, writers, seconds)
-    for store in stores:
-        store.close()
-    return rate
+        cells = [_raced(url, writers, seconds, act, central=central) for _, act, central in ways]
+        rows.append(f"| {writers} | " + " | ".join(cells) + " |")
+    head = "PostgreSQL, durable commits, one entry a transaction; acts a second, median and p99 ms:"
+    return "\n".join([head, "", *rows])
 
 
 def _append_and_place(store: Store, _worker: int, body: bytes) -> None:
@@ -219,18 +185,61 @@ def _append_own(store: Store, worker: int, body: bytes) -> None:
         tx.log.append(body)
 
 
-def _beside_a_sequencer(url: str, writers: int, seconds: float) -> float:
-    central, stop = Store(url), threading.Event()
+def _raced(url: str, writers: int, seconds: float, act: Act, *, central: bool) -> str:
+    """Processes that begin together; what all of them did."""
+    ready, gate = os.pipe(), os.pipe()
+    children = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / str(worker) for worker in range(writers)]
+        for worker, file in enumerate(files):
+            pid = os.fork()
+            if pid == 0:
+                os.close(gate[1])
+                told = _write_on(url, worker, seconds, act, (ready[1], gate[0]), helps=not central)
+                file.write_text(json.dumps(told))
+                os._exit(0)
+            children.append(pid)
+        sequencer = _sequencing(url, gate[1]) if central else None
+        for _ in children:
+            os.read(ready[0], 1)
+        os.close(gate[1])  # everybody's read ends at this moment
+        for pid in children:
+            os.waitpid(pid, 0)
+        times = sorted(item for file in files for item in json.loads(file.read_text()))
+    if sequencer is not None:
+        os.kill(sequencer, signal.SIGKILL)
+        os.waitpid(sequencer, 0)
+    for one in (*ready, gate[0]):
+        os.close(one)
+    median, worst = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
+    return f"{len(times) / seconds:.0f}/s, {median:.0f}, {worst:.0f}"
 
-    def sequence() -> None:
-        while not stop.is_set():
-            if central.sequence() == 0:
+
+def _write_on(
+    url: str, worker: int, seconds: float, act: Act, begin: tuple[int, int], *, helps: bool
+) -> list[float]:
+    """One process: acts for so many seconds; how long each took."""
+    store = Store(url)
+    if not helps:
+        store.sequencer = None
+    act(store, worker, b"{}")  # connected
+    os.write(begin[0], b"r")
+    os.read(begin[1], 1)
+    end, times = time.perf_counter() + seconds, []
+    while (started := time.perf_counter()) < end:
+        act(store, worker, canonical_bytes({"worker": worker, "entry": len(times)}))
+        times.append(round(time.perf_counter() - started, 6))
+    store.close()
+    return times
+
+
+def _sequencing(url: str, gate: int) -> int:
+    """The pid of a process that does nothing but sequence, until it is killed."""
+    pid = os.fork()
+    if pid == 0:
+        os.close(gate)
+        store = Store(url)
+        while True:
+            if store.sequence() == 0:
                 time.sleep(PAUSES_S[0])
-
-    thread = threading.Thread(target=sequence)
-    thread.start()
-    rate = _rate(url, writers, seconds, _append_own, sequencer=False)
-    stop.set()
-    thread.join()
-    central.close()
-    return rate
+    return pid
