@@ -94,6 +94,14 @@ class ReceiptRow(SQLModel, table=True):
     """
 
     __tablename__ = "receipt"
+    __table_args__ = (
+        Index(
+            "ix_receipt_draft",
+            "id",
+            sqlite_where=text("draft IS NOT NULL"),
+            postgresql_where=text("draft IS NOT NULL"),
+        ),
+    )
     id: str = Field(primary_key=True)
     request_id: str = Field(foreign_key="request.id", index=True)
     run_id: str = Field(unique=True)

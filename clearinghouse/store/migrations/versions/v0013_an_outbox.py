@@ -19,6 +19,7 @@ depends_on = None
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 WAITING = sa.text("position IS NULL")
+DRAFTED = sa.text("draft IS NOT NULL")
 
 
 def upgrade() -> None:
@@ -46,6 +47,13 @@ def upgrade() -> None:
     anew: Literal["always", "never"] = "always" if _is_sqlite() else "never"
     with op.batch_alter_table("receipt", schema=None, recreate=anew) as batch_op:
         batch_op.add_column(sa.Column("draft", TEXT, nullable=True))
+    op.create_index(
+        op.f("ix_receipt_draft"),
+        "receipt",
+        ["id"],
+        sqlite_where=DRAFTED,
+        postgresql_where=DRAFTED,
+    )
     with op.batch_alter_table("request", schema=None, recreate=anew) as batch_op:
         batch_op.add_column(sa.Column("closed", sa.BigInteger(), nullable=True))
     _count_from_here()
@@ -92,6 +100,7 @@ def downgrade() -> None:
     _refer_to_positions()
     with op.batch_alter_table("request", schema=None) as batch_op:
         batch_op.drop_column("closed")
+    op.drop_index(op.f("ix_receipt_draft"), "receipt")
     with op.batch_alter_table("receipt", schema=None) as batch_op:
         batch_op.drop_column("draft")
     with op.batch_alter_table("release", schema=None) as batch_op:
