@@ -22,6 +22,7 @@ touches nothing but the log's tree and what waits for it.
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -87,15 +88,7 @@ def is_sqlite(url: str) -> bool:
 def writer(url: str) -> Engine:
     """An engine whose transactions hold the write lock from their first moment."""
     if not is_sqlite(url):
-        engine = _postgresql(
-            url,
-            "READ COMMITTED",
-            statement_s=STATEMENT_S,
-            lock_s=LOCK_WAIT_S,
-            idle_s=WRITER_IDLE_S,
-        )
-        event.listen(engine, "begin", _begin_locked)
-        return engine
+        return _writing(url, _begin_locked)
     engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
     event.listen(engine, "connect", _connect_writer)
     event.listen(engine, "begin", _begin_immediate)
@@ -107,16 +100,7 @@ def sharer(url: str) -> Engine:
 
     They begin with the lock held in common; `lock_owner` adds that of whom they write for.
     """
-    engine = _postgresql(
-        url,
-        "READ COMMITTED",
-        statement_s=STATEMENT_S,
-        lock_s=LOCK_WAIT_S,
-        idle_s=WRITER_IDLE_S,
-        connections=SHARERS,
-    )
-    event.listen(engine, "begin", _begin_shared)
-    return engine
+    return _writing(url, _begin_shared, SHARERS)
 
 
 def lock_owner(connection: Connection, owner: str) -> None:
@@ -128,16 +112,7 @@ def lock_owner(connection: Connection, owner: str) -> None:
 
 def sequencer(url: str) -> Engine:
     """PostgreSQL: an engine whose transactions are the sequencer's, one at a time."""
-    engine = _postgresql(
-        url,
-        "READ COMMITTED",
-        statement_s=STATEMENT_S,
-        lock_s=LOCK_WAIT_S,
-        idle_s=WRITER_IDLE_S,
-        connections=1,
-    )
-    event.listen(engine, "begin", _begin_sequencing)
-    return engine
+    return _writing(url, _begin_sequencing, 1)
 
 
 def reader(url: str) -> Engine:
@@ -197,6 +172,20 @@ def scrub(writer: Engine) -> bool:
         finally:
             raw.autocommit = False
     return True
+
+
+def _writing(url: str, begin: Callable[[Any], None], connections: int = 2) -> Engine:
+    """An engine for PostgreSQL whose short transactions begin by taking a lock."""
+    engine = _postgresql(
+        url,
+        "READ COMMITTED",
+        statement_s=STATEMENT_S,
+        lock_s=LOCK_WAIT_S,
+        idle_s=WRITER_IDLE_S,
+        connections=connections,
+    )
+    event.listen(engine, "begin", begin)
+    return engine
 
 
 def _postgresql(
