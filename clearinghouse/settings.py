@@ -31,6 +31,8 @@ class Settings:
         public_url: Scheme and host that callers address and sign, when a proxy stands in front.
         sequencer: On PostgreSQL: this process gives log entries their positions and signs the log's
             heads; if not, `clearinghouse sequencer` must run, and it alone has the log's key.
+        sequencer_wait_s: So long an act waits for a sequencer elsewhere before it is answered all
+            the same; thirty times as long a start waits for the first one.
         in_process: Run homomorphic jobs in this process; for quick tests, never in production,
             because hostile ciphertexts can end the process that parses them.
         workers: Jobs at work at once, each in a process of its own; 0 leaves them all to
@@ -82,6 +84,7 @@ class Settings:
     name: str = "clearinghouse"
     public_url: str = ""
     sequencer: bool = True
+    sequencer_wait_s: float = 2.0
     in_process: bool = False
     workers: int = field(default_factory=cores)
     lease_s: float = 20.0

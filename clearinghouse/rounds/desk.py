@@ -189,7 +189,7 @@ def _open_desk(settings: Settings, store: Store, blobs: BlobStore, clock: Clock)
         store.sequencer = sequencer.run
     else:
         note_key = key_of_others(settings, store)
-        store.sequencer = None
+        store.sequencer, store.sequencer_wait_s = None, settings.sequencer_wait_s
     with store.write() as tx:
         org = _own_org(tx, settings, key)
         desk = Desk(settings, store, blobs, clock, key, note_key, sequencer, org)

@@ -32,7 +32,8 @@ PAUSES_S = (0.005, 0.1)
 """A sequencer of its own rests so long where nothing waits: at first, and in the end."""
 
 _LOG_VKEY = "log_vkey"
-_PATIENCE_S = 60.0
+_PATIENCE = 30
+"""A start waits so many times as long for the first sequencer as an act for one."""
 
 _log = journal("sequencer")
 
@@ -162,9 +163,9 @@ def key_of_others(settings: Settings, store: Store) -> NoteKey:
 
     Raises:
         InputError: The log has another name.
-        TryAgainError: None has started for a minute.
+        TryAgainError: None has started for a minute (`settings.sequencer_wait_s`).
     """
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + _PATIENCE * settings.sequencer_wait_s
     while True:
         with store.read() as tx:
             found = tx.meta(_LOG_VKEY)

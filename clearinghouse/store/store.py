@@ -42,9 +42,6 @@ Result = TypeVar("Result")
 MOST_TRIES = 6
 """So often `run` repeats a transaction that the database undid."""
 
-SEQUENCER_WAIT_S = 2.0
-"""So long an act waits for a sequencer elsewhere to give its entries their positions."""
-
 _LOOK_S = 0.005
 
 
@@ -86,6 +83,7 @@ class Store:
     Attributes:
         sequencer: What gives entries their positions after the commit, where that is not part of
             the transaction (PostgreSQL); None if another process does, which is then waited for.
+        sequencer_wait_s: So many seconds at most.
 
     Args:
         url: SQLite or PostgreSQL.
@@ -109,6 +107,7 @@ class Store:
         self._turn = threading.Lock()
         self._sequencing = threading.Lock()
         self.sequencer: Callable[[], object] | None = self.sequence
+        self.sequencer_wait_s = 2.0
         try:
             self._check_version(url)
             if self._anchor is not None:
@@ -227,7 +226,7 @@ class Store:
             if self.sequencer is not None:
                 self.sequencer()
                 return
-            until, pause_s = time.monotonic() + SEQUENCER_WAIT_S, _LOOK_S
+            until, pause_s = time.monotonic() + self.sequencer_wait_s, _LOOK_S
             while not self._is_placed(last) and time.monotonic() < until:
                 time.sleep(pause_s)
                 pause_s *= 1.5

@@ -20,7 +20,7 @@ from clearinghouse.ids import new_id
 from clearinghouse.log.receipt import sign_claim
 from clearinghouse.log.verify import verify_receipt
 from clearinghouse.messages.identity import AddKey, possession_bytes
-from clearinghouse.rounds import identity, pipeline, receipts, sequencer
+from clearinghouse.rounds import identity, pipeline, receipts
 from clearinghouse.rounds.desk import open_desk
 from clearinghouse.rounds.sequencer import Sequencer, open_sequencer, run_sequencer
 from clearinghouse.settings import Settings
@@ -30,13 +30,6 @@ from clearinghouse.store.store import Store
 from clearinghouse.world.check import check_world
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Nobody waits for a sequencer that a test holds back."""
-    monkeypatch.setattr("clearinghouse.store.store.SEQUENCER_WAIT_S", 0.0)
-    monkeypatch.setattr(sequencer, "_PATIENCE_S", 0.3)
-
-
 @pytest.fixture
 def clock():
     return FixedClock(NOW_S)
@@ -44,9 +37,13 @@ def clock():
 
 @pytest.fixture
 def settings(ready_postgres, tmp_path):
-    """Of a server without the log's key."""
+    """Of a server without the log's key, which does not wait for a sequencer that is held back."""
     return Settings(
-        tmp_path / "server", database_url=ready_postgres, in_process=True, sequencer=False
+        tmp_path / "server",
+        database_url=ready_postgres,
+        in_process=True,
+        sequencer=False,
+        sequencer_wait_s=0.0,
     )
 
 
@@ -261,8 +258,6 @@ def test_readiness_and_the_world_say_that_no_sequencer_is_at_work(desk, central,
 
 
 def test_the_program_takes_entries_until_it_is_told_to_stop(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("clearinghouse.store.store.SEQUENCER_WAIT_S", 60.0)
-    monkeypatch.setattr(sequencer, "_PATIENCE_S", 60.0)
     monkeypatch.setenv("CLEARINGHOUSE_DATABASE_URL", settings.url)
     command = [sys.executable, "-m", "clearinghouse.cli.main", "sequencer", "--json"]
     command += ["--data", str(tmp_path / "sequencer")]
@@ -270,7 +265,7 @@ def test_the_program_takes_entries_until_it_is_told_to_stop(settings, tmp_path, 
         try:
             told = json.loads(process.stdout.readline())
             assert told["event"] == "sequencing"
-            desk = open_desk(settings)
+            desk = open_desk(replace(settings, sequencer_wait_s=60.0))
             assert desk.vkey == told["vkey"]
             with desk.store.read() as tx:
                 assert tx.log.size() == 1  # it was waited for
@@ -287,11 +282,9 @@ def test_the_program_takes_entries_until_it_is_told_to_stop(settings, tmp_path, 
             process.terminate()
         assert process.wait(60) == 0
     store = Store(settings.url)
-    store.sequencer = None
-    with monkeypatch.context() as patched:
-        patched.setattr("clearinghouse.store.store.SEQUENCER_WAIT_S", 0.0)
-        with store.write() as tx:
-            tx.log.append(b'{"left":"behind"}')
+    store.sequencer, store.sequencer_wait_s = None, 0.0
+    with store.write() as tx:
+        tx.log.append(b'{"left":"behind"}')
     done = subprocess.run([*command, "--once"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"placed": 1}
     with store.read() as tx:
@@ -306,7 +299,10 @@ def test_every_server_process_can_sequence_and_leftovers_are_caught_up(settings,
     with desk.store.read() as tx:
         assert tx.log.size() == 1
     other = Store(settings.url)
-    other.sequencer = None  # a process that died between its commit and what follows
+    other.sequencer, other.sequencer_wait_s = (
+        None,
+        0.0,
+    )  # a process that died between its commit and what follows
     with other.write() as tx:
         tx.parties.get(desk.org.id)
         tx.log.append(json.dumps({"id": new_id("org")}).encode())

@@ -1,7 +1,5 @@
 """The migration to the outbox: ids of entries stand where indexes stood, and back."""
 
-from unittest.mock import patch
-
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -75,11 +73,8 @@ def test_what_names_an_entry_by_id_names_it_by_index_before(store, store_url, re
 
 def test_an_older_version_is_not_given_entries_that_wait(ready_postgres):
     opened = Store(ready_postgres)
-    opened.sequencer = None
-    with (
-        patch("clearinghouse.store.store.SEQUENCER_WAIT_S", 0.0),
-        opened.write() as tx,
-    ):
+    opened.sequencer, opened.sequencer_wait_s = None, 0.0
+    with opened.write() as tx:
         tx.log.append(b"{}")
     with pytest.raises(InputError, match="run clearinghouse sequencer --once first"):
         migrate.downgrade(ready_postgres, "0012")

@@ -25,14 +25,9 @@ def url(ready_postgres):
 def outbox(url):
     """A store whose entries wait: nobody takes them, and nobody waits for that."""
     opened = Store(url)
-    opened.sequencer = None
+    opened.sequencer, opened.sequencer_wait_s = None, 0.0
     yield opened
     opened.close()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr("clearinghouse.store.store.SEQUENCER_WAIT_S", 0.0)
 
 
 def bodies(store):
@@ -197,13 +192,13 @@ def test_writers_and_sequencers_at_once_place_every_entry_once_and_in_order(url)
             store.close()
 
     def write(store, owner):
-        store.sequencer = None
+        store.sequencer, store.sequencer_wait_s = None, 0.0
         for number in range(ACTS):
             with store.write_for(owner) as tx:
                 tx.log.append(canonical_bytes({"owner": owner, "number": number}))
 
     def write_alone(store):
-        store.sequencer = None
+        store.sequencer, store.sequencer_wait_s = None, 0.0
         for number in range(ACTS):
             with store.write() as tx:
                 tx.log.append(canonical_bytes({"owner": "all", "number": number}))
@@ -241,7 +236,7 @@ def test_what_an_act_saw_has_a_lower_position(url):
 
     def write(owner):
         store = Store(url)
-        store.sequencer = None
+        store.sequencer, store.sequencer_wait_s = None, 0.0
         try:
             for number in range(15):
                 with store.write_for(owner) as tx:
@@ -277,7 +272,7 @@ def test_what_an_act_saw_has_a_lower_position(url):
 def test_what_was_committed_before_a_kill_is_placed_by_the_next(url):
     def child():
         store = Store(url)
-        store.sequencer = None
+        store.sequencer, store.sequencer_wait_s = None, 0.0
         with store.write() as tx:
             tx.log.append(b'"committed"')
         with store.write() as tx:
@@ -299,13 +294,11 @@ def test_what_was_committed_before_a_kill_is_placed_by_the_next(url):
     store.close()
 
 
-def test_a_sequencer_elsewhere_is_waited_for_and_its_absence_loses_nothing(
-    outbox, url, monkeypatch
-):
+def test_a_sequencer_elsewhere_is_waited_for_and_its_absence_loses_nothing(outbox, url):
     with outbox.write() as tx:
         tx.log.append(b'"alone"')
     assert bodies(outbox) == []
-    monkeypatch.setattr("clearinghouse.store.store.SEQUENCER_WAIT_S", 60.0)
+    outbox.sequencer_wait_s = 60.0
     elsewhere, stop = Store(url), threading.Event()
 
     def take():

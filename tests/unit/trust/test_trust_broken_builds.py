@@ -12,7 +12,6 @@ import sys
 import threading
 from contextlib import nullcontext
 from pathlib import Path
-from unittest.mock import patch
 
 import broken_builds
 import pytest
@@ -109,8 +108,8 @@ def test_a_sequencer_that_takes_what_is_newer_than_the_last_is_caught(
     desk = open_desk(settings, clock)
     slow, quick = Store(ready_postgres), Store(ready_postgres)
     for store in (slow, quick):
-        store.sequencer = None
-    with build(), patch("clearinghouse.store.store.SEQUENCER_WAIT_S", 0.0):
+        store.sequencer, store.sequencer_wait_s = None, 0.0
+    with build():
         with slow.write_for("slow") as first:
             late = register(first, desk, "slow")
             with quick.write_for("quick") as second:
