@@ -1,5 +1,6 @@
 """A hospital ends one of its runs: its job stops, its epsilon stays spent, the request goes on."""
 
+import jobs
 import pytest
 
 from clearinghouse.ids import new_id
@@ -28,6 +29,7 @@ def run(market, app):
     )
     desk = app.state.desk
     wanted = Wanted("score.begin", made.id, "to score", "k", "other", 0, 1000, "{}")
+    jobs.add_worker(desk.store, "wrk_x")  # a worker that nobody knows is soon taken for dead
     with desk.store.write() as tx:
         tx.runs.add(made)
         tx.jobs.add(tx.requests.get(market.request_id), wanted, desk.clock.now())

@@ -230,6 +230,7 @@ def test_a_request_says_what_its_jobs_wait_for(market, app, monkeypatch):
     )
     assert [item["position"] for item in view["jobs"]] == [1]
     now = app.state.desk.clock.now()
+    jobs.add_worker(store, "wrk_x")
     with store.write() as tx:
         mine = tx.jobs.claim("wrk_x", "wrk_x/0", queue.PROTOCOL, now)
     (told,) = market.hospital.get(path).json()["waiting_for"]
@@ -241,7 +242,7 @@ def test_a_request_says_what_its_jobs_wait_for(market, app, monkeypatch):
     with store.write() as tx:
         tx.jobs.cancel_one(job.id, "the operator cancelled it: no", now)
     app.state.desk.bell.ring()
-    app.state.desk.bell.wait(app.state.desk.bell.count, 5.0)
+    jobs.wait_for(lambda: market.hospital.get(path).json()["state"] != "running")
     view = market.hospital.get(path).json()
     assert (view["state"], view["reason"]) == ("failed", "the operator cancelled it: no")
     (ended,) = market.hospital.get(f"{path}/jobs").json()["jobs"]
