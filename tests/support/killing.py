@@ -37,6 +37,7 @@ ROLES = ("api", "worker", "h", *PROVIDERS, "d")
 
 JOURNAL = {"event", "level", "timestamp", "request", "step", "move", "seconds", "job", "ok"}
 JOURNAL |= {"call", "id", "attempt", "method", "route", "status", "worker", "kind"}
+JOURNAL |= {"at", "unnamed", "strays", "missing", "bytes"}  # what the collector counted
 
 
 def check_journal(path):
