@@ -27,8 +27,9 @@ $(VENV)/.dev-ready: $(VENV)/.server-ready requirements/dev.txt
 demo: setup
 	@$(BIN)/clearinghouse demo --out demo-report
 
+# Three workers keep two cores busy: tests also wait for processes, databases and time.
 test: setup-dev
-	@$(BIN)/python -m pytest $(TESTS) -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest $(TESTS) -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ ROOM = 6 * 2**30
 def settle() -> None:
     """Set what this process and every program that it starts go by.
 
-    One thread for linear algebra: two workers keep two cores busy, and threads that wait for one
+    One thread for linear algebra: the workers keep all cores busy, and threads that wait for one
     another in a busy loop cost more than the tests. Modules stay compiled: without, each of some
     hundred programs compiles all that it loads, and each worker rewrites every test.
     """

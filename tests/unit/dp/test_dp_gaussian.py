@@ -113,13 +113,17 @@ def test_the_lane_is_as_private_as_it_says_and_half_the_noise_is_caught() -> Non
     assert planted > claim
 
 
-def test_a_patient_in_six_tables_needs_six_times_the_variance() -> None:
-    """The same count six times with noise for one, caught; with noise for six, not."""
-    delta, rho = 0.01, Fraction(1, 8)
+def test_a_patient_in_two_dozen_tables_needs_as_many_times_the_variance() -> None:
+    """The same count in each with noise for one, caught; with noise for all of them, not.
+
+    Of fewer tables an audit of so few draws would not be sure: it finds 2.4 with a deviation of .13
+    here, against a claim of 1.13.
+    """
+    delta, rho, tables = 0.01, Fraction(1, 8), 24
     claim = epsilon_of(float(rho), delta)
 
-    def six(squared: int):
-        return lambda n: discrete_gaussian([n] * 6, rho, squared)
+    def released(squared: int):
+        return lambda n: discrete_gaussian([n] * tables, rho, squared)
 
-    assert epsilon_lower_bound(six(1), 3, 4, 4000, SURE, delta=delta) > claim
-    assert epsilon_lower_bound(six(6), 3, 4, 1000, SURE, delta=delta) <= claim
+    assert epsilon_lower_bound(released(1), 3, 4, 1500, SURE, delta=delta) > claim
+    assert epsilon_lower_bound(released(tables), 3, 4, 300, SURE, delta=delta) <= claim
