@@ -8,19 +8,18 @@ import math
 
 import numpy as np
 import pytest
+from accusing import CAUGHT, SURE
 from diffprivlib.mechanisms import Laplace
 
 from dp.audit import epsilon_lower_bound
 from dp.noise import geometric
-
-SURE = 1 - 1e-6
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
 def test_geometric_noise_passes_and_half_of_it_is_caught(epsilon) -> None:
     right = epsilon_lower_bound(lambda c: geometric(c, epsilon), 0, 1, 5000, SURE)
     assert 0.3 * epsilon < right <= epsilon
-    planted = epsilon_lower_bound(lambda c: geometric(c, 2 * epsilon), 0, 1, 5000, SURE)
+    planted = epsilon_lower_bound(lambda c: geometric(c, 2 * epsilon), 0, 1, 5000, CAUGHT)
     assert planted > epsilon
 
 
@@ -30,7 +29,7 @@ def test_wrong_sensitivity_is_caught() -> None:
     def repeated(n: int) -> np.ndarray:
         return geometric([n, n, n, n], 1)
 
-    assert epsilon_lower_bound(repeated, 3, 4, 3000, SURE) > 1
+    assert epsilon_lower_bound(repeated, 3, 4, 3000, CAUGHT) > 1
 
     def declared(n: int) -> np.ndarray:
         return geometric([n, n, n, n], 1, sensitivity=4)
@@ -42,7 +41,7 @@ def test_one_changed_cell_of_a_histogram_is_found() -> None:
     left = [5] * 12
     right = [*left[:7], 6, *left[8:]]
     assert epsilon_lower_bound(lambda c: geometric(c, 1), left, right, 2500, SURE) <= 1
-    assert epsilon_lower_bound(lambda c: geometric(c, 2), left, right, 2500, SURE) > 1
+    assert epsilon_lower_bound(lambda c: geometric(c, 2), left, right, 2500, CAUGHT) > 1
 
 
 def test_empty_cells_must_get_noise_too() -> None:
@@ -54,7 +53,7 @@ def test_empty_cells_must_get_noise_too() -> None:
 
     full = [5, 9, 4, 7]
     assert epsilon_lower_bound(skips_empty, full, [6, *full[1:]], 1500, SURE) <= 1
-    assert epsilon_lower_bound(skips_empty, [0, *full], [1, *full], 1500, SURE) > 3
+    assert epsilon_lower_bound(skips_empty, [0, *full], [1, *full], 1500, CAUGHT) > 3
     honest = epsilon_lower_bound(lambda c: geometric(c, 1), [0, *full], [1, *full], 1500, SURE)
     assert honest <= 1
 
@@ -62,7 +61,7 @@ def test_empty_cells_must_get_noise_too() -> None:
 def test_low_bits_of_float_noise_are_caught_and_integers_have_none() -> None:
     """A float Laplace at a claimed 1: every threshold event passes, the grid does not."""
     laplace = Laplace(epsilon=1.0, sensitivity=1)
-    assert epsilon_lower_bound(laplace.randomise, 0.0, 1.0, 3000, SURE) > 2
+    assert epsilon_lower_bound(laplace.randomise, 0.0, 1.0, 3000, CAUGHT) > 2
     assert epsilon_lower_bound(lambda v: round(laplace.randomise(v)), 0.0, 1.0, 3000, SURE) <= 1
 
 
