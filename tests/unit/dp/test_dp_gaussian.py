@@ -96,7 +96,8 @@ def test_refusals(counts, rho, squared) -> None:
         discrete_gaussian(counts, rho, squared)
 
 
-def test_the_lane_is_as_private_as_it_says_and_a_quarter_of_the_noise_is_caught() -> None:
+@pytest.mark.parametrize(("less", "n"), [(16, 3000), pytest.param(8, 6000, marks=pytest.mark.long)])
+def test_the_lane_is_as_private_as_it_says_and_too_little_noise_is_caught(less, n) -> None:
     """The claim is (epsilon, delta): the audit takes delta off before it compares."""
     delta, rho = 0.01, Fraction(1, 2)
     claim = epsilon_of(float(rho), delta)
@@ -105,9 +106,9 @@ def test_the_lane_is_as_private_as_it_says_and_a_quarter_of_the_noise_is_caught(
         bound = epsilon_lower_bound(
             lambda c: discrete_gaussian(c, rho), left, right, 3000, SURE, delta=delta
         )
-        assert 0.1 < bound <= claim
+        assert 0.3 < bound <= claim
     planted = epsilon_lower_bound(
-        lambda c: discrete_gaussian(c, 16 * rho), *pairs[0], 2500, CAUGHT, delta=delta
+        lambda c: discrete_gaussian(c, less * rho), *pairs[0], n, CAUGHT, delta=delta
     )
     assert planted > claim
 

@@ -165,7 +165,7 @@ def test_source_summary_is_as_private_as_it_says(owners) -> None:
         lambda rows: publish(rows, 3 * MICRO), FULL, 3.0, n=400, confidence=SURE
     )
     assert verdict.passed, verdict
-    assert verdict.worst > 0.1, verdict
+    assert verdict.worst > 0.2, verdict
 
 
 def test_opened_target_is_as_private_as_it_says() -> None:
@@ -175,9 +175,9 @@ def test_opened_target_is_as_private_as_it_says() -> None:
 
 
 def test_score_tables_together_are_as_private_as_they_say() -> None:
-    verdict = audit_release(score_counts, PAIRS, 1.0, n=4000, confidence=SURE)
+    verdict = audit_release(score_counts, PAIRS, 1.0, n=6000, confidence=SURE)
     assert verdict.passed, verdict
-    assert max(verdict.bounds.values()) > 0.15
+    assert max(verdict.bounds.values()) > 0.2
 
 
 def test_target_noise_of_the_agent_is_the_audited_law() -> None:

@@ -7,7 +7,7 @@ would pass anything.
 
 An epsilon of 3 is claimed where the parts of 1 would be too small to show in few runs. Coins are
 judged at epsilon 0: their delta there is the share of releases that tell neighbours apart, known
-exactly (`dp.coins.delta_of`), and a fifth of the coins has 2.1 times as much.
+exactly (`dp.coins.delta_of`), and half the coins have 1.4 times as much.
 """
 
 import secrets
@@ -127,7 +127,7 @@ def test_the_exact_law_of_coins_is_what_an_audit_finds() -> None:
     """The exact delta at epsilon 0 is 0.176; bounds of 0.075 to 0.12 were measured, sd .01."""
     run, known, exact = coins_of_the_histogram()
     found = delta_lower_bound(run.opened(), CROWD, MORE, 8000, SURE, known=known)
-    assert 0.15 * exact < found <= exact
+    assert 0.2 * exact < found <= exact
 
 
 # ---------------------------------------------------------------- planted faults are caught
@@ -158,11 +158,14 @@ def test_classes_that_take_the_whole_epsilon_each_are_caught() -> None:
     assert verdict.worst > 3, verdict
 
 
-def test_a_fifth_of_the_coins_is_caught() -> None:
-    """0.375 against a claimed 0.176."""
+@pytest.mark.parametrize(
+    ("times", "n"), [(5, 8000), pytest.param(2, 30_000, marks=pytest.mark.long)]
+)
+def test_too_few_coins_are_caught(times, n) -> None:
+    """0.375 for a fifth and 0.246 for half of them, against a claimed 0.176."""
     run, known, claimed = coins_of_the_histogram()
-    few = [item.model_copy(update={"coins": item.coins // 5}) for item in run.tables]
-    assert delta_lower_bound(run.opened(few), CROWD, MORE, 8000, CAUGHT, known=known) > claimed
+    few = [item.model_copy(update={"coins": item.coins // times}) for item in run.tables]
+    assert delta_lower_bound(run.opened(few), CROWD, MORE, n, CAUGHT, known=known) > claimed
 
 
 def biased(plan: CoinPlan) -> np.ndarray:

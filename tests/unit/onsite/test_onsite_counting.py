@@ -120,7 +120,7 @@ def test_the_release_is_as_private_as_it_says() -> None:
     pairs = {"the last patient": (np.arange(1), np.arange(0))}
     verdict = audit_release(release, pairs, claimed, n=2000, confidence=1 - 1e-6, known=ratio)
     assert verdict.passed, verdict
-    assert verdict.worst > 0.35  # of 1.6: it would see a release that costs much more than it says
+    assert verdict.worst > 0.5  # of 1.6: it would see a release that costs much more than it says
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
