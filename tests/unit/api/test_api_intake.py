@@ -157,6 +157,7 @@ def test_an_unpublished_source_cannot_be_asked(market, problem):
 
 
 def test_the_log_tells_of_all_of_it(market):
+    market.wait_for_task()  # nothing moves on before it is answered
     entries = market.hospital.get("/v1/log/entries").json()
     kinds = [json.loads(entry)["type"] for entry in entries["entries"]]
     assert kinds == [
@@ -167,6 +168,7 @@ def test_the_log_tells_of_all_of_it(market):
         "grant.given",
         "valset.sealed",
         "request.opened",
+        "run.begun",
     ]
     assert entries["size"] == len(kinds)
     page = market.hospital.get("/v1/log/entries?start=5&limit=2").json()
