@@ -117,7 +117,7 @@ def test_a_writer_gives_up_waiting_for_another_process(ready_postgres, monkeypat
         started = time.monotonic()
         with pytest.raises(RolledBackError), waiter.write() as other:
             other.log.append(b"[]")
-        assert time.monotonic() - started > 0.9
+        assert 0.9 < time.monotonic() - started < 8
     with waiter.write() as other:
         other.log.append(b"[]")
     with waiter.read() as seen:
